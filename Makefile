@@ -1,0 +1,46 @@
+# Every target sets up .venv first; `make` alone lists them.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+
+# Notebooks of `make test` and `make notebooks` run on the packaged model, whatever is in reach.
+PACKAGED := HF_ENDPOINT=https://huggingface.co HF_HUB_OFFLINE=1 HF_HUB_CACHE=$(CURDIR)/build/no-hub TQDM_DISABLE=1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup figures test notebooks lab clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make figures takes any parameter of the notebook: make figures MODEL=gpt2-medium K=5"
+
+setup: $(READY) ## create .venv with the pinned versions
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+figures: $(READY) ## score the heads and export the two heatmaps to figures/
+	$(PY) -m analysis.run_notebook notebooks/03_heatmaps.ipynb $(filter-out PYTHON=%,$(MAKEOVERRIDES))
+
+test: $(READY) ## lint, type-check, run every test and compare every notebook's outputs
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(PY) -m pytest tests
+	$(PACKAGED) $(PY) -m pytest --nbval --nbval-current-env notebooks
+
+notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping their outputs
+	$(PACKAGED) $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
+	    --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+lab: $(READY) ## open JupyterLab
+	$(VENV)/bin/jupyter lab notebooks
+
+clean: ## remove .venv and build/
+	rm -rf $(VENV) build

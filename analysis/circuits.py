@@ -1,0 +1,194 @@
+"""The weights that the scores read: OV matrices, unembedding, and what enters them.
+
+Everything is the model as published: nothing folded into other weights, nothing centred, no
+attention biases, no final norm (MAPS, arXiv 2412.11965, section 2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from analysis.errors import ArchitectureError, WeightsError
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+MLP_NORM = {
+    "GPT2LMHeadModel": "ln2",
+    "GPTNeoXForCausalLM": "ln2",
+    "GPTJForCausalLM": "ln1",  # one norm feeds the attention and the MLP
+    "LlamaForCausalLM": "ln2",
+    "MistralForCausalLM": "ln2",
+    "Qwen2ForCausalLM": "ln2",
+}
+"""Architectures that are read rightly (the tests hold each against plain Hugging Face modules),
+and the norm of a block that feeds its MLP."""
+
+SOURCE_BLOCK = 2048
+"""Source tokens whose MLP activations are held at once."""
+
+
+def check_readable(model: TransformerBridge) -> None:
+    """Refuse a model whose weights these functions would not read rightly.
+
+    Raises:
+        ArchitectureError: the architecture is not one of ``MLP_NORM``, the model has no attention
+            heads, or its weights were folded or centred (``enable_compatibility_mode``).
+    """
+    architecture = str(model.cfg.architecture)
+    if architecture not in MLP_NORM:
+        raise ArchitectureError(
+            f"{model.cfg.model_name} is a {architecture}, whose first MLP and norms are not known "
+            f"to be read rightly here; the scores know {', '.join(MLP_NORM)}."
+        )
+    if getattr(model, "compatibility_mode", False):
+        raise ArchitectureError(
+            f"{model.cfg.model_name} has processed weights (enable_compatibility_mode was called); "
+            "the scores are defined on raw weights: load the model again with load_model."
+        )
+    if model.cfg.n_layers < 1 or model.cfg.n_heads < 1:
+        raise ArchitectureError(f"{model.cfg.model_name} has no attention heads to score.")
+    for layer in range(model.cfg.n_layers):
+        V, O = value_weights(model, layer), output_weights(model, layer)  # noqa: E741
+        n_kv, d_model, d_head = V.shape
+        if n_kv == 0 or O.shape[0] % n_kv or O.shape[1:] != (d_head, d_model):
+            raise ArchitectureError(
+                f"{model.cfg.model_name}: W_V of layer {layer} has shape {tuple(V.shape)} and W_O "
+                f"{tuple(O.shape)}, which do not make attention heads."
+            )
+
+
+def value_weights(
+    model: TransformerBridge, layer: int
+) -> Float[Tensor, "n_kv_heads d_model d_head"]:
+    """W_V of one layer, a matrix for each key-value head."""
+    return _per_head(model, layer, "W_V")
+
+
+def output_weights(model: TransformerBridge, layer: int) -> Float[Tensor, "n_heads d_head d_model"]:
+    """W_O of one layer, a matrix for each head."""
+    return _per_head(model, layer, "W_O")
+
+
+def ov_weights(
+    model: TransformerBridge, layer: int, head: int
+) -> tuple[Float[Tensor, "d_model d_head"], Float[Tensor, "d_head d_model"]]:
+    """W_V and W_O of one head in float64; with grouped queries, W_V is that of the head's group."""
+    V, O = value_weights(model, layer), output_weights(model, layer)  # noqa: E741
+    device = float64_device(model)
+    group = O.shape[0] // V.shape[0]
+    return V[head // group].to(device).double(), O[head].to(device).double()
+
+
+def _per_head(model: TransformerBridge, layer: int, name: str) -> Tensor:
+    weight = getattr(model.blocks[layer].attn, name)
+    if weight is None or weight.ndim != 3:
+        raise ArchitectureError(
+            f"{model.cfg.model_name}: {name} of layer {layer} cannot be read head by head."
+        )
+    return weight.detach()
+
+
+def embedding(model: TransformerBridge) -> Float[Tensor, "d_vocab d_model"]:
+    """W_E."""
+    return model.W_E.detach()
+
+
+def unembedding(model: TransformerBridge) -> Float[Tensor, "d_model d_vocab"]:
+    """W_U."""
+    return model.W_U.detach()
+
+
+@torch.no_grad()
+def source_vectors(
+    model: TransformerBridge, tokens: Int[Tensor, "n"], *, layer: int, first_mlp: bool = True
+) -> Float[Tensor, "n d_model"]:
+    """What a head of ``layer`` is given for each source token.
+
+    ``W_E[s]`` in layer 0; ``MLP₀(norm₀(W_E[s]))`` in every later layer, or ``W_E[s]`` there too
+    with ``first_mlp=False`` (MAPS, section 3.1).
+
+    Returns:
+        float64 on the model's device (on the processor for mps, which has no float64). All of it
+        is computed in float64, whatever the weights' dtype.
+    """
+    device = float64_device(model)
+    embedded = embedding(model)[tokens.to(embedding(model).device)].to(device, torch.float64)
+    if layer == 0 or not first_mlp:
+        return embedded
+    return torch.cat([_first_mlp(model, part) for part in embedded.split(SOURCE_BLOCK)])
+
+
+def _first_mlp(
+    model: TransformerBridge, x: Float[Tensor, "n d_model"]
+) -> Float[Tensor, "n d_model"]:
+    """The first block's norm and MLP, in float64, plain or gated."""
+    from transformers.activations import ACT2FN
+
+    mlp = model.blocks[0].mlp
+    config: Any = model.original_model.config
+    activation = ACT2FN[getattr(config, "activation_function", None) or config.hidden_act]
+
+    def affine(x: Tensor, weight: str, bias: str) -> Tensor:
+        y = x @ getattr(mlp, weight).detach().to(x)
+        b = getattr(mlp, bias, None)
+        return y if b is None else y + b.detach().to(x)
+
+    x = _normalise(model, getattr(model.blocks[0], MLP_NORM[str(model.cfg.architecture)]), x)
+    hidden = affine(x, "W_in", "b_in")
+    if model.cfg.gated_mlp:
+        hidden = activation(affine(x, "W_gate", "b_gate")) * hidden
+    else:
+        hidden = activation(hidden)
+    return affine(hidden, "W_out", "b_out")
+
+
+def float64_device(model: TransformerBridge) -> torch.device:
+    """The model's device where it computes float64, else the processor."""
+    device = embedding(model).device
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _normalise(
+    model: TransformerBridge, norm: Any, x: Float[Tensor, "n d_model"]
+) -> Float[Tensor, "n d_model"]:
+    """LayerNorm or RMSNorm in float64; Hugging Face's RMSNorm falls back to float32."""
+    weight = norm.weight.detach().to(x.device, torch.float64)
+    eps = float(model.cfg.eps)
+    if model.cfg.uses_rms_norm:
+        return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * weight
+    bias = None if norm.bias is None else norm.bias.detach().to(x.device, torch.float64)
+    return torch.nn.functional.layer_norm(x, weight.shape, weight, bias, eps)
+
+
+def check_finite(model: TransformerBridge) -> None:
+    """Refuse NaN and infinity anywhere in the weights.
+
+    Raises:
+        WeightsError: names the layer and head, or the parameter where no head owns it.
+    """
+    suspects = {
+        name: p.detach()
+        for name, p in model.original_model.named_parameters()
+        if not bool(torch.isfinite(p.detach().float().sum()))
+    }
+    if not any(not bool(torch.isfinite(p).all()) for p in suspects.values()):
+        return
+    for layer in range(model.cfg.n_layers):
+        for name in ("W_V", "W_O", "W_Q", "W_K"):
+            for head, weight in enumerate(_per_head(model, layer, name)):
+                if not bool(torch.isfinite(weight).all()):
+                    kind = "key-value head" if name in ("W_K", "W_V") else "head"
+                    raise WeightsError(
+                        f"{model.cfg.model_name}: {name} of layer {layer}, {kind} {head} holds NaN "
+                        "or infinity; load an intact checkpoint."
+                    )
+    for name, p in suspects.items():
+        if not bool(torch.isfinite(p).all()):
+            raise WeightsError(
+                f"{model.cfg.model_name}: {name} holds NaN or infinity; load an intact checkpoint."
+            )

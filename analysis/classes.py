@@ -1,0 +1,93 @@
+"""Which heads others have named, and what they called them.
+
+The classes are those of the indirect-object circuit of GPT-2 small (*Interpretability in the
+Wild*, arXiv 2211.00593), kept in ``data/ioi_heads.csv``. No other model has published classes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.errors import ClassesError
+from analysis.identity import GPT2_SMALL, ModelIdentity
+
+PUBLISHED = "published"
+"""Origin of the classes that a paper reports, as against ones measured here."""
+
+IOI_HEADS = Path(__file__).resolve().parents[1] / "data" / "ioi_heads.csv"
+
+COLUMNS = ("class", "model", "source", "origin")
+
+
+class HeadClass(StrEnum):
+    """The parts that heads play in the indirect-object circuit."""
+
+    NAME_MOVER = "name mover"
+    NEGATIVE_NAME_MOVER = "negative name mover"
+    BACKUP_NAME_MOVER = "backup name mover"
+    S_INHIBITION = "s-inhibition"
+    INDUCTION = "induction"
+    DUPLICATE_TOKEN = "duplicate token"
+    PREVIOUS_TOKEN = "previous token"
+
+
+def published_classes(model: ModelIdentity | str) -> pd.DataFrame:
+    """The published classes of a model's heads.
+
+    Args:
+        model: a model's identity, or its hub id; ``gpt2`` stands for GPT-2 small.
+
+    Returns:
+        One row per named head, indexed by ``layer`` and ``head``, with string columns ``class``
+        (a :class:`HeadClass`), ``model`` (hub id), ``source`` (the paper) and ``origin``
+        (``published``). Without rows for every model but GPT-2 small.
+    """
+    if isinstance(model, ModelIdentity):
+        name = model.name
+    else:
+        name = GPT2_SMALL if model == "gpt2" else model
+    heads = pd.read_csv(IOI_HEADS).set_index(["layer", "head"]).assign(origin=PUBLISHED)
+    return heads.loc[heads["model"] == name, list(COLUMNS)].sort_index()
+
+
+def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_heads: int) -> None:
+    """Refuse classes that were not made for this model.
+
+    Args:
+        classes: a frame as :func:`published_classes` returns it.
+        model: the model on whose scores the classes are to be drawn.
+        n_layers: how many layers it has.
+        n_heads: how many heads each layer has.
+
+    Raises:
+        ClassesError: a column is missing, or a row names another model, an origin that has no
+            place in the figure, or a head that the model does not have.
+    """
+    missing = [column for column in COLUMNS if column not in classes.columns]
+    if missing or list(classes.index.names) != ["layer", "head"]:
+        raise ClassesError(
+            f"classes need the index (layer, head) and the columns {', '.join(COLUMNS)}; "
+            f"got the index {list(classes.index.names)} and the columns {list(classes.columns)}"
+        )
+    others = sorted(set(classes["model"]) - {model.name})
+    if others:
+        raise ClassesError(
+            f"these classes belong to {', '.join(others)} and the scores to {model.name}; "
+            "where both are one model, rename it: classes.assign(model=scores.model.name)"
+        )
+    origins = sorted(set(classes["origin"]) - {PUBLISHED})
+    if origins:
+        raise ClassesError(f"cannot draw classes of origin {', '.join(origins)}: not {PUBLISHED}")
+    outside = [
+        f"{layer}.{head}"
+        for layer, head in classes.index
+        if not (0 <= layer < n_layers and 0 <= head < n_heads)
+    ]
+    if outside:
+        raise ClassesError(
+            f"{model.name} has {n_layers} layers of {n_heads} heads, but the classes name "
+            f"{', '.join(outside)}"
+        )

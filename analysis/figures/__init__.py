@@ -1,0 +1,1 @@
+"""The heatmaps: drawing, laying out, showing and exporting them."""

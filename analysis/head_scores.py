@@ -1,0 +1,69 @@
+"""The result of scoring: two numbers for every head, and what made them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from analysis.identity import ModelIdentity
+
+
+@dataclass(frozen=True)
+class HeadScores:
+    """A copying score and a suppression score for every attention head.
+
+    Attributes:
+        n_top: int64 ``[n_layers, n_heads]``, pairs whose target is among the k largest logits.
+        n_bottom: int64 ``[n_layers, n_heads]``, pairs whose target is among the k smallest.
+        n_pairs: how many (source, target) pairs were asked about, the denominator of both.
+        relation: ``"copying"`` where every target is its source, else ``"relation"``.
+        k: how many of the largest (smallest) logits count.
+        first_mlp: whether sources of later layers pass through the first block's MLP.
+        model: which model was scored.
+        provenance: everything else that made the result, ready for JSON.
+    """
+
+    n_top: Int[np.ndarray, "n_layers n_heads"]
+    n_bottom: Int[np.ndarray, "n_layers n_heads"]
+    n_pairs: int
+    relation: str
+    k: int
+    first_mlp: bool
+    model: ModelIdentity
+    provenance: dict[str, object] = field(repr=False)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return int(self.n_top.shape[0])
+
+    @property
+    def n_heads(self) -> int:
+        """Number of heads in each layer."""
+        return int(self.n_top.shape[1])
+
+    @property
+    def score(self) -> np.ndarray:
+        """Copying (relation) score, float64 ``[n_layers, n_heads]`` in [0, 1]."""
+        return np.asarray(self.n_top / self.n_pairs)
+
+    @property
+    def suppression(self) -> np.ndarray:
+        """Suppression score, float64 ``[n_layers, n_heads]`` in [0, 1]."""
+        return np.asarray(self.n_bottom / self.n_pairs)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The scores as a frame.
+
+        Returns:
+            float64 columns ``score`` and ``suppression``, indexed by ``layer`` and ``head``.
+        """
+        index = pd.MultiIndex.from_product(
+            [range(self.n_layers), range(self.n_heads)], names=["layer", "head"]
+        )
+        return pd.DataFrame(
+            {"score": self.score.ravel(), "suppression": self.suppression.ravel()}, index=index
+        )

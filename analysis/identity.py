@@ -1,0 +1,63 @@
+"""Which model a result came from, and which software made it."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+GPT2_SMALL = "openai-community/gpt2"
+"""Hub id of GPT-2 small, the only model with published head classes."""
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What a model is, wherever its weights came from.
+
+    Attributes:
+        name: hub id (``openai-community/gpt2``), ``smollm2-135m`` or the folder's name.
+        title: the name as figures show it (``GPT-2``).
+        revision: commit of the hub repository, or None for a folder or the packaged model.
+        checksum: SHA-256 of the weight files (64 hex digits), or None if never computed.
+        source: ``hub``, ``package``, ``folder`` or ``memory`` (built in this process).
+    """
+
+    name: str
+    title: str
+    revision: str | None = None
+    checksum: str | None = None
+    source: str = "memory"
+
+
+_IDENTITIES: weakref.WeakKeyDictionary[TransformerBridge, ModelIdentity] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def set_identity(model: TransformerBridge, identity: ModelIdentity) -> None:
+    """Record what ``model`` is; ``load_model`` does this for every model that it returns."""
+    _IDENTITIES[model] = identity
+
+
+def model_identity(model: TransformerBridge) -> ModelIdentity:
+    """What ``model`` is; a model not made by ``load_model`` is known by its configured name."""
+    known = _IDENTITIES.get(model)
+    if known is not None:
+        return known
+    name = str(model.cfg.model_name or "unnamed model")
+    return ModelIdentity(name=name, title=name)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages on which a score depends."""
+    versions = {}
+    for package in ("name-heads", "torch", "transformer-lens", "transformers", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

@@ -1,0 +1,163 @@
+"""Sentences and small tables computed from scores, so that words hold for any model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from analysis.classes import HeadClass
+from analysis.head_scores import HeadScores
+from analysis.names import TokenPairs
+from analysis.scores import score_heads
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+HIGH = 0.5
+"""A head that does it for at least half of the names is spoken of as a copier or suppressor."""
+
+
+def head_name(layer: int, head: int) -> str:
+    """``layer.head``, as the papers write it."""
+    return f"{layer}.{head}"
+
+
+def strongest_heads(scores: HeadScores, by: str = "score", n: int = 10) -> pd.DataFrame:
+    """The n heads with the highest ``score`` or ``suppression``; ties in order of layer and head.
+
+    Returns:
+        Columns ``score``, ``suppression``, ``names`` (how many of how many counted for ``by``).
+    """
+    counts = scores.n_top if by == "score" else scores.n_bottom
+    frame = scores.to_frame().assign(count=counts.ravel())
+    top = frame.sort_values(by, ascending=False, kind="stable").head(n)
+    top["names"] = [f"{count} of {scores.n_pairs}" for count in top.pop("count")]
+    return top.round(3)
+
+
+def strongest_head(scores: HeadScores, by: str = "score") -> tuple[int, int]:
+    """Layer and head of the highest ``score`` or ``suppression``."""
+    layer, head = scores.to_frame()[by].idxmax()
+    return int(layer), int(head)
+
+
+def compare_settings(
+    model: TransformerBridge,
+    names: TokenPairs,
+    ks: Sequence[int] = (1, 5, 10),
+    reference: HeadScores | None = None,
+) -> pd.DataFrame:
+    """What k and the first MLP change.
+
+    Args:
+        model: the model to score.
+        names: the names to score it with.
+        ks: values of k.
+        reference: scores to correlate with; k of ``ks[0]`` with the first MLP if None.
+
+    Returns:
+        A row for each ``k`` and ``first_mlp``: number of heads that copy (suppress) at least half
+        of the names, the highest scores, and the Pearson correlation with the reference over heads.
+    """
+    every = {
+        (k, mlp): score_heads(model, names, k=k, first_mlp=mlp) for mlp in (True, False) for k in ks
+    }
+    base = (reference or every[ks[0], True]).to_frame()
+    rows = {}
+    for setting, scores in every.items():
+        frame = scores.to_frame()
+        rows[setting] = {
+            "copying heads": int((frame["score"] >= HIGH).sum()),
+            "suppressing heads": int((frame["suppression"] >= HIGH).sum()),
+            "highest score": frame["score"].max(),
+            "highest suppression": frame["suppression"].max(),
+            "r of scores": frame["score"].corr(base["score"]),
+            "r of suppressions": frame["suppression"].corr(base["suppression"]),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").round(3)
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["k", "first_mlp"])
+    return table
+
+
+def key_observations(scores: HeadScores, classes: pd.DataFrame) -> list[str]:
+    """What the two heatmaps show, each sentence computed.
+
+    Args:
+        scores: of every head.
+        classes: named heads of this model, possibly none.
+    """
+    frame = scores.to_frame()
+    what = "names" if scores.relation == "copying" else "pairs"
+    said = [
+        _strong_heads(frame, "score", "copies", "copy", what),
+        _strong_heads(frame, "suppression", "suppresses", "suppress", what),
+        *_where(frame),
+        _relation(frame, what),
+    ]
+    if len(classes):
+        said += _how_classes_fall(frame, classes)
+    else:
+        said.append(f"No head classes are published for {scores.model.title}, so none are drawn.")
+    return said
+
+
+def _list(heads: pd.Index, limit: int = 8) -> str:
+    names = [head_name(*head) for head in heads[:limit]]
+    more = f" and {len(heads) - limit} more" if len(heads) > limit else ""
+    return ", ".join(names) + more
+
+
+def _strong_heads(frame: pd.DataFrame, by: str, one: str, many: str, what: str) -> str:
+    """How many heads do it for at least half of the names, and which."""
+    ordered = frame[by].sort_values(ascending=False, kind="stable")
+    strong = ordered.index[ordered >= HIGH]
+    if not len(strong):
+        return (
+            f"No head of {len(frame)} {one} at least half of the {what}; the highest {by} is "
+            f"{ordered.iloc[0]:.2f}, of head {head_name(*ordered.index[0])}."
+        )
+    return (
+        f"{len(strong)} of {len(frame)} heads {one if len(strong) == 1 else many} at least half of "
+        f"the {what} ({_list(strong)}); the median head's {by} is {frame[by].median():.3f}."
+    )
+
+
+def _where(frame: pd.DataFrame) -> list[str]:
+    """In which layers the heads lie that do either for at least half of the names."""
+    strong = frame[(frame[["score", "suppression"]] >= HIGH).any(axis=1)]
+    if not len(strong):
+        return []
+    last = int(frame.index.get_level_values("layer").max())
+    layers = strong.index.get_level_values("layer")
+    return [
+        f"They lie in layers {layers.min()} to {layers.max()} of 0 to {last}; "
+        f"{int((layers > last / 2).sum())} of {len(strong)} are in the upper half."
+    ]
+
+
+def _relation(frame: pd.DataFrame, what: str) -> str:
+    """Whether the same heads do both."""
+    both = frame.index[(frame["score"] > 0.1) & (frame["suppression"] > 0.1)]
+    which = f"{len(both)} ({_list(both)})" if len(both) else "none"
+    text = f"Heads that both copy and suppress more than a tenth of the {what}: {which}."
+    rho = frame["score"].corr(frame["suppression"], method="spearman")
+    return text if pd.isna(rho) else f"{text} Spearman's correlation over all heads: {rho:+.2f}."
+
+
+def _how_classes_fall(frame: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
+    said = []
+    for head_class, by in (
+        (HeadClass.NAME_MOVER, "score"),
+        (HeadClass.NEGATIVE_NAME_MOVER, "suppression"),
+        (HeadClass.BACKUP_NAME_MOVER, "score"),
+    ):
+        heads = classes.index[classes["class"] == head_class]
+        ranks = frame[by].rank(ascending=False, method="min").astype(int)
+        each = ", ".join(
+            f"{head_name(*h)}: {frame.loc[h, by]:.2f} (rank {ranks[h]})" for h in heads
+        )
+        kind = "copying" if by == "score" else by
+        said.append(f"Published {head_class} heads by {kind} score: {each}.")
+    return said

@@ -1,0 +1,168 @@
+"""A hub on loopback: enough of the Hugging Face protocol to list and download repositories."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    import pytest
+
+
+@dataclass
+class Repository:
+    """One served model.
+
+    Attributes:
+        folder: its files.
+        commit: the only commit that it has; ``main`` leads to it.
+        gated: whether downloads are refused, as for a model with terms to accept.
+        sent: by file name, what is sent in place of the file that the hub lists.
+    """
+
+    folder: Path
+    commit: str = "1" * 40
+    gated: bool = False
+    sent: dict[str, bytes] = field(default_factory=dict)
+
+
+def point_at(hub_url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let huggingface_hub in this process ask ``hub_url`` and keep its cache in ``cache``.
+
+    It reads its environment once, when it is imported, so its constants are set instead.
+    """
+    from huggingface_hub import constants
+
+    template = hub_url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", hub_url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+
+
+class LoopbackHub:
+    """Serve ``repositories`` (by id) on a free port of loopback while the ``with`` block runs."""
+
+    def __init__(self, repositories: dict[str, Repository]) -> None:
+        self.repositories = repositories
+        self.requests: list[str] = []
+        handler = type("Handler", (_Handler,), {"hub": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> LoopbackHub:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End serving; later connections are refused."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def downloads(self) -> list[str]:
+        """Names of the files that were sent, in order."""
+        return [
+            path.rsplit("/", 1)[-1]
+            for method, path in (request.split(" ", 1) for request in self.requests)
+            if method == "GET" and "/resolve/" in path
+        ]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: LoopbackHub
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append(f"{self.command} {path}")
+        api = path.startswith("/api/models/")
+        owner, name, *rest = path.removeprefix("/api/models/").strip("/").split("/")
+        if path == "/api/agent-harnesses" or (not rest and not api):
+            return self._refuse(404, "EntryNotFound")
+        repository = self.hub.repositories.get(f"{owner}/{name}")
+        if repository is None:
+            return self._refuse(401, "RepoNotFound")
+        if len(rest) > 1 and rest[1] not in ("main", repository.commit):
+            return self._refuse(404, "RevisionNotFound")
+        if api:
+            return self._send_json(self._listing(f"{owner}/{name}", repository))
+        return self._send_file(repository, "/".join(rest[2:]))
+
+    def _listing(self, repo: str, repository: Repository) -> Any:
+        siblings = []
+        for path in _files(repository):
+            content = path.read_bytes()
+            size = len(content)
+            entry: dict[str, Any] = {
+                "rfilename": path.name,
+                "size": size,
+                "blobId": _git_sha1(content),
+            }
+            if _is_lfs(path):
+                entry["lfs"] = {"sha256": _sha256(content), "size": size, "pointerSize": 134}
+            siblings.append(entry)
+        gated = "auto" if repository.gated else False
+        return {"id": repo, "sha": repository.commit, "gated": gated, "siblings": siblings}
+
+    def _send_file(self, repository: Repository, name: str) -> None:
+        if repository.gated:
+            return self._refuse(403, "GatedRepo")
+        path = repository.folder / name
+        if not path.is_file():
+            return self._refuse(404, "EntryNotFound")
+        true = path.read_bytes()
+        etag = _sha256(true) if _is_lfs(path) else _git_sha1(true)
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", repository.commit)
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("X-Linked-Size", str(len(true)))
+        self._finish(repository.sent.get(name, true))
+
+    def _send_json(self, content: Any) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self._finish(body)
+
+    def _refuse(self, status: int, code: str) -> None:
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self._finish(b"")
+
+    def _finish(self, body: bytes) -> None:
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the requests are kept in ``LoopbackHub.requests``."""
+
+
+def _files(repository: Repository) -> list[Path]:
+    return sorted(path for path in repository.folder.iterdir() if path.is_file())
+
+
+def _is_lfs(path: Path) -> bool:
+    return path.suffix in (".safetensors", ".bin")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _git_sha1(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
