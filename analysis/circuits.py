@@ -45,9 +45,9 @@ def check_readable(model: TransformerBridge) -> None:
             f"{model.cfg.model_name} is a {architecture}, whose first MLP and norms are not known "
             f"to be read rightly here; the scores know {', '.join(MLP_NORM)}."
         )
-    if getattr(model, "compatibility_mode", False):
+    if model.compatibility_mode or model._weights_processed:
         raise ArchitectureError(
-            f"{model.cfg.model_name} has processed weights (enable_compatibility_mode was called); "
+            f"{model.cfg.model_name} has processed weights (folded or centred by TransformerLens); "
             "the scores are defined on raw weights: load the model again with load_model."
         )
     if model.cfg.n_layers < 1 or model.cfg.n_heads < 1:
@@ -116,11 +116,81 @@ def source_vectors(
         float64 on the model's device (on the processor for mps, which has no float64). All of it
         is computed in float64, whatever the weights' dtype.
     """
-    device = float64_device(model)
-    embedded = embedding(model)[tokens.to(embedding(model).device)].to(device, torch.float64)
-    if layer == 0 or not first_mlp:
-        return embedded
-    return torch.cat([_first_mlp(model, part) for part in embedded.split(SOURCE_BLOCK)])
+    kind = "mlp" if layer > 0 and first_mlp else "embedding"
+    return effective_embedding(model, tokens, kind)
+
+
+@torch.no_grad()
+def effective_embedding(
+    model: TransformerBridge, tokens: Int[Tensor, "n"], kind: str
+) -> Float[Tensor, "n d_model"]:
+    """A token's vector after the first block, in one of the ways in use.
+
+    Args:
+        model: readable (``check_readable``).
+        tokens: token ids.
+        kind: ``embedding``: ``W_E[s]``. ``mlp``: ``MLP₀(norm₀(W_E[s]))`` alone (MAPS). ``block``:
+            ``W_E[s]`` with everything that the first block adds to it, its attention heads each
+            attending to the token itself, biases included, no position (McDougall et al., arXiv
+            2310.04625, section 3).
+
+    Returns:
+        float64, where float64 can be computed.
+    """
+    E, device = embedding(model), float64_device(model)
+    x = torch.empty(len(tokens), E.shape[1], dtype=torch.float64, device=device)
+    for part, of in zip(x.split(SOURCE_BLOCK), tokens.split(SOURCE_BLOCK), strict=True):
+        embedded = E[of.to(E.device)].to(device, torch.float64)
+        if kind == "embedding":
+            part.copy_(embedded)
+        elif kind == "mlp":
+            part.copy_(_first_mlp(model, embedded))
+        else:
+            part.copy_(_first_block(model, embedded))
+    return x
+
+
+def _first_block(
+    model: TransformerBridge, x: Float[Tensor, "n d_model"]
+) -> Float[Tensor, "n d_model"]:
+    """The first block's output for sequences of one token."""
+    attention = model.blocks[0].attn
+    V, O = value_weights(model, 0).to(x), output_weights(model, 0).to(x)  # noqa: E741
+    value = torch.einsum("nd,gdh->ngh", _normalise(model, model.blocks[0].ln1, x), V)
+    if attention.b_V is not None:
+        value = value + attention.b_V.detach().to(x).view(V.shape[0], V.shape[2])
+    value = value.repeat_interleave(O.shape[0] // V.shape[0], dim=1)
+    written = torch.einsum("nhe,hed->nd", value, O)
+    if attention.b_O is not None:
+        written = written + attention.b_O.detach().to(x)
+    mlp_input = x if model.cfg.parallel_attn_mlp else x + written
+    return x + written + _first_mlp(model, mlp_input)
+
+
+def folded_value_weights(
+    model: TransformerBridge, layer: int
+) -> Float[Tensor, "n_kv_heads d_model d_head"]:
+    """W_V of one layer with the norm before it folded in: scaled by its weight, and centred.
+
+    A LayerNorm takes out its input's mean, so W_V sees the same with each column's mean gone; an
+    RMSNorm does not. float32.
+    """
+    return _fold(model, model.blocks[layer].ln1, value_weights(model, layer))
+
+
+def folded_unembedding(model: TransformerBridge) -> Float[Tensor, "d_model d_vocab"]:
+    """W_U with the final norm folded in, centred over the vocabulary; float32."""
+    W_U = _fold(model, model.ln_final, unembedding(model)[None])[0].double()
+    return (W_U - W_U.mean(1, keepdim=True)).float().T.contiguous().T
+
+
+def _fold(
+    model: TransformerBridge, norm: Any, W: Float[Tensor, "n d_model m"]
+) -> Float[Tensor, "n d_model m"]:
+    folded = W.double() * norm.weight.detach().double()[:, None]
+    if not model.cfg.uses_rms_norm:
+        folded = folded - folded.mean(1, keepdim=True)
+    return folded.float()
 
 
 def _first_mlp(
@@ -189,6 +259,8 @@ def check_finite(model: TransformerBridge) -> None:
                     )
     for name, p in suspects.items():
         if not bool(torch.isfinite(p).all()):
+            parameter = name.replace("_original_component.", "")
             raise WeightsError(
-                f"{model.cfg.model_name}: {name} holds NaN or infinity; load an intact checkpoint."
+                f"{model.cfg.model_name}: {parameter} holds NaN or infinity; load an intact "
+                "checkpoint."
             )

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -80,7 +80,7 @@ def load_names(
     """
     if names is None or isinstance(names, (str, Path)):
         names = _read_names(Path(names) if names is not None else NAMES_CSV)
-    return token_pairs(model, list(names))
+    return token_pairs(model, names if isinstance(names, TokenPairs) else _as_list(names))
 
 
 def _read_names(path: Path) -> list[str]:
@@ -89,8 +89,11 @@ def _read_names(path: Path) -> list[str]:
             f"there is no file of names {str(path)!r}; give a CSV file with a column 'name', or a "
             "list of names."
         )
-    # "Nan" is a name, not a missing value.
-    table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    try:
+        # "Nan" is a name, not a missing value.
+        table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    except ValueError as error:  # the parser's and the decoder's errors are ValueErrors
+        raise NamesError(f"{path} cannot be read as a CSV table: {error}".rstrip() + ".") from error
     if "name" not in table:
         raise NamesError(f"{path} has no column 'name', only {', '.join(map(str, table))}.")
     return table["name"].tolist()
@@ -142,11 +145,15 @@ def token_pairs(
     )
 
 
+def _as_list(names: Any) -> list[Any]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise NamesError(f"a list of names is needed, not {names!r}.")
+    return list(names)
+
+
 def _as_pairs(names: Sequence[str] | Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    if isinstance(names, str):
-        raise NamesError(f"a list of names is needed, not the one string {names!r}.")
     pairs = []
-    for item in names:
+    for item in _as_list(names):
         pair = (item, item) if isinstance(item, str) else item
         if (
             not isinstance(pair, (tuple, list))

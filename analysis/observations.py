@@ -142,8 +142,10 @@ def _relation(frame: pd.DataFrame, what: str) -> str:
     both = frame.index[(frame["score"] > 0.1) & (frame["suppression"] > 0.1)]
     which = f"{len(both)} ({_list(both)})" if len(both) else "none"
     text = f"Heads that both copy and suppress more than a tenth of the {what}: {which}."
+    if (frame.nunique() == 1).any():  # a constant correlates with nothing
+        return text
     rho = frame["score"].corr(frame["suppression"], method="spearman")
-    return text if pd.isna(rho) else f"{text} Spearman's correlation over all heads: {rho:+.2f}."
+    return f"{text} Spearman's correlation over all heads: {rho:+.2f}."
 
 
 def _how_classes_fall(frame: pd.DataFrame, classes: pd.DataFrame) -> list[str]:

@@ -102,12 +102,12 @@ def parse_assignments(assignments: Sequence[str], known: Sequence[str]) -> dict[
         name = name.strip().lower()
         name = "model_name" if name == "model" else name
         if not equals or name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0].upper()}?" if close else ""
-            choices = ", ".join(p.upper() for p in known)
+            choices = ["MODEL" if p == "model_name" else p.upper() for p in known]
+            close = difflib.get_close_matches(name.upper(), choices, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
             raise ParameterError(
                 f"{assignment!r} does not set a parameter of this notebook.{hint} Give NAME=VALUE "
-                f"with one of {choices}."
+                f"with one of {', '.join(choices)}."
             )
         parameters[name] = text if name == "model_name" else yaml.safe_load(text)
     return parameters

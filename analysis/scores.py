@@ -10,7 +10,7 @@ arXiv 2412.11965, section 3.1).
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -20,7 +20,8 @@ import torch
 
 from analysis import circuits
 from analysis.errors import ParameterError
-from analysis.exact_topk import Vocabulary, decide_layer, full_float32
+from analysis.exact_topk import Decisions, decide_heads, layer_heads
+from analysis.head_logits import Vocabulary, full_float32
 from analysis.head_scores import HeadScores
 from analysis.identity import model_identity, package_versions
 from analysis.names import TokenPairs, token_pairs
@@ -59,41 +60,30 @@ def score_heads(
         WeightsError: a weight is NaN or infinite.
     """
     circuits.check_readable(model)
-    k = check_k(k, circuits.unembedding(model).shape[1])
+    k = check_whole("k", k, circuits.unembedding(model).shape[1])
     pairs = token_pairs(model, names)
     circuits.check_finite(model)
 
-    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    n_top = np.zeros((n_layers, n_heads), dtype=np.int64)
+    n_top = np.zeros((model.cfg.n_layers, model.cfg.n_heads), dtype=np.int64)
     n_bottom = np.zeros_like(n_top)
     n_close = n_silent = multiply_adds = 0
-    sources = torch.tensor(pairs.source_tokens)
-    targets = torch.tensor(pairs.target_tokens)
-    with (
-        full_float32(),
-        progress_bar(n_layers * n_heads, "scoring heads", "head") as bar,
-    ):
-        vocabulary = Vocabulary(circuits.unembedding(model))
-        for layer in range(n_layers):
-            if layer < 2:  # every later layer has the sources of layer 1
-                x = circuits.source_vectors(model, sources, layer=layer, first_mlp=first_mlp)
-            W_V = circuits.value_weights(model, layer)
-            W_O = circuits.output_weights(model, layer)
-            for head, decided in enumerate(decide_layer(x, targets, W_V, W_O, vocabulary, k)):
-                n_top[layer, head] = int(decided.top.sum())
-                n_bottom[layer, head] = int(decided.bottom.sum())
-                n_close += decided.n_close
-                n_silent += decided.n_silent
-                multiply_adds += decided.multiply_adds
-                bar.update()
+    for layer, head, decided in head_decisions(model, pairs, k, first_mlp):
+        n_top[layer, head] = int(decided.top.sum())
+        n_bottom[layer, head] = int(decided.bottom.sum())
+        n_close += decided.n_close
+        n_silent += decided.n_silent
+        multiply_adds += decided.multiply_adds
 
     identity = model_identity(model)
-    dense = n_layers * n_heads * len(pairs) * vocabulary.rows.numel()
+    dense = n_top.size * len(pairs) * circuits.unembedding(model).numel()
     provenance: dict[str, object] = {
         "model": asdict(identity),
         "pairs": len(pairs),
         "pairs_given": pairs.n_given,
         "pairs_sha256": pairs.checksum,
+        "names" if pairs.copying else "source_target_pairs": list(
+            pairs.sources if pairs.copying else zip(pairs.sources, pairs.targets, strict=True)
+        ),
         "k": k,
         "first_mlp": first_mlp,
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
@@ -115,18 +105,58 @@ def score_heads(
     )
 
 
-def check_k(k: int, d_vocab: int) -> int:
-    """``k`` as an int from 1 to ``d_vocab``.
+@torch.no_grad()
+def head_decisions(
+    model: TransformerBridge, pairs: TokenPairs, k: int, first_mlp: bool
+) -> Iterator[tuple[int, int, Decisions]]:
+    """Each head's answers for every pair, in the order of layers and heads.
+
+    Args:
+        model: readable and finite, which ``score_heads`` checks first.
+        pairs: the pairs asked about.
+        k: from 1 to the vocabulary's size.
+        first_mlp: send sources of later layers through the first block's MLP.
+
+    Yields:
+        layer, head, ``Decisions`` with bool ``[n_pairs]`` answers.
+    """
+    sources, targets = torch.tensor(pairs.source_tokens), torch.tensor(pairs.target_tokens)
+    n_heads = model.cfg.n_layers * model.cfg.n_heads
+    with full_float32(), progress_bar(n_heads, "scoring heads", "head") as bar:
+        vocabulary = Vocabulary(circuits.unembedding(model))
+        for layers in (range(1), range(1, model.cfg.n_layers)):
+            heads = {
+                (layer, h): ov
+                for layer in layers
+                for h, ov in enumerate(
+                    layer_heads(
+                        circuits.value_weights(model, layer), circuits.output_weights(model, layer)
+                    )
+                )
+            }
+            if not heads:
+                continue
+            # Every layer after the first has the same sources.
+            x = circuits.source_vectors(model, sources, layer=layers[0], first_mlp=first_mlp)
+            decisions = decide_heads(x, targets, list(heads.values()), vocabulary, k)
+            for (layer, head), decided in zip(heads, decisions, strict=True):
+                yield layer, head, decided
+                bar.update()
+
+
+def check_whole(name: str, value: int, largest: int) -> int:
+    """``value`` as an int from 1 to ``largest``, the vocabulary's size.
 
     Raises:
         ParameterError: it is not.
     """
     try:
-        whole = operator.index(k)
+        whole = operator.index(value)
     except TypeError:
         whole = 0
-    if isinstance(k, bool) or not 1 <= whole <= d_vocab:
+    if isinstance(value, bool) or not 1 <= whole <= largest:
         raise ParameterError(
-            f"k must be a whole number from 1 to {d_vocab:,} (the vocabulary's size), not {k!r}."
+            f"{name} must be a whole number from 1 to {largest:,} (the vocabulary's size), not "
+            f"{value!r}."
         )
     return whole

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from analysis import exact_topk
-from analysis.exact_topk import Decisions, Vocabulary, decide_layer, full_float32
+from analysis.exact_ranks import rank_targets
+from analysis.exact_topk import Decisions, decide_heads, layer_heads
+from analysis.head_logits import Vocabulary, full_float32
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class Layer:
         with full_float32():
             vocabulary = Vocabulary(self.W_U)
             return list(
-                decide_layer(self.x, self.targets, self.W_V, self.W_O, vocabulary, k, **options)
+                decide_heads(
+                    self.x, self.targets, layer_heads(self.W_V, self.W_O), vocabulary, k, **options
+                )
             )
 
     def ranks(self) -> tuple[Tensor, Tensor]:
@@ -208,3 +212,26 @@ def test_reduced_precision_products_are_forbidden_meanwhile() -> None:
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@settings(max_examples=60, deadline=None)
+@given(layer=integer_layers(), tile=st.sampled_from([1, 4096, exact_topk.TILE]))
+def test_ranks_of_whole_numbers_are_those_of_brute_force(layer: Layer, tile: int) -> None:
+    larger, smaller = layer.ranks()
+    group = len(layer.W_O) // len(layer.W_V)
+    vocabulary = Vocabulary(layer.W_U)
+    for h, W_O in enumerate(layer.W_O):
+        W_V = layer.W_V[h // group]
+        ranks = rank_targets(layer.x, layer.targets, W_V, W_O, vocabulary, tile=tile)
+        assert torch.equal(ranks.larger, larger[h])
+        assert torch.equal(ranks.smaller, smaller[h])
+
+
+def test_ranks_of_random_weights_are_those_of_brute_force() -> None:
+    layer = random_layer(8)
+    larger, smaller = layer.ranks()
+    vocabulary = Vocabulary(layer.W_U)
+    for h, W_O in enumerate(layer.W_O):
+        ranks = rank_targets(layer.x, layer.targets, layer.W_V[h // 2], W_O, vocabulary)
+        assert torch.equal(ranks.larger, larger[h])
+        assert torch.equal(ranks.smaller, smaller[h])

@@ -1,0 +1,84 @@
+"""The eigenvalue copying score of a head's full OV circuit.
+
+``W_E·W_V·W_O·W_U`` maps tokens to logits; a head copies in general where its eigenvalues are
+positive. The score is ``Re(Σλ)/Σ|λ|``, from -1 to 1 (Elhage et al., *A Mathematical Framework for
+Transformer Circuits*, 2021, "Summarizing OV/QK matrices").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analysis import circuits
+from analysis.errors import ParameterError
+from analysis.head_logits import slices
+from analysis.vocabulary import EMBEDDINGS
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+BLOCK = 4096
+"""Tokens whose vectors are held at once."""
+
+
+@torch.no_grad()
+def eigenvalue_scores(
+    model: TransformerBridge, *, embedding: str = "embedding", folded: bool = False
+) -> pd.DataFrame:
+    """Eigenvalue copying score of every head.
+
+    The d_vocab × d_vocab circuit has the nonzero eigenvalues of the d_head × d_head matrix
+    ``W_O·(W_U·W_E)·W_V``, which is what is decomposed, in float64.
+
+    Args:
+        model: raw weights, from ``load_model``.
+        embedding: what stands for W_E in later layers (``circuits.effective_embedding``); Elhage
+            et al. take W_E itself.
+        folded: fold norms into W_V and W_U and centre them.
+
+    Returns:
+        float64 column ``eigenvalue_score`` in [-1, 1], indexed by ``layer`` and ``head``; 0 for a
+        head all of whose eigenvalues are 0.
+
+    Raises:
+        ParameterError: the embedding is unknown.
+        ArchitectureError: the model's weights would not be read rightly.
+        WeightsError: a weight is NaN or infinite.
+    """
+    circuits.check_readable(model)
+    if embedding not in EMBEDDINGS:
+        raise ParameterError(
+            f"embedding must be one of {', '.join(EMBEDDINGS)}, not {embedding!r}."
+        )
+    circuits.check_finite(model)
+    W_U = circuits.folded_unembedding(model) if folded else circuits.unembedding(model)
+    value = circuits.folded_value_weights if folded else circuits.value_weights
+    device = circuits.float64_device(model)
+    scores = np.zeros((model.cfg.n_layers, model.cfg.n_heads))
+    kind, M = "", torch.empty(0)
+    for layer in range(model.cfg.n_layers):
+        needed = "embedding" if layer == 0 else embedding
+        if kind != needed:
+            kind, M = needed, _token_to_logit(model, W_U, needed)
+        W_V = value(model, layer).to(device).double()
+        W_O = circuits.output_weights(model, layer).to(device).double()
+        W_V = W_V.repeat_interleave(len(W_O) // len(W_V), dim=0)
+        eigenvalues = torch.linalg.eigvals((W_O @ M @ W_V).cpu())
+        total = eigenvalues.abs().sum(1)
+        scores[layer] = torch.where(total > 0, eigenvalues.sum(1).real / total, 0.0).numpy()
+    index = pd.MultiIndex.from_product(map(range, scores.shape), names=["layer", "head"])
+    return pd.DataFrame({"eigenvalue_score": scores.ravel()}, index=index)
+
+
+def _token_to_logit(model: TransformerBridge, W_U: torch.Tensor, kind: str) -> torch.Tensor:
+    """``W_U·X`` for the effective embeddings X of all tokens, float64 ``[d_model, d_model]``."""
+    total = torch.zeros(())
+    for s in slices(W_U.shape[1], BLOCK):
+        tokens = torch.arange(s.start, s.stop)
+        x = circuits.effective_embedding(model, tokens, kind)
+        total = total.to(x) + W_U[:, s].to(x) @ x
+    return total

@@ -1,0 +1,91 @@
+"""Exact ranks of targets among an attention head's logits, from both ends.
+
+The question of ``exact_topk`` without its k: how many tokens have a strictly larger, how many a
+strictly smaller logit than the target? Here every logit counts, so all are computed, in float64
+and block by block; those within float64's rounding bound of the target's are compared once more in
+the fixed summation order, so that equal tokens tie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from analysis.head_logits import TILE, Head, Vocabulary, count_true, gamma, slices
+
+BLOCK = 1024
+"""Tokens in each block."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Ranks of one head's targets, 0 for the most extreme.
+
+    Attributes:
+        larger: int64 ``[n_pairs]``, tokens whose logit is strictly larger than the target's.
+        smaller: int64 ``[n_pairs]``, tokens whose logit is strictly smaller.
+    """
+
+    larger: Int[Tensor, "n_pairs"]
+    smaller: Int[Tensor, "n_pairs"]
+
+
+def rank_targets(
+    x: Float[Tensor, "n_pairs d_model"],
+    targets: Int[Tensor, "n_pairs"],
+    W_V: Float[Tensor, "d_model d_head"],
+    W_O: Float[Tensor, "d_head d_model"],
+    vocabulary: Vocabulary,
+    tile: int = TILE,
+) -> Ranks:
+    """Rank every pair's target among one head's logits.
+
+    Args:
+        x: float64 source vectors, a row for each pair, where float64 can be computed.
+        targets: int64, the token ranked in each pair.
+        W_V: any floating dtype.
+        W_O: any floating dtype.
+        vocabulary: the unembedding.
+        tile: logits held at once.
+    """
+    head = Head(W_V.to(x.device), W_O.to(x.device), vocabulary)
+    targets = targets.to(x.device)
+    values = x @ head.W_V
+    norms = vocabulary.norms.to(x.device, torch.float64)
+    d_model, d_head = head.W_V.shape
+    # |logit - computed logit| ≤ γ·|x|·|W_V|·|W_O|·|w_v|, with the Frobenius norms of the matrices.
+    rounding = gamma(2 * d_model + d_head + 2, torch.float64) * head.W_V.norm() * head.W_O.norm()
+    error = rounding * x.norm(dim=1)
+    larger = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    smaller = torch.zeros_like(larger)
+
+    def project(tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n d_head"]:
+        return vocabulary.rows[tokens].to(x.device, torch.float64) @ head.W_O.T
+
+    level = torch.cat(
+        [(values[s] * project(targets[s])).sum(1) for s in slices(len(x), max(1, tile // d_model))]
+    )
+    near_row: list[Tensor] = []
+    near_token: list[Tensor] = []
+    for tokens in slices(vocabulary.size, BLOCK):
+        projected = project(tokens)
+        for s in slices(len(x), max(1, tile // BLOCK)):
+            logits = values[s] @ projected.T
+            tolerance = error[s] * (norms[targets[s]] + norms[tokens].max())
+            above = logits > (level[s] + tolerance)[:, None]
+            below = logits < (level[s] - tolerance)[:, None]
+            larger[s] += count_true(above)
+            smaller[s] += count_true(below)
+            row, token = (~(above | below)).nonzero(as_tuple=True)
+            near_row.append(row + s.start)
+            near_token.append(token + tokens.start)
+    rows, near = torch.cat(near_row), torch.cat(near_token)
+    rows, near = rows[near != targets[rows]], near[near != targets[rows]]
+    for row in rows.unique().tolist():
+        for leads in head.leads_in_float64(x[row], int(targets[row]), near[rows == row]):
+            larger[row] += int((leads > 0).sum())
+            smaller[row] += int((leads < 0).sum())
+    return Ranks(larger.cpu(), smaller.cpu())

@@ -1,0 +1,296 @@
+"""The list of names, and names and pairs as tokens."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import checkpoints
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from analysis.errors import NamesError
+from analysis.names import NAMES_CSV, TokenPairs, load_names, token_pairs
+
+WORDS = ("John", "Mary", "Nan", "Null", "Zoë", "Inf", "1984", "NA")
+"""One token each in the tokenizer of these tests; everything else falls into bytes."""
+
+
+MODEL: Any = SimpleNamespace(tokenizer=checkpoints.make_tokenizer(WORDS))
+"""All that names need of a model is its tokenizer."""
+
+
+@pytest.fixture
+def model() -> Any:
+    return MODEL
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def reasons(pairs: TokenPairs) -> dict[tuple[str, str], str]:
+    return {(row.source, row.target): row.reason for row in pairs.dropped.itertuples()}
+
+
+# ---- data/names.csv
+
+
+def test_the_list_has_at_least_a_thousand_names_in_falling_order_of_their_counts() -> None:
+    with NAMES_CSV.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [row["name"] for row in rows]
+    counts = [int(row["count"]) for row in rows]
+    assert len(names) >= 1000
+    assert len(set(names)) == len(names)
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] > 0
+    assert not [name for name in names if not re.fullmatch(r"[A-Z][A-Za-z'-]+", name)]
+
+
+def test_without_a_list_the_names_are_those_of_the_file(model: Any) -> None:
+    with NAMES_CSV.open(encoding="utf-8", newline="") as file:
+        expected = [row["name"] for row in csv.DictReader(file)]
+    pairs = load_names(model)
+    assert pairs.n_given == len(expected)
+    assert pairs.sources == tuple(name for name in expected if name in WORDS)
+    assert {"John", "Mary"} <= set(pairs.sources)
+    assert len(pairs) + len(pairs.dropped) == pairs.n_given
+
+
+def test_a_name_that_looks_like_a_missing_value_is_a_name(model: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "names.csv", "name,count\nNan,5\nNull,4\nNA,3\nInf,2\n1984,1\n")
+    assert load_names(model, path).sources == ("Nan", "Null", "NA", "Inf", "1984")
+    assert load_names(model, str(path)) == load_names(model, path)
+
+
+# ---- single tokens
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from([*WORDS, "Joh", "Johnn", "john", "x", "日本"]), unique=True))
+def test_exactly_the_words_of_one_token_are_kept_in_their_order(words: list[str]) -> None:
+    usable = [word for word in words if word in WORDS]
+    if not usable:
+        with pytest.raises(NamesError):
+            load_names(MODEL, words)
+        return
+    pairs = load_names(MODEL, words)
+    assert pairs.sources == pairs.targets == tuple(usable)
+    assert pairs.copying
+    assert pairs.n_given == len(words)
+    assert [MODEL.tokenizer.decode(token) for token in pairs.source_tokens] == [
+        f" {word}" for word in usable
+    ]
+    assert pairs.source_tokens == pairs.target_tokens
+    assert list(pairs.dropped["source"]) == [word for word in words if word not in WORDS]
+
+
+@given(st.text(max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_any_text_is_either_one_token_or_left_out_for_a_reason(text: str) -> None:
+    pairs = load_names(MODEL, ["John", f"x{text}"])
+    assert pairs.sources == ("John",)
+    assert re.fullmatch(r"split into \d+ tokens", pairs.dropped["reason"].item())
+
+
+def test_why_a_name_was_left_out_is_said(model: Any) -> None:
+    pairs = load_names(model, ["John", "Bob", "Mary", "Al", " "])
+    assert reasons(pairs) == {
+        ("Bob", "Bob"): "split into 4 tokens",
+        ("Al", "Al"): "split into 3 tokens",
+        ("", ""): "empty",
+    }
+    assert str(pairs) == (
+        "2 of 5 names are usable; left out: 1 split into 4 tokens, 1 split into 3 tokens, 1 empty"
+    )
+
+
+def test_a_word_unknown_to_the_tokenizer_is_left_out() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "John": 1}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    model: Any = SimpleNamespace(
+        tokenizer=PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")
+    )
+    pairs = load_names(model, ["John", "Mary"])
+    assert pairs.sources == ("John",)
+    assert reasons(pairs) == {("Mary", "Mary"): "unknown to the tokenizer"}
+
+
+def test_special_tokens_are_not_counted() -> None:
+    """A tokenizer that puts a BOS token before every text still has names of one token."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = checkpoints.make_tokenizer(WORDS)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{checkpoints.END} $A", special_tokens=[(checkpoints.END, 0)]
+    )
+    assert len(tokenizer(" John")["input_ids"]) == 2
+    model: Any = SimpleNamespace(tokenizer=tokenizer)
+    pairs = load_names(model, ["John"])
+    assert tokenizer.decode(list(pairs.source_tokens)) == " John"
+
+
+def test_spaces_around_a_name_do_not_matter(model: Any) -> None:
+    assert load_names(model, [" John", "Mary ", "\tNan\n"]) == load_names(
+        model, ["John", "Mary", "Nan"]
+    )
+
+
+# ---- duplicates
+
+
+def test_duplicates_are_counted_once_and_said(model: Any) -> None:
+    with pytest.warns(UserWarning, match="given more than once, counted once: John, Mary") as seen:
+        pairs = load_names(model, ["John", "Mary", "John", "Nan", "Mary", " John"])
+    assert len(seen) == 1
+    assert pairs.sources == ("John", "Mary", "Nan")
+    assert pairs.n_given == 6
+    assert list(pairs.dropped["reason"]) == ["given twice"] * 3
+    assert str(pairs) == "3 of 6 names are usable; left out: 3 given twice"
+
+
+def test_only_whole_pairs_are_duplicates(model: Any, recwarn: pytest.WarningsRecorder) -> None:
+    given_pairs = [("John", "Mary"), ("John", "Nan"), ("Mary", "John")]
+    assert len(token_pairs(model, given_pairs)) == 3
+    assert not [w for w in recwarn if "more than once" in str(w.message)]
+    with pytest.warns(UserWarning, match="John → Mary"):
+        assert len(token_pairs(model, [*given_pairs, ("John", "Mary")])) == 3
+
+
+# ---- pairs
+
+
+def test_pairs_keep_their_sources_and_targets_apart(model: Any) -> None:
+    pairs = token_pairs(model, [("John", "Mary"), ("Nan", "Bob"), ("Al", "John"), ("NA", "NA")])
+    assert pairs.sources == ("John", "NA")
+    assert pairs.targets == ("Mary", "NA")
+    assert not pairs.copying
+    tokenizer = model.tokenizer
+    assert tokenizer.decode(list(pairs.source_tokens)) == " John NA"
+    assert tokenizer.decode(list(pairs.target_tokens)) == " Mary NA"
+    assert reasons(pairs) == {
+        ("Nan", "Bob"): "split into 4 tokens",
+        ("Al", "John"): "split into 3 tokens",
+    }
+    assert str(pairs).startswith("2 of 4 pairs are usable")
+
+
+def test_pairs_of_a_word_with_itself_are_names(model: Any) -> None:
+    assert token_pairs(model, [("John", "John"), ["Mary", "Mary"]]) == load_names(
+        model, ["John", "Mary"]
+    )
+
+
+def test_token_pairs_stay_as_they_are(model: Any) -> None:
+    pairs = load_names(model, ["John", "Mary"])
+    assert token_pairs(model, pairs) is pairs
+
+
+# ---- checksum
+
+some_pairs = st.lists(
+    st.tuples(st.sampled_from(WORDS), st.sampled_from(WORDS)), min_size=1, max_size=5, unique=True
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(some_pairs, some_pairs)
+def test_the_checksum_tells_lists_of_pairs_apart(
+    one: list[tuple[str, str]], other: list[tuple[str, str]]
+) -> None:
+    checksums = token_pairs(MODEL, one).checksum, token_pairs(MODEL, other).checksum
+    assert (checksums[0] == checksums[1]) == (one == other)
+    assert re.fullmatch("[0-9a-f]{64}", checksums[0])
+
+
+def test_the_checksum_is_of_the_words_that_count_in_their_order(model: Any) -> None:
+    names = load_names(model, ["John", "Mary"])
+    assert names.checksum == load_names(model, ["John", "Bob", "Mary"]).checksum
+    assert names.checksum != load_names(model, ["Mary", "John"]).checksum
+    assert names.checksum != load_names(model, ["John"]).checksum
+    # printf 'John\tJohn\nMary\tMary\n' | sha256sum
+    assert names.checksum == "5d516d3443d5ed66f189115b5080a1a858fa4b3aa55b287e4ba8b9ac6c9b4f7c"
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize("empty", [[], (), iter([])])
+def test_an_empty_list_is_an_error(model: Any, empty: Any) -> None:
+    with pytest.raises(NamesError, match="list of names is empty"):
+        load_names(model, empty)
+
+
+def test_a_file_without_rows_is_an_error(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(NamesError, match="empty"):
+        load_names(model, write(tmp_path / "names.csv", "name,count\n"))
+
+
+@pytest.mark.parametrize("names", [["Bob"], ["Bob", "Al", ""], [("John", "Bob"), ("Al", "Mary")]])
+def test_no_usable_name_is_an_error(model: Any, names: Any) -> None:
+    with pytest.raises(NamesError, match=rf"none of the {len(names)} given is usable.*split into"):
+        load_names(model, names)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [3],
+        [None],
+        ["John", float("nan")],
+        [b"John"],
+        [("John",)],
+        [("John", "Mary", "Nan")],
+        [("John", 3)],
+        [{"John", "Mary"}],
+    ],
+)
+def test_what_is_neither_a_name_nor_a_pair_is_an_error(model: Any, names: Any) -> None:
+    with pytest.raises(NamesError, match=r"neither a name nor a .* pair"):
+        load_names(model, names)
+
+
+@pytest.mark.parametrize("names", [3, 1.5, True])
+def test_what_is_no_list_is_an_error(model: Any, names: Any) -> None:
+    with pytest.raises(NamesError, match="list of names"):
+        load_names(model, names)
+    with pytest.raises(NamesError, match="list of names"):
+        token_pairs(model, names)
+
+
+def test_one_string_is_no_list_of_pairs(model: Any) -> None:
+    with pytest.raises(NamesError, match="a list of names is needed, not 'John'"):
+        token_pairs(model, "John")
+
+
+def test_a_missing_file_is_an_error(model: Any, tmp_path: Path) -> None:
+    for path in (tmp_path / "names.csv", tmp_path, "John"):
+        with pytest.raises(NamesError, match="no file of names"):
+            load_names(model, path)
+
+
+@pytest.mark.parametrize("text", ["first,count\nJohn,1\n", "Name\nJohn\n", "John\nMary\n"])
+def test_a_file_without_the_column_is_an_error(model: Any, tmp_path: Path, text: str) -> None:
+    with pytest.raises(NamesError, match="no column 'name', only "):
+        load_names(model, write(tmp_path / "names.csv", text))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe\x00\x01name", b"name,count\nJohn,1\nMary,2,3,4\n", b'name\n"John\n'],
+    ids=["nothing", "not text", "ragged", "open quote"],
+)
+def test_a_file_that_is_no_table_is_an_error(model: Any, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "names.csv"
+    path.write_bytes(content)
+    with pytest.raises(NamesError, match=re.escape(path.name)):
+        load_names(model, path)

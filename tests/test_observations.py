@@ -1,0 +1,58 @@
+"""Words about scores follow from the scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.classes import published_classes
+from analysis.head_scores import HeadScores
+from analysis.identity import GPT2_SMALL, ModelIdentity
+from analysis.observations import key_observations, strongest_head, strongest_heads
+
+
+def scores(top: dict[tuple[int, int], int], bottom: dict[tuple[int, int], int]) -> HeadScores:
+    """Scores of a model of 12 × 12 heads over 100 names, zero but for those given."""
+    n_top, n_bottom = np.zeros((2, 12, 12), dtype=np.int64)
+    for head, count in top.items():
+        n_top[head] = count
+    for head, count in bottom.items():
+        n_bottom[head] = count
+    model = ModelIdentity(GPT2_SMALL, "GPT-2")
+    return HeadScores(n_top, n_bottom, 100, "copying", 1, True, model, {})
+
+
+PLANTED = scores({(9, 6): 90, (10, 0): 60, (1, 2): 20}, {(10, 7): 80, (1, 2): 11})
+
+
+def test_strongest_heads_come_in_order_with_their_counts() -> None:
+    table = strongest_heads(PLANTED, "score", 3)
+    assert list(table.index) == [(9, 6), (10, 0), (1, 2)]
+    assert list(table["names"]) == ["90 of 100", "60 of 100", "20 of 100"]
+    assert strongest_head(PLANTED) == (9, 6)
+    assert strongest_head(PLANTED, "suppression") == (10, 7)
+
+
+def test_observations_name_the_heads_and_layers_of_the_scores() -> None:
+    said = " ".join(key_observations(PLANTED, pd.DataFrame(columns=["class"])))
+    assert "2 of 144 heads copy at least half of the names (9.6, 10.0)" in said
+    assert "1 of 144 heads suppresses at least half of the names (10.7)" in said
+    assert "layers 9 to 10 of 0 to 11; 3 of 3 are in the upper half" in said
+    assert "more than a tenth of the names: 1 (1.2)" in said
+    assert "No head classes are published" in said
+
+
+def test_observations_rank_the_published_heads() -> None:
+    said = " ".join(key_observations(PLANTED, published_classes(GPT2_SMALL)))
+    assert "9.6: 0.90 (rank 1)" in said
+    assert "10.7: 0.80 (rank 1)" in said
+    assert "9.9: 0.00 (rank 4)" in said
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_model_without_any_such_head_is_spoken_of_too() -> None:
+    said = " ".join(key_observations(scores({}, {(0, 0): 3}), pd.DataFrame(columns=["class"])))
+    assert "No head of 144 copies at least half" in said
+    assert "No head of 144 suppresses at least half of the names; the highest suppression" in said
+    assert "nan" not in said
