@@ -8,10 +8,10 @@ READY  := $(VENV)/.ready
 PACKAGED := HF_ENDPOINT=https://huggingface.co HF_HUB_OFFLINE=1 HF_HUB_CACHE=$(CURDIR)/build/no-hub TQDM_DISABLE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures test notebooks lab clean
+.PHONY: help setup figures test notebooks check-gpt2 lab clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make figures takes any parameter of the notebook: make figures MODEL=gpt2-medium K=5"
 
@@ -38,6 +38,9 @@ test: $(READY) ## lint, type-check, run every test and compare every notebook's 
 notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping their outputs
 	$(PACKAGED) $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
 	    --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+check-gpt2: $(READY) ## measure GPT-2's head classes and compare them with the published ones
+	$(PY) -m analysis.check_gpt2
 
 lab: $(READY) ## open JupyterLab
 	$(VENV)/bin/jupyter lab notebooks

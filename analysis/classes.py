@@ -1,7 +1,8 @@
 """Which heads others have named, and what they called them.
 
 The classes are those of the indirect-object circuit of GPT-2 small (*Interpretability in the
-Wild*, arXiv 2211.00593), kept in ``data/ioi_heads.csv``. No other model has published classes.
+Wild*, arXiv 2211.00593), kept in ``data/ioi_heads.csv``. No other model has published classes;
+``analysis.ioi.measured`` measures them on any.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from analysis.errors import ClassesError
 from analysis.identity import GPT2_SMALL, ModelIdentity
 
 PUBLISHED = "published"
-"""Origin of the classes that a paper reports, as against ones measured here."""
+"""Origin of the classes that a paper reports."""
+MEASURED = "measured"
+"""Origin of the classes that ``analysis.ioi.measured`` finds by running a model."""
+ORIGINS = (PUBLISHED, MEASURED)
 
 IOI_HEADS = Path(__file__).resolve().parents[1] / "data" / "ioi_heads.csv"
 
@@ -23,11 +27,15 @@ COLUMNS = ("class", "model", "source", "origin")
 
 
 class HeadClass(StrEnum):
-    """The parts that heads play in the indirect-object circuit."""
+    """The parts that heads play in the indirect-object circuit.
+
+    Published classes know one kind of backup; measured ones tell apart those that suppress.
+    """
 
     NAME_MOVER = "name mover"
     NEGATIVE_NAME_MOVER = "negative name mover"
     BACKUP_NAME_MOVER = "backup name mover"
+    BACKUP_NEGATIVE_NAME_MOVER = "backup negative name mover"
     S_INHIBITION = "s-inhibition"
     INDUCTION = "induction"
     DUPLICATE_TOKEN = "duplicate token"
@@ -57,7 +65,8 @@ def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_
     """Refuse classes that were not made for this model.
 
     Args:
-        classes: a frame as :func:`published_classes` returns it.
+        classes: a frame as :func:`published_classes` returns it, of published heads, measured ones
+            (``analysis.ioi.measured.measured_classes``) or both.
         model: the model on whose scores the classes are to be drawn.
         n_layers: how many layers it has.
         n_heads: how many heads each layer has.
@@ -78,9 +87,11 @@ def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_
             f"these classes belong to {', '.join(others)} and the scores to {model.name}; "
             "where both are one model, rename it: classes.assign(model=scores.model.name)"
         )
-    origins = sorted(set(classes["origin"]) - {PUBLISHED})
+    origins = sorted(set(classes["origin"]) - set(ORIGINS))
     if origins:
-        raise ClassesError(f"cannot draw classes of origin {', '.join(origins)}: not {PUBLISHED}")
+        raise ClassesError(
+            f"cannot draw classes of origin {', '.join(origins)}: not {' or '.join(ORIGINS)}"
+        )
     outside = [
         f"{layer}.{head}"
         for layer, head in classes.index

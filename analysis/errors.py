@@ -21,6 +21,10 @@ class NamesError(AnalysisError):
     """A list of names or pairs cannot be used."""
 
 
+class PromptError(AnalysisError):
+    """A template, or a name inside it, cannot be made into a prompt."""
+
+
 class ParameterError(AnalysisError, ValueError):
     """A parameter is of the wrong type or outside its range."""
 

@@ -36,10 +36,10 @@ N_LIKELY = 128
 """Likely competitors that every pair meets first, for each direction."""
 N_TOGETHER = 32
 """Heads whose last open questions are held against the vocabulary together."""
-N_PREFIX = 2048
+N_PREFIX = 512
 """Likely competitors that the pairs still open meet next."""
 SWEEP_BLOCK = 8192
-"""Tokens in each block of the whole vocabulary's sweep."""
+"""Tokens in the largest blocks of the whole vocabulary's sweep; the first are smaller."""
 SUB_BLOCK = 128
 """Tokens that are passed over together when the largest of their logits is too small."""
 _TINY = torch.finfo(torch.float64).tiny
@@ -186,7 +186,7 @@ def _begin(
     still_open = _Questions.joined([top.questions, bottom.questions])
     swept = []
     if head.projected is not None or len(still_open) >= head.Q.shape[0]:
-        blocks = slices(head.vocabulary.size, SWEEP_BLOCK)
+        blocks = _growing(head.vocabulary.size)
         swept = [_sweep(head, still_open, blocks, k, tile)]
         head.projected = None
         still_open = still_open.keep(slice(0, 0))
@@ -207,7 +207,7 @@ def _finish(
     vocabulary = heads[0].vocabulary
     together = ResidualStream(vocabulary)
     still_open = _Questions.joined([b.open for b in begun])
-    blocks = slices(vocabulary.size, SWEEP_BLOCK)
+    blocks = _growing(vocabulary.size)
     unbeaten = [u for b in begun for u in b.swept] + [_sweep(together, still_open, blocks, k, tile)]
     for b in begun:
         for part in slices(len(b.vanishing), 16):
@@ -302,6 +302,14 @@ class _Unbeaten:
     above: Int[Tensor, "m"]  # tokens surely larger than the target, fewer than k
     near_row: Int[Tensor, "n"]  # a row of `questions` ...
     near_token: Int[Tensor, "n"]  # ... and a token within the rounding bound of its target
+
+
+def _growing(n: int) -> Iterator[slice]:
+    """``range(n)`` in pieces that double up to ``SWEEP_BLOCK``: the first drop most questions."""
+    start, size = 0, SUB_BLOCK * 4
+    while start < n:
+        yield slice(start, min(start + size, n))
+        start, size = start + size, min(2 * size, SWEEP_BLOCK)
 
 
 def _unseen(questions: _Questions, d_vocab: int) -> _Unbeaten:

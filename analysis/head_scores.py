@@ -55,15 +55,36 @@ class HeadScores:
         """Suppression score, float64 ``[n_layers, n_heads]`` in [0, 1]."""
         return np.asarray(self.n_bottom / self.n_pairs)
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self, intervals: bool = False) -> pd.DataFrame:
         """The scores as a frame.
 
+        Args:
+            intervals: add each score's 95 % interval over names (Wilson, 1927).
+
         Returns:
-            float64 columns ``score`` and ``suppression``, indexed by ``layer`` and ``head``.
+            float64 columns ``score`` and ``suppression``, with intervals also ``score_low``,
+            ``score_high``, ``suppression_low`` and ``suppression_high``, indexed by ``layer`` and
+            ``head``.
         """
         index = pd.MultiIndex.from_product(
             [range(self.n_layers), range(self.n_heads)], names=["layer", "head"]
         )
-        return pd.DataFrame(
-            {"score": self.score.ravel(), "suppression": self.suppression.ravel()}, index=index
-        )
+        columns = {"score": self.score.ravel(), "suppression": self.suppression.ravel()}
+        if intervals:
+            for name, counts in (("score", self.n_top), ("suppression", self.n_bottom)):
+                low, high = wilson_interval(counts.ravel(), self.n_pairs)
+                columns |= {f"{name}_low": low, f"{name}_high": high}
+        return pd.DataFrame(columns, index=index)
+
+
+def wilson_interval(counts: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's 95 % interval for shares, each end ``[...]`` in [0, 1].
+
+    Args:
+        counts: of successes, whole numbers ``[...]``.
+        n: of trials.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(counts, n, alpha=0.05, method="wilson")
+    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)

@@ -64,7 +64,7 @@ def test_other_frames_are_refused() -> None:
     wrong: list[tuple[pd.DataFrame, str]] = [
         (classes.reset_index(), "index"),
         (classes.drop(columns="model"), "model"),
-        (classes.assign(origin="measured"), "measured"),
+        (classes.assign(origin="guessed"), "guessed: not published or measured"),
     ]
     for frame, message in wrong:
         with pytest.raises(ClassesError, match=message):

@@ -6,12 +6,13 @@ import json
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.classes import HeadClass, published_classes
+from analysis.classes import MEASURED, HeadClass, published_classes
 from analysis.errors import ClassesError
 from analysis.figures.heatmaps import plot_heatmaps
 from analysis.figures.layout import TEXT_PX, fit_width, label_step, title_lines
@@ -156,6 +157,62 @@ def test_given_classes_are_drawn() -> None:
         plot_heatmaps(scores_of(np.zeros((3, 2), dtype=int), model=GPT2))
 
 
+def measured_classes(*heads: tuple[int, int, HeadClass]) -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples([head[:2] for head in heads], names=["layer", "head"])
+    columns = {"class": [head[2] for head in heads], "model": GPT2_SMALL, "source": "a run"}
+    return pd.DataFrame(columns | {"origin": MEASURED}, index=index)
+
+
+MEASURED_HEADS = (
+    (9, 9, HeadClass.NAME_MOVER),
+    (8, 1, HeadClass.BACKUP_NAME_MOVER),
+    (10, 7, HeadClass.NEGATIVE_NAME_MOVER),
+    (2, 3, HeadClass.BACKUP_NEGATIVE_NAME_MOVER),
+)
+
+
+def test_measured_classes_have_marks_and_a_legend_of_their_own() -> None:
+    fig = plot_heatmaps(gpt2_scores(), measured_classes(*MEASURED_HEADS))
+    assert marks(fig) == {
+        "Measured Name-Mover Heads": [(9, 9)],
+        "Measured Backup Name-Mover Heads": [(8, 1)],
+        "Measured (Negative) Name-Mover Heads": [(10, 7)],
+        "Measured Backup (Negative) Name-Mover Heads": [(2, 3)],
+    }
+    assert [trace.marker.symbol for trace in fig.data[2:]] == ["square-open", "diamond-open"] * 2
+    assert fig.layout.legend.title.text == "Measured on the indirect-object task"
+    assert fig.data[0].hovertext[9][9].endswith("<br>measured class: name mover")
+    assert fig.data[0].hovertext[0][0].endswith("<br>measured class: none measured")
+
+
+def test_both_overlays_leave_the_published_marks_as_they_are() -> None:
+    published = published_classes(GPT2)
+    alone = plot_heatmaps(gpt2_scores(), published)
+    both = plot_heatmaps(gpt2_scores(), pd.concat([published, measured_classes(*MEASURED_HEADS)]))
+    looks = {trace.name: trace.to_plotly_json() for trace in both.data[2:]}
+    assert len(looks) == 8
+    for trace in alone.data[2:]:
+        assert looks[trace.name] == trace.to_plotly_json()
+    symbols = {(trace.marker.symbol, trace.marker.color) for trace in both.data[2:]}
+    assert len(symbols) == 4
+    # Published marks lie on top: the open measured ones are larger around them.
+    assert [trace.name.startswith("Measured") for trace in both.data[2:]] == [
+        True,
+        True,
+        False,
+        False,
+    ] * 2
+    sizes = {trace.name: trace.marker.size for trace in both.data[2:]}
+    assert sizes["Measured Name-Mover Heads"] > 1.5 * sizes["Name-Mover Heads"]
+    title = both.layout.legend.title.text
+    assert title == "'Interp. in the Wild' and measured classifications"
+    assert both.data[0].hovertext[9][9].split("<br>")[-2:] == [
+        "class: name mover",
+        "measured class: name mover",
+    ]
+    assert both.layout.height > alone.layout.height
+
+
 def test_hovering_tells_head_counts_and_class() -> None:
     fig = plot_heatmaps(gpt2_scores((10, 7)))
     left, right = (trace.hovertext for trace in fig.data[:2])
@@ -163,6 +220,7 @@ def test_hovering_tells_head_counts_and_class() -> None:
         "<b>10.7</b>",
         "Name Copying score 0.100",
         "10 of 100 names",
+        "95 % interval 0.055 to 0.174",
         "class: negative name mover",
     ]
     assert right[7][10].split("<br>")[1:3] == [

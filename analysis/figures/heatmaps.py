@@ -2,8 +2,8 @@
 
 1. Two heatmaps over layer (x) and head (y), on one fixed scale from 0 to 1, so that figures of
    different models compare.
-2. Over them, the heads that *Interpretability in the Wild* named, where the model has any: on the
-   left those that move names, on the right those that suppress them.
+2. Over them, the heads that *Interpretability in the Wild* named, where the model has any, or those
+   measured here, or both: on the left those that move names, on the right those that suppress them.
 3. Every cell tells on hovering which head it is, how many names counted, and its class.
 """
 
@@ -15,11 +15,39 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.classes import HeadClass, check_classes, published_classes
+from analysis.classes import (
+    MEASURED,
+    ORIGINS,
+    PUBLISHED,
+    HeadClass,
+    check_classes,
+    published_classes,
+)
 from analysis.figures.layout import SCREEN_WIDTH, lay_out
-from analysis.head_scores import HeadScores
+from analysis.head_scores import HeadScores, wilson_interval
 
 LEGEND_TITLE = "'Interp. in the Wild' classifications"
+MEASURED_TITLE = "Measured on the indirect-object task"
+BOTH_TITLE = "'Interp. in the Wild' and measured classifications"
+MEASURED_COLOUR = "#ff3b30"
+"""Apart from every colour of the scale; the marks are open and larger, around published ones."""
+
+
+@dataclass(frozen=True)
+class _Overlay:
+    """The heads that one panel marks from one origin.
+
+    Attributes:
+        origin: of the classes.
+        movers: heads drawn as the first kind of mark, and ``backups`` those drawn as the second.
+        mover_label: what the legend calls the first, and ``backup_label`` the second.
+    """
+
+    origin: str
+    movers: pd.MultiIndex
+    mover_label: str
+    backups: pd.MultiIndex
+    backup_label: str
 
 
 @dataclass(frozen=True)
@@ -30,17 +58,13 @@ class _Panel:
         counts: int64 ``[n_layers, n_heads]``, names (pairs) that counted for each head.
         subject: what stands above it, after the model's title.
         score_name: what the colour bar measures.
-        movers: heads drawn as crosses, and ``backups`` those drawn as circles.
-        mover_label: what the legend calls the crosses, and ``backup_label`` the circles.
+        overlays: its marks, the published ones last and so on top.
     """
 
     counts: np.ndarray
     subject: str
     score_name: str
-    movers: pd.MultiIndex
-    mover_label: str
-    backups: pd.MultiIndex
-    backup_label: str
+    overlays: tuple[_Overlay, ...]
 
 
 class HeatmapFigure(go.Figure):  # type: ignore[misc]
@@ -61,8 +85,10 @@ def plot_heatmaps(
 
     Args:
         scores: what to draw.
-        classes: named heads to mark, as :func:`analysis.classes.published_classes` returns them;
-            None marks the published ones of the scores' model, a frame without rows marks none.
+        classes: named heads to mark, as :func:`analysis.classes.published_classes` or
+            ``analysis.ioi.measured.measured_classes`` returns them, or both one after the other
+            (``pd.concat``); None marks the published ones of the scores' model, a frame without
+            rows marks none.
         width: of the figure in CSS pixels; its height follows.
 
     Returns:
@@ -78,9 +104,9 @@ def plot_heatmaps(
     fig = HeatmapFigure(layout=_layout(panels, scores.model.title))
     for number, panel in enumerate(panels):
         fig.add_trace(_heatmap(panel, number, scores, classes))
-    if len(classes):
-        for number, panel in enumerate(panels):
-            fig.add_traces(_markers(panel, number))
+    for number, panel in enumerate(panels):
+        for overlay in panel.overlays:
+            fig.add_traces(_markers(overlay, number))
     lay_out(fig, width)
     fig._scores = scores
     return fig
@@ -91,26 +117,44 @@ def _panels(scores: HeadScores, classes: pd.DataFrame) -> tuple[_Panel, _Panel]:
     copying = scores.relation == "copying"
     kind = "Name Copying score" if copying else "Relation score"
     subject = "Name-Copying heads" if copying else "Relation scores"
-    backups = _heads(classes, HeadClass.BACKUP_NAME_MOVER)
-    # The published circuit has one backup class. Its heads that suppress belong to the right.
-    suppresses = [bool(scores.n_bottom[head] > scores.n_top[head]) for head in backups]
-    left = _Panel(
-        counts=scores.n_top,
-        subject=subject,
-        score_name=kind,
-        movers=_heads(classes, HeadClass.NAME_MOVER),
-        mover_label="Name-Mover Heads",
-        backups=backups,
-        backup_label="Backup Name-Mover Heads",
-    )
+    overlays = [
+        _overlays(origin, classes[classes["origin"] == origin], scores)
+        for origin in (MEASURED, PUBLISHED)
+        if (classes["origin"] == origin).any()
+    ]
+    left = _Panel(scores.n_top, subject, kind, tuple(overlay[0] for overlay in overlays))
     right = _Panel(
         counts=scores.n_bottom,
         subject=f"(Suppression) {subject}",
         score_name=f"(Suppression) {kind}",
+        overlays=tuple(overlay[1] for overlay in overlays),
+    )
+    return left, right
+
+
+def _overlays(origin: str, classes: pd.DataFrame, scores: HeadScores) -> tuple[_Overlay, _Overlay]:
+    """What the left and the right panel mark of one origin's classes."""
+    backups = _heads(classes, HeadClass.BACKUP_NAME_MOVER)
+    if origin == PUBLISHED:
+        # The published circuit has one backup class. Its heads that suppress belong to the right.
+        suppresses = [bool(scores.n_bottom[head] > scores.n_top[head]) for head in backups]
+        negative_backups = backups[np.array(suppresses, dtype=bool)]
+    else:
+        negative_backups = _heads(classes, HeadClass.BACKUP_NEGATIVE_NAME_MOVER)
+    prefix = "" if origin == PUBLISHED else "Measured "
+    left = _Overlay(
+        origin=origin,
+        movers=_heads(classes, HeadClass.NAME_MOVER),
+        mover_label=f"{prefix}Name-Mover Heads",
+        backups=backups,
+        backup_label=f"{prefix}Backup Name-Mover Heads",
+    )
+    right = _Overlay(
+        origin=origin,
         movers=_heads(classes, HeadClass.NEGATIVE_NAME_MOVER),
-        mover_label="(Negative) Name-Mover Heads",
-        backups=backups[np.array(suppresses, dtype=bool)],
-        backup_label="Backup (Negative) Name-Mover Heads",
+        mover_label=f"{prefix}(Negative) Name-Mover Heads",
+        backups=negative_backups,
+        backup_label=f"{prefix}Backup (Negative) Name-Mover Heads",
     )
     return left, right
 
@@ -151,9 +195,14 @@ def _heatmap(panel: _Panel, number: int, scores: HeadScores, classes: pd.DataFra
 def _hover_texts(panel: _Panel, scores: HeadScores, classes: pd.DataFrame) -> list[list[str]]:
     """What each cell says on hovering, head by head of each layer, as plotly's rows are."""
     unit = "names" if scores.relation == "copying" else "pairs"
-    named: dict[tuple[int, int], list[str]] = {}
-    for head, head_class in classes["class"].items():
-        named.setdefault(head, []).append(head_class)
+    named: dict[tuple[str, tuple[int, int]], list[str]] = {}
+    for head, origin, head_class in zip(
+        classes.index, classes["origin"], classes["class"], strict=True
+    ):
+        named.setdefault((origin, head), []).append(head_class)
+    origins = [origin for origin in ORIGINS if (classes["origin"] == origin).any()]
+
+    low, high = wilson_interval(panel.counts, scores.n_pairs)
 
     def text(layer: int, head: int) -> str:
         count = int(panel.counts[layer, head])
@@ -161,9 +210,12 @@ def _hover_texts(panel: _Panel, scores: HeadScores, classes: pd.DataFrame) -> li
             f"<b>{layer}.{head}</b>",
             f"{panel.score_name} {count / scores.n_pairs:.3f}",
             f"{count} of {scores.n_pairs} {unit}",
+            f"95 % interval {low[layer, head]:.3f} to {high[layer, head]:.3f}",
         ]
-        if len(classes):
-            lines.append(f"class: {', '.join(named.get((layer, head), ['none published']))}")
+        for origin in origins:
+            what = "class" if origin == PUBLISHED else "measured class"
+            known = named.get((origin, (layer, head)), [f"none {origin}"])
+            lines.append(f"{what}: {', '.join(known)}")
         return "<br>".join(lines)
 
     return [
@@ -171,14 +223,21 @@ def _hover_texts(panel: _Panel, scores: HeadScores, classes: pd.DataFrame) -> li
     ]
 
 
-def _markers(panel: _Panel, number: int) -> tuple[go.Scatter, go.Scatter]:
-    """One panel's marks: both kinds are always in the legend, though no head may be of one."""
-    cross = _scatter(panel.movers, panel.mover_label, number)
+def _markers(overlay: _Overlay, number: int) -> tuple[go.Scatter, go.Scatter]:
+    """One overlay's marks: both kinds are always in the legend, though no head may be of one."""
+    movers = _scatter(overlay.movers, overlay.mover_label, number)
+    backups = _scatter(overlay.backups, overlay.backup_label, number)
+    if overlay.origin == MEASURED:
+        line = {"width": 2.5}
+        movers.marker.update(symbol="square-open", color=MEASURED_COLOUR, line=line)
+        backups.marker.update(symbol="diamond-open", color=MEASURED_COLOUR, line=line)
+        movers.legendrank = backups.legendrank = 1001  # below the published ones
+        return movers, backups
     # The rims keep black apart from dark purple and green from green, in grey print too.
-    cross.marker.update(symbol="x", color="black", line={"color": "white", "width": 1.2})
-    circle = _scatter(panel.backups, panel.backup_label, number)
-    circle.marker.update(symbol="circle", color="lightgreen", line={"color": "black", "width": 1.2})
-    return cross, circle
+    movers.marker.update(symbol="x", color="black", line={"color": "white", "width": 1.2})
+    rim = {"color": "black", "width": 1.2}
+    backups.marker.update(symbol="circle", color="lightgreen", line=rim)
+    return movers, backups
 
 
 def _scatter(heads: pd.MultiIndex, label: str, number: int) -> go.Scatter:
@@ -201,7 +260,7 @@ def _layout(panels: tuple[_Panel, _Panel], model: str) -> go.Layout:
     title = {"xref": "paper", "yref": "paper", "y": 1, "yshift": 6, "showarrow": False}
     title |= {"xanchor": "center", "yanchor": "bottom"}
     legend = {
-        "title": {"text": LEGEND_TITLE, "font": {"size": 14}},
+        "title": {"text": _legend_title(panels[0]), "font": {"size": 14}},
         "xanchor": "center",
         "yanchor": "top",
         "bordercolor": "#bbbbbb",
@@ -232,6 +291,14 @@ def _layout(panels: tuple[_Panel, _Panel], model: str) -> go.Layout:
     layout.update({f"xaxis{n}_title_text": "Layer" for n in ("", "2")})
     layout.update({f"yaxis{n}_title_text": "Head" for n in ("", "2")})
     return layout
+
+
+def _legend_title(panel: _Panel) -> str:
+    """Whose classes are marked."""
+    origins = {overlay.origin for overlay in panel.overlays}
+    if MEASURED not in origins:
+        return LEGEND_TITLE
+    return BOTH_TITLE if PUBLISHED in origins else MEASURED_TITLE
 
 
 def _axis(kind: str, number: int) -> str:

@@ -105,7 +105,9 @@ def lay_out(fig: go.Figure, width: float = SCREEN_WIDTH) -> None:
         )
         fig.layout[f"legend{suffix}"].update(x=middle, y=-(_TICKS + 4) / panel_height)
     for trace in markers:
-        trace.marker.size = min(max(0.4 * min(cell_width, cell_height), 6), 13)
+        size = min(max(0.4 * min(cell_width, cell_height), 6), 13)
+        # Open marks go around filled ones that stand on the same head.
+        trace.marker.size = size * (1.6 if str(trace.marker.symbol).endswith("-open") else 1)
 
 
 def fit_width(fig: go.Figure, width: float) -> go.Figure:

@@ -30,7 +30,8 @@ def sharp_svg(svg: str, fig: go.Figure) -> str:
 
     Args:
         svg: what plotly drew of ``fig``.
-        fig: a figure whose every heatmap covers its axes with cells of one size.
+        fig: a figure whose every heatmap covers its axes with cells of one size and has its own
+            ``zmin``, ``zmax`` and ``colorscale``.
 
     Returns:
         SVG.
@@ -43,16 +44,16 @@ def sharp_svg(svg: str, fig: go.Figure) -> str:
     # Anything unexpected is left as plotly drew it: right, if not as sharp.
     if len(images) == len(heatmaps):
         for image, heatmap in zip(images, heatmaps, strict=True):
-            svg = svg.replace(image, _cells(image, np.array(heatmap.z, dtype=float)), 1)
+            svg = svg.replace(image, _cells(image, heatmap), 1)
     return svg
 
 
-def _cells(image: str, scores: np.ndarray) -> str:
+def _cells(image: str, heatmap: go.Heatmap) -> str:
     """Paths in the place of an image.
 
     Args:
         image: the ``<image>`` element.
-        scores: ``[n_rows, n_columns]`` in [0, 1], row 0 at the bottom.
+        heatmap: what it shows; row 0 of its ``z`` is at the bottom.
 
     Returns:
         One path per cell. Each reaches a little under the cells to its right and above it, which
@@ -62,14 +63,17 @@ def _cells(image: str, scores: np.ndarray) -> str:
         float(re.search(rf' {name}="([\d.-]+)"', image)[1])  # type: ignore[index]
         for name in ("x", "y", "width", "height")
     )
-    n_rows, n_columns = scores.shape
+    values = np.array(heatmap.z, dtype=float)
+    shares = np.clip((values - heatmap.zmin) / (heatmap.zmax - heatmap.zmin), 0, 1)
+    n_rows, n_columns = shares.shape
     cell_width, cell_height = width / n_columns, height / n_rows
+    colorscale = [list(stop) for stop in heatmap.colorscale]
     paths = []
-    for (row, column), score in np.ndenumerate(scores):
+    for (row, column), share in np.ndenumerate(shares):
         w = cell_width + _UNDERLAP_PX * (column < n_columns - 1)
         h = cell_height + _UNDERLAP_PX * (row < n_rows - 1)
         left, bottom = x + column * cell_width, y + height - row * cell_height
-        color = sample_colorscale("Viridis", [score])[0]
+        color = sample_colorscale(colorscale, [share])[0]
         paths.append(
             f'<path d="M{left:.2f},{bottom:.2f}h{w:.2f}v{-h:.2f}h{-w:.2f}Z" fill="{color}"/>'
         )

@@ -1,0 +1,108 @@
+"""Does the method find in GPT-2 small what is published of it?
+
+``python -m analysis.check_gpt2``, which ``make check-gpt2`` calls, scores the heads of GPT-2 small,
+measures their classes on the indirect-object task and sets both beside the published classes, head
+by head. Exit status:
+
+- 0: every published name mover and negative name mover is measured to be one;
+- 1: at least one is missed;
+- 2: GPT-2 is there but cannot be read or measured;
+- 3: GPT-2 is neither in the local cache nor to be had from the hub.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.classes import HeadClass, published_classes
+from analysis.errors import AnalysisError
+from analysis.ioi.findings import findings
+from analysis.ioi.measured import HeadMeasurements, measure_heads
+from analysis.ioi.task import ioi_prompts
+from analysis.models import load_model
+from analysis.models.hub_listing import HubError
+from analysis.names import load_names
+from analysis.observations import head_name
+from analysis.scores import score_heads
+
+FOUND, MISSED, FAILED, OUT_OF_REACH = 0, 1, 2, 3
+REQUIRED = (HeadClass.NAME_MOVER, HeadClass.NEGATIVE_NAME_MOVER)
+"""Classes of which every published head must be found."""
+
+COMPARED = (*REQUIRED, HeadClass.BACKUP_NAME_MOVER)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare, print the table, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.check_gpt2", description=__doc__)
+    parser.add_argument("--prompts", type=int, default=300, help="how many prompts to run")
+    parser.add_argument("--seed", type=int, default=0, help="of the prompts")
+    options = parser.parse_args(arguments)
+    try:
+        model = load_model("gpt2")
+    except HubError as error:
+        print(f"GPT-2 is not in reach, so nothing was compared: {error}", file=sys.stderr)
+        return OUT_OF_REACH
+    except AnalysisError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    try:
+        scores = score_heads(model, load_names(model)).to_frame()
+        measured = measure_heads(model, ioi_prompts(model, options.prompts, options.seed))
+    except AnalysisError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    table = compare(measured, scores)
+    print(table.round(3).to_string(), *findings(measured), sep="\n")
+    return verdict(table)
+
+
+def compare(measured: HeadMeasurements, scores: pd.DataFrame) -> pd.DataFrame:
+    """The published name-moving heads, and any other head measured to be one, side by side.
+
+    Args:
+        measured: of GPT-2 small.
+        scores: the frame of ``score_heads``.
+
+    Returns:
+        Indexed by ``layer`` and ``head``: ``published`` and ``measured`` (classes, empty for none),
+        ``found`` (whether they are the same), ``score`` and ``suppression`` with their ranks over
+        all heads, and the measured numbers that the classes rest on.
+    """
+    published = published_classes(measured.model)["class"]
+    published = published[published.isin([*COMPARED])]
+    found = measured.numbers["class"]
+    heads = published.index.union(found.index[found != ""])
+    numbers = measured.numbers.join(scores)
+    table = pd.DataFrame(
+        {"published": published.reindex(heads, fill_value=""), "measured": found.loc[heads]}
+    )
+    table["found"] = table["published"] == table["measured"]
+    for by in ("score", "suppression"):
+        rank = scores[by].rank(ascending=False, method="min").astype(int)
+        table[[by, f"rank of {by}"]] = pd.DataFrame({by: scores[by], "rank": rank}).loc[heads]
+    shown = ["effect_share", "attention_io", "copy_score", "negative_copy_score", "growth"]
+    order = {str(head_class): place for place, head_class in enumerate(COMPARED)}
+    return table.join(numbers[shown]).sort_values(
+        "published", key=lambda column: column.map(order).fillna(len(order)), kind="stable"
+    )
+
+
+def verdict(table: pd.DataFrame) -> int:
+    """Say which of the required heads are missed, and return the exit status."""
+    required = table[table["published"].isin([*REQUIRED])]
+    missed = required.index[~required["found"]]
+    if len(missed):
+        names = ", ".join(head_name(*head) for head in missed)
+        print(f"Missed {len(missed)} of {len(required)} published (negative) name movers: {names}.")
+        return MISSED
+    print(f"All {len(required)} published name movers and negative name movers are found.")
+    return FOUND
+
+
+if __name__ == "__main__":
+    sys.exit(main())

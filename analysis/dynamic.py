@@ -1,0 +1,247 @@
+"""Dynamic scores: what every head writes at the last position when the model runs.
+
+For each template and name the model runs once, and for head (l, h)
+
+1. *with context*, z is the head's mixture of values at the last position, as it ran;
+2. *without context*, z is its value vector at the name's position, which is what the head would
+   mix if it attended to the name alone, its layer's input being that of the clean run. With
+   grouped queries a head's value vector is its group's;
+3. what it writes is ``z·W_O``, and its logits are ``z·W_O·W_U``: no final norm and no output
+   bias, which is the layer's and no head's. Value biases are in z, where the model adds them;
+4. whether the name is among the k largest (smallest) logits is the static scores' question with
+   z for ``x·W_V``, so ``exact_topk`` decides it, exactly for the z that the model computed.
+
+(Elhelo & Geva, MAPS, arXiv 2412.11965, section 3.2.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from analysis import circuits
+from analysis.errors import ParameterError
+from analysis.exact_topk import OV, Decisions, decide_heads
+from analysis.head_logits import Vocabulary, full_float32
+from analysis.identity import ModelIdentity, model_identity, package_versions
+from analysis.names import TokenPairs
+from analysis.progress import progress_bar
+from analysis.prompts import TEMPLATES, Prompts, enough_names, fill_template
+from analysis.scores import check_whole
+from analysis.shared_start import continued, read_start
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+CONTEXTS = ("with", "without")
+"""The head as it ran, and made to attend to the name's position alone."""
+
+RUN_TOGETHER = 32
+"""Prompts that go through the model at once, always so many: float32 rounding may depend on the
+number of rows, and the scores must not depend on the batch size."""
+HELD_BYTES = 1 << 29
+"""Memory for the z of one batch of names in all templates, where no batch size is given."""
+_POINTS = ("hook_z", "hook_v")
+
+
+@dataclass(frozen=True)
+class DynamicScores:
+    """For every template, context, head and name: is the name in the head's top (bottom) k?
+
+    Attributes:
+        top: bool ``[n_templates, 2, n_layers, n_heads, n_names]``; contexts as in ``CONTEXTS``.
+        bottom: likewise, among the k smallest logits.
+        templates: the prompts, in order.
+        names: the names, in order.
+        k: how many of the largest (smallest) logits count.
+        model: which model ran.
+        provenance: everything else that made the result, ready for JSON.
+    """
+
+    top: Bool[np.ndarray, "n_templates 2 n_layers n_heads n_names"] = field(repr=False)
+    bottom: Bool[np.ndarray, "n_templates 2 n_layers n_heads n_names"] = field(repr=False)
+    templates: tuple[str, ...]
+    names: TokenPairs
+    k: int
+    model: ModelIdentity
+    provenance: dict[str, object] = field(repr=False)
+
+    @property
+    def n_top(self) -> Int[np.ndarray, "n_templates 2 n_layers n_heads"]:
+        """Names among the k largest logits."""
+        return np.asarray(self.top.sum(-1))
+
+    @property
+    def n_bottom(self) -> Int[np.ndarray, "n_templates 2 n_layers n_heads"]:
+        """Names among the k smallest logits."""
+        return np.asarray(self.bottom.sum(-1))
+
+    def to_frame(self) -> pd.DataFrame:
+        """The scores as a frame.
+
+        Returns:
+            float64 columns ``score`` and ``suppression``, shares of the names in [0, 1], indexed
+            by ``template``, ``context``, ``layer`` and ``head``.
+        """
+        _, _, n_layers, n_heads, n_names = self.top.shape
+        index = pd.MultiIndex.from_product(
+            [self.templates, CONTEXTS, range(n_layers), range(n_heads)],
+            names=["template", "context", "layer", "head"],
+        )
+        columns = {"score": self.n_top, "suppression": self.n_bottom}
+        return pd.DataFrame({c: n.ravel() / n_names for c, n in columns.items()}, index=index)
+
+
+@torch.no_grad()
+def dynamic_scores(
+    model: TransformerBridge,
+    names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]],
+    templates: Sequence[str] = TEMPLATES,
+    k: int = 1,
+    batch_size: int | None = None,
+) -> DynamicScores:
+    """Score what every head writes at the last position of prompts that hold a name.
+
+    A progress bar appears after two seconds.
+
+    Args:
+        model: raw weights, from ``load_model``; any device and floating dtype.
+        names: as ``score_heads`` takes them; of a pair, the source stands in the prompt and the
+            target is asked about.
+        templates: texts with one slot ``<X>`` each, of any length.
+        k: from 1 to the vocabulary's size.
+        batch_size: names whose values are held at once, which changes no number; as many as fit
+            into ``HELD_BYTES`` if None.
+
+    Raises:
+        NamesError: fewer than 30 names are usable.
+        PromptError: a template cannot be filled.
+        ParameterError: k or the batch size is not a whole number in its range, or the templates
+            are none or not different.
+        ArchitectureError: the model's weights would not be read rightly.
+        WeightsError: a weight is NaN or infinite.
+    """
+    circuits.check_readable(model)
+    k = check_whole("k", k, circuits.unembedding(model).shape[1])
+    pairs = enough_names(model, names)
+    templates = tuple([templates] if isinstance(templates, str) else templates)
+    if len(set(templates)) < len(templates) or not templates:
+        raise ParameterError(f"templates must be different and at least one, not {templates!r}.")
+    filled = [fill_template(model, template, pairs) for template in templates]
+    batch_size = _check_batch_size(model, batch_size, len(pairs), len(templates))
+    circuits.check_finite(model)
+
+    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
+    shape = (len(templates), len(CONTEXTS), n_layers, n_heads, len(pairs))
+    top, bottom = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    targets = torch.tensor(pairs.target_tokens)
+    parts = [
+        slice(start, min(start + batch_size, len(pairs)))
+        for start in range(0, len(pairs), batch_size)
+    ]
+    n_close = 0
+    with full_float32(), progress_bar(len(parts) * n_layers, "running prompts", "layer") as bar:
+        vocabulary = Vocabulary(circuits.unembedding(model))
+        for part in parts:
+            values = [mixed_values(model, prompts, part) for prompts in filled]
+            asked = targets[part].repeat(len(templates))
+            for layer in range(n_layers):
+                W_O = circuits.output_weights(model, layer)
+                for (c, context), head in product(enumerate(CONTEXTS), range(n_heads)):
+                    z = torch.cat([of_one[context][layer][:, head] for of_one in values])
+                    decided = decide_written(z, asked, W_O[head], vocabulary, k)
+                    top[:, c, layer, head, part] = decided.top.view(len(templates), -1).numpy()
+                    bottom[:, c, layer, head, part] = decided.bottom.view(
+                        len(templates), -1
+                    ).numpy()
+                    n_close += decided.n_close
+                bar.update()
+
+    identity = model_identity(model)
+    provenance: dict[str, object] = {
+        "model": asdict(identity),
+        "templates": list(templates),
+        "pairs": len(pairs),
+        "pairs_sha256": pairs.checksum,
+        "k": k,
+        "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        "decisions_settled_in_float64": n_close,
+        "versions": package_versions(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return DynamicScores(top, bottom, templates, pairs, k, identity, provenance)
+
+
+def mixed_values(
+    model: TransformerBridge, prompts: Prompts, part: slice = slice(None)
+) -> dict[str, list[Float[Tensor, "n n_heads d_head"]]]:
+    """Every head's z at the last position, with and without context.
+
+    Args:
+        model: as it is; prompts go through it ``RUN_TOGETHER`` at a time.
+        prompts: of one template. What they have before the name is read once.
+        part: which of them.
+
+    Returns:
+        For each of ``CONTEXTS`` a tensor for each layer, in the model's dtype.
+    """
+    n_layers = model.cfg.n_layers
+    hooks = [f"blocks.{layer}.attn.{point}" for layer in range(n_layers) for point in _POINTS]
+    tokens = prompts.tokens[part].to(circuits.embedding(model).device)
+    start = read_start(model, tokens[:1, : prompts.position])
+    first = torch.zeros(RUN_TOGETHER, dtype=torch.int64, device=tokens.device)
+    found: dict[str, list[list[Tensor]]] = {c: [[] for _ in range(n_layers)] for c in CONTEXTS}
+    for block in tokens[:, prompts.position :].split(RUN_TOGETHER):
+        n = len(block)
+        # The last block is filled up with its last prompt.
+        rows = torch.cat([block, block[-1:].expand(RUN_TOGETHER - n, -1)])
+        # The logits of the whole model are not needed.
+        _, cache = model.run_with_cache(
+            rows, names_filter=hooks, stop_at_layer=n_layers, **continued(start, first)
+        )
+        for layer in range(n_layers):
+            z = cache[f"blocks.{layer}.attn.hook_z"]
+            v = cache[f"blocks.{layer}.attn.hook_v"]
+            group = z.shape[2] // v.shape[2]
+            found["with"][layer].append(z[:n, -1])
+            found["without"][layer].append(v[:n, 0].repeat_interleave(group, dim=1))
+    return {context: [torch.cat(z) for z in layers] for context, layers in found.items()}
+
+
+def decide_written(
+    z: Float[Tensor, "n d_head"],
+    targets: Int[Tensor, "n"],
+    W_O: Float[Tensor, "d_head d_model"],
+    vocabulary: Vocabulary,
+    k: int,
+) -> Decisions:
+    """Whether each target is among the k largest (smallest) logits of ``z·W_O·W_U``, exactly."""
+    z = z.to(torch.device("cpu") if z.device.type == "mps" else z.device, torch.float64)
+    itself = torch.eye(z.shape[1], dtype=torch.float64, device=z.device)
+    return next(decide_heads(z, targets, [OV(itself, W_O)], vocabulary, k))
+
+
+def _check_batch_size(
+    model: TransformerBridge, batch_size: int | None, n_names: int, n_templates: int
+) -> int:
+    """How many names to hold at once, whole blocks of ``RUN_TOGETHER``.
+
+    Raises:
+        ParameterError: it is not a whole number above 0.
+    """
+    if batch_size is None:
+        n_values = circuits.output_weights(model, 0)[..., 0].numel()
+        bytes_each = len(CONTEXTS) * n_templates * model.cfg.n_layers * n_values * 4
+        batch_size = max(1, HELD_BYTES // bytes_each)
+    elif isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ParameterError(f"batch_size must be a whole number above 0, not {batch_size!r}.")
+    return min(n_names, -(-batch_size // RUN_TOGETHER) * RUN_TOGETHER)

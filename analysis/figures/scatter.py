@@ -1,0 +1,129 @@
+"""Static against dynamic scores, a point for each head, copying left and suppression right.
+
+The points are dynamic scores pooled over templates. The dashed diagonal is equality, the full line
+the least-squares fit with the 95 % band of its mean; heads far off the line (studentized residual
+above 3) are marked, and every point names its head on hovering.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.agreement import OUTLIER, head_table
+from analysis.figures.layout import SCREEN_WIDTH, TEXT_PX
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
+"""Okabe and Ito's colours, told apart by every kind of colour vision."""
+_NAMES = {"score": "Name copying", "suppression": "Suppression of names"}
+
+
+def plot_static_dynamic(
+    static: pd.DataFrame, dynamic: pd.DataFrame, *, title: str, width: float = SCREEN_WIDTH
+) -> go.Figure:
+    """Draw both scatter plots.
+
+    Args:
+        static: ``HeadScores.to_frame(intervals=True)``.
+        dynamic: ``DynamicScores.to_frame()`` of one context, the level ``context`` gone.
+        title: what stands above, such as the model and the context.
+        width: of the figure in CSS pixels.
+    """
+    fig = go.Figure(
+        layout=go.Layout(
+            template="none",
+            width=width,
+            height=width * 0.5,
+            title={"text": title, "font": {"size": 16}, "x": 0.5},
+            font={"size": TEXT_PX, "color": "black"},
+            margin={"l": 60, "r": 20, "t": 50, "b": 90},
+            legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.16},
+        )
+    )
+    for number, kind in enumerate(_NAMES):
+        axes = {"xaxis": f"x{number + 1}", "yaxis": f"y{number + 1}", "showlegend": number == 0}
+        for trace in _traces(head_table(static, dynamic, kind)):
+            fig.add_trace(trace.update(axes))
+        axis = {"range": [-0.04, 1.04], "dtick": 0.2, "zeroline": False, "gridcolor": "#dddddd"}
+        side = [0, 0.46] if number == 0 else [0.54, 1]
+        fig.layout[f"xaxis{number + 1}"] = axis | {
+            "domain": side,
+            "anchor": axes["yaxis"],
+            "title": {"text": f"{_NAMES[kind]}, from the weights"},
+        }
+        fig.layout[f"yaxis{number + 1}"] = axis | {
+            "anchor": axes["xaxis"],
+            "title": {"text": "when the model runs"},
+        }
+    return fig
+
+
+def _traces(table: pd.DataFrame) -> list[go.Scatter]:
+    """Band, lines and points of one panel."""
+    line = table.sort_values("static").drop_duplicates("static")
+    edge = pd.concat([line["fitted"] + line["band"], (line["fitted"] - line["band"])[::-1]])
+    names = np.array([f"{layer}.{head}" for layer, head in table.index])
+    outlier = (table["residual"].abs() > OUTLIER).to_numpy()
+    return [
+        go.Scatter(
+            x=pd.concat([line["static"], line["static"][::-1]]).round(6).tolist(),
+            y=edge.round(6).tolist(),
+            mode="lines",
+            fill="toself",
+            fillcolor="rgba(119,119,119,0.3)",
+            line={"width": 0},
+            hoverinfo="skip",
+            name="95 % band of the line",
+        ),
+        go.Scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            line={"color": GREY, "width": 1, "dash": "dash"},
+            hoverinfo="skip",
+            name="equal scores",
+        ),
+        go.Scatter(
+            x=line["static"].round(6).tolist(),
+            y=line["fitted"].round(6).tolist(),
+            mode="lines",
+            line={"color": "black", "width": 1.5},
+            hoverinfo="skip",
+            name="least squares",
+        ),
+        _points(table[~outlier], names[~outlier], "head", BLUE, "circle"),
+        _points(table[outlier], names[outlier], "head off the line", ORANGE, "diamond"),
+    ]
+
+
+def _points(
+    table: pd.DataFrame, names: np.ndarray, label: str, color: str, symbol: str
+) -> go.Scatter:
+    text = [
+        f"<b>{name}</b><br>weights {row.static:.3f} ({row.low:.3f} to {row.high:.3f})"
+        f"<br>running {row.dynamic:.3f}<br>fitted {row.fitted:.3f}"
+        for name, row in zip(names, table.itertuples(), strict=True)
+    ]
+    return go.Scatter(
+        x=table["static"].round(6).tolist(),
+        y=table["dynamic"].round(6).tolist(),
+        mode="markers",
+        marker={
+            "color": color,
+            "symbol": symbol,
+            "size": 8,
+            "line": {"color": "white", "width": 0.7},
+        },
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": (table["high"] - table["static"]).round(6).tolist(),
+            "arrayminus": (table["static"] - table["low"]).round(6).tolist(),
+            "thickness": 1,
+            "width": 0,
+        },
+        hovertext=text,
+        hoverinfo="text",
+        name=label,
+    )

@@ -1,0 +1,137 @@
+"""Removing heads where a task's answer is predicted, and measuring what is left of the task.
+
+The z of a removed head is replaced at the positions that predict the answer, and nowhere else: by
+nothing (*zero*), or by its mean over the task's own clean prompts (*mean*). So the keys and values
+of everything before those positions are read once, and many sets of heads share a batch, each row
+with its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from analysis import circuits
+from analysis.errors import ParameterError
+from analysis.shared_start import Start, continued, read_start
+from analysis.tasks import Task
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+Head = tuple[int, int]
+
+MODES = ("zero", "mean")
+ROWS = 256
+"""Prompts, each with its own heads removed, that go through the model at once."""
+
+
+class RemovalBench:
+    """One task made ready for removing heads: everything that removal leaves as it is, kept."""
+
+    def __init__(self, model: TransformerBridge, task: Task) -> None:
+        self.model = model
+        device = circuits.embedding(model).device
+        n_answer = task.answers.shape[1]
+        tokens = task.tokens.to(device)
+        self.last, self.answers = tokens[:, -n_answer:], task.answers.to(device)
+        self.start: Start | None = read_start(model, tokens[:, :-n_answer])
+        names = [self._hook(layer) for layer in range(model.cfg.n_layers)]
+        everyone = torch.arange(len(task), device=device)
+        total: dict[str, Tensor] = {}
+        for rows in everyone.split(ROWS):
+            _, cache = model.run_with_cache(
+                self.last[rows],
+                names_filter=names,
+                stop_at_layer=model.cfg.n_layers,
+                **continued(self.start, rows),
+            )
+            for name in names:
+                total[name] = total.get(name, 0) + cache[name].sum(0)
+        self.mean_z = {name: z / len(task) for name, z in total.items()}
+
+    @staticmethod
+    def _hook(layer: int) -> str:
+        return f"blocks.{layer}.attn.hook_z"
+
+    def measure(self, cases: Sequence[Sequence[Head]], mode: str) -> pd.DataFrame:
+        """Accuracy and mean log-probability of the answers, for each set of removed heads.
+
+        Args:
+            cases: heads removed together.
+            mode: ``zero`` or ``mean``.
+
+        Returns:
+            Columns ``accuracy`` and ``log_probability``, a row for each case.
+        """
+        n_cases, n = len(cases), len(self.last)
+        gone = torch.zeros(
+            n_cases, self.model.cfg.n_layers, self.model.cfg.n_heads, dtype=torch.bool
+        )
+        for case, heads in enumerate(cases):
+            for layer, head in heads:
+                gone[case, layer, head] = True
+        gone = gone.to(self.last.device)
+        right, log_probability = [], []
+        for rows in torch.arange(n_cases * n, device=self.last.device).split(ROWS):
+            prompt, removed = rows % n, gone[rows // n]
+            hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = []
+            for layer in removed.any(0).any(1).nonzero()[:, 0].tolist():
+                name = self._hook(layer)
+                fill = self.mean_z[name] if mode == "mean" else torch.zeros_like(self.mean_z[name])
+                hooks.append((name, _Replace(removed[:, layer], fill)))
+            logits = self.model.run_with_hooks(
+                self.last[prompt], fwd_hooks=hooks, **continued(self.start, prompt)
+            )
+            answer = self.answers[prompt]
+            own = logits.float().log_softmax(-1).gather(2, answer[..., None])[..., 0]
+            log_probability.append(own.double().sum(1))
+            right.append((logits.argmax(-1) == answer).all(1).double())
+        columns = {"accuracy": right, "log_probability": log_probability}
+        return pd.DataFrame(
+            {name: torch.cat(v).view(n_cases, n).mean(1).cpu() for name, v in columns.items()}
+        )
+
+
+@dataclass(frozen=True)
+class _Replace:
+    """A hook that puts something else in the place of removed heads' z."""
+
+    removed: Bool[Tensor, "n n_heads"]
+    fill: Float[Tensor, "length n_heads d_head"]
+
+    def __call__(self, z: Tensor, hook: Any) -> Tensor:
+        return torch.where(self.removed[:, None, :, None], self.fill, z)
+
+
+def check_heads(heads: Sequence[Head], n_layers: int, n_heads: int) -> tuple[Head, ...]:
+    """The heads as pairs of ints, if each exists and none comes twice.
+
+    Raises:
+        ParameterError: otherwise.
+    """
+    try:
+        checked = tuple((int(layer), int(head)) for layer, head in heads)
+    except (TypeError, ValueError):
+        raise ParameterError(f"heads must be pairs (layer, head), not {heads!r}.") from None
+    if not checked:
+        raise ParameterError("no head is given to remove: give at least one (layer, head).")
+    if len(checked) > n_layers * n_heads:
+        raise ParameterError(
+            f"{len(checked)} heads cannot be removed: the model has {n_layers * n_heads}."
+        )
+    for layer, head in checked:
+        if not (0 <= layer < n_layers and 0 <= head < n_heads):
+            raise ParameterError(
+                f"there is no head {layer}.{head}: the model has {n_layers} layers of {n_heads} "
+                "heads, counted from 0."
+            )
+    if twice := sorted({head for head in checked if checked.count(head) > 1}):
+        raise ParameterError(f"a head can be removed once; given more than once: {twice}.")
+    return checked

@@ -1,0 +1,86 @@
+"""Every score of this project side by side, to be held against measured classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from analysis.classes import HeadClass
+from analysis.dynamic import dynamic_scores
+from analysis.eigenvalues import eigenvalue_scores
+from analysis.ioi.agreement import agreement_with_classes
+from analysis.ioi.measured import HeadMeasurements
+from analysis.names import TokenPairs, load_names
+from analysis.scores import score_heads
+from analysis.vocabulary import score_vocabulary
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+COPYING = (HeadClass.NAME_MOVER, HeadClass.BACKUP_NAME_MOVER)
+"""Classes that copying scores are to find."""
+SUPPRESSING = (HeadClass.NEGATIVE_NAME_MOVER, HeadClass.BACKUP_NEGATIVE_NAME_MOVER)
+"""Classes that suppression scores are to find."""
+
+
+def all_scores(
+    model: TransformerBridge,
+    names: TokenPairs,
+    measured: HeadMeasurements,
+    *,
+    n_tokens: int = 1000,
+    n_dynamic: int = 60,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Copying and suppression scores of every head, by every method.
+
+    Args:
+        model: that was measured.
+        names: for the static scores.
+        measured: brings the copy scores of the task.
+        n_tokens: sources drawn for the whole-vocabulary score.
+        n_dynamic: of the names, taken evenly, for the dynamic scores.
+
+    Returns:
+        Two frames indexed by ``layer`` and ``head`` with the same columns: ``static, k = 1``,
+        ``static, k = 10``, ``vocabulary``, ``eigenvalue`` (negated for suppression),
+        ``dynamic, alone`` (the head attends to the name alone) and ``dynamic, in context`` (means
+        over templates), and ``task`` (copy score and its negative twin). A higher score stands for
+        more copying in the first frame and for more suppression in the second.
+    """
+    some = load_names(model, names.sources[:: max(1, len(names) // n_dynamic)])
+    running = dynamic_scores(model, some).to_frame()
+    running = running.groupby(level=["context", "layer", "head"]).mean()
+    vocabulary = score_vocabulary(model, n_tokens=n_tokens).to_frame()
+    eigenvalue = eigenvalue_scores(model)["eigenvalue_score"]
+    static = {k: score_heads(model, names, k=k).to_frame() for k in (1, 10)}
+    frames = []
+    for by, of_vocabulary, sign, of_task in (
+        ("score", "copied", 1, "copy_score"),
+        ("suppression", "suppressed", -1, "negative_copy_score"),
+    ):
+        columns = {
+            "static, k = 1": static[1][by],
+            "static, k = 10": static[10][by],
+            "vocabulary": vocabulary[of_vocabulary],
+            "eigenvalue": sign * eigenvalue,
+            "dynamic, alone": running.xs("without", level="context")[by],
+            "dynamic, in context": running.xs("with", level="context")[by],
+            "task": measured.numbers[of_task],
+        }
+        frames.append(pd.DataFrame(columns))
+    return frames[0], frames[1]
+
+
+def agreement_of_all(
+    copying: pd.DataFrame, suppression: pd.DataFrame, classes: pd.DataFrame, seed: int = 0
+) -> pd.DataFrame:
+    """Each class by the scores that are to find it, as ``agreement_with_classes`` gives it.
+
+    ``task`` is one of the rules of measured classes, so that its agreement with them is no news.
+    """
+    tables = [
+        agreement_with_classes(scores, classes, wanted, seed=seed)
+        for scores, wanted in ((copying, COPYING), (suppression, SUPPRESSING))
+    ]
+    return pd.concat([table for table in tables if len(table)] or tables[:1])

@@ -1,0 +1,173 @@
+"""Where each head looks from END, what it writes for it, and what its OV matrix does with names.
+
+Three questions of Wang et al. (arXiv 2211.00593, section 3.1 and figure 3) for every head:
+
+1. How much does END attend to IO, S1 and S2?
+2. Does the head write a name the more, the more it attends to that name? The correlation, over
+   prompts and their two names, of the attention to a name with the logit that the head writes for
+   it: near 1 for a name mover, near -1 for a head that acts against the name.
+3. The copy score: were the head to attend to a name alone, would that name be among the five
+   largest logits? And with the head's output negated?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis import circuits
+from analysis.dynamic import decide_written
+from analysis.head_logits import Vocabulary, full_float32
+from analysis.ioi.activations import Activations, centred, norm_parameters, normalise
+from analysis.ioi.direct_effects import head_index, logits_written
+from analysis.ioi.task import IOIPrompts
+from analysis.progress import progress_bar
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+TOP = 5
+"""Logits among which the copy score looks for the name."""
+
+
+def attention_and_output(
+    model: TransformerBridge, prompts: IOIPrompts, clean: Activations
+) -> pd.DataFrame:
+    """Mean attention from END to the names, and its correlation with what is written for them.
+
+    Returns:
+        Indexed by ``layer`` and ``head``: ``attention_io``, ``attention_s1``, ``attention_s2``
+        (means over prompts, in [0, 1]) and ``correlation`` (Pearson's, NaN where either side never
+        varies).
+    """
+    mean = clean.attention.double().mean(0)
+    attention, written = _per_name(model, prompts, clean)
+    a, w = (x.flatten(0, 1) - x.flatten(0, 1).mean(0) for x in (attention, written))
+    lengths = a.square().sum(0).sqrt() * w.square().sum(0).sqrt()
+    correlation = (a * w).sum(0) / torch.where(lengths > 0, lengths, torch.nan)
+    return pd.DataFrame(
+        {
+            "attention_io": mean[..., 0].flatten().numpy(),
+            "attention_s1": mean[..., 1].flatten().numpy(),
+            "attention_s2": mean[..., 2].flatten().numpy(),
+            "correlation": correlation.flatten().numpy(),
+        },
+        index=head_index(*correlation.shape),
+    )
+
+
+def attention_points(
+    model: TransformerBridge,
+    prompts: IOIPrompts,
+    clean: Activations,
+    heads: Iterable[tuple[int, int]],
+) -> pd.DataFrame:
+    """The points of the scatter for some heads: two for each prompt, its IO and its S.
+
+    Returns:
+        Columns ``layer``, ``head``, ``prompt``, ``name`` (``IO`` or ``S``), ``attention`` (to S it
+        is the sum over S1 and S2) and ``written`` (logit that the head writes for the name).
+    """
+    attention, written = _per_name(model, prompts, clean)
+    parts = []
+    for layer, head in heads:
+        for number, name in enumerate(("IO", "S")):
+            columns = {
+                "layer": layer,
+                "head": head,
+                "prompt": prompts.frame.index,
+                "name": name,
+                "attention": attention[:, number, layer, head].numpy(),
+                "written": written[:, number, layer, head].numpy(),
+            }
+            parts.append(pd.DataFrame(columns))
+    columns_of_none = ["layer", "head", "prompt", "name", "attention", "written"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns_of_none)
+
+
+def _per_name(
+    model: TransformerBridge, prompts: IOIPrompts, clean: Activations
+) -> tuple[Float[Tensor, "n 2 n_layers n_heads"], Float[Tensor, "n 2 n_layers n_heads"]]:
+    """Attention to IO and to S (at both its places), and the logit written for each."""
+    attention = clean.attention.double()
+    written = [
+        logits_written(model, clean, prompts.column(token)) for token in ("io_token", "s_token")
+    ]
+    return (
+        torch.stack([attention[..., 0], attention[..., 1:].sum(-1)], dim=1),
+        torch.stack(written, dim=1),
+    )
+
+
+@torch.no_grad()
+def copy_scores(
+    model: TransformerBridge, prompts: IOIPrompts, clean: Activations, k: int = TOP
+) -> pd.DataFrame:
+    """The copy score of the task and its negative twin, for every head.
+
+    The residual stream after the first block at each place of a name (IO, S1 and S2) goes through
+    the norm before the head's attention and through the head's OV matrix with its value bias, as if
+    the head attended to that place alone; then through the final norm and W_U. The score is the
+    share of places whose name is among the k largest logits (Wang et al., section 3.1, with the
+    norm and bias as in the authors' code). For the negative twin the head's output is negated.
+
+    Membership is decided exactly (``exact_topk``). The final norm's scale σ does not change the
+    order of the logits, but its bias b does: σ·logits = o·C·diag(gain)·W_U + σ·b·W_U with the
+    centring C, so that σ is one more number that the head writes, in the direction b.
+
+    Returns:
+        Columns ``copy_score`` and ``negative_copy_score`` in [0, 1], indexed by ``layer`` and
+        ``head``. A head that writes nothing has 0 in both.
+    """
+    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
+    named = clean.named.flatten(0, 1)
+    io, s = prompts.column("io_token"), prompts.column("s_token")
+    targets = torch.stack([io, s, s], dim=1).flatten()
+    gain, bias = norm_parameters(model, model.ln_final)
+    shares = np.zeros((2, n_layers, n_heads))
+    with full_float32(), progress_bar(n_layers * n_heads, "copy scores", "head") as bar:
+        vocabulary = Vocabulary(circuits.unembedding(model))
+        for layer in range(n_layers):
+            x = normalise(model, model.blocks[layer].ln1, named)
+            for head in range(n_heads):
+                values, W_O = _values(model, layer, head, x)
+                to_logits = centred(model, W_O) * gain
+                if bias is None:  # negating the output turns the order of the logits round
+                    decided = decide_written(values, targets, to_logits, vocabulary, k)
+                    inside = [decided.top, decided.bottom]
+                else:
+                    scale = (centred(model, values @ W_O).square().mean(1) + model.cfg.eps).sqrt()
+                    rows = torch.cat([to_logits, bias[None]])
+                    outputs = [
+                        torch.cat([output, scale[:, None]], 1) for output in (values, -values)
+                    ]
+                    inside = [
+                        decide_written(output, targets, rows, vocabulary, k).top
+                        for output in outputs
+                    ]
+                for twin, which in enumerate(inside):
+                    shares[twin, layer, head] = (which.cpu() & values.any(1)).double().mean()
+                bar.update()
+    return pd.DataFrame(
+        {"copy_score": shares[0].ravel(), "negative_copy_score": shares[1].ravel()},
+        index=head_index(n_layers, n_heads),
+    )
+
+
+def _values(
+    model: TransformerBridge, layer: int, head: int, x: Float[Tensor, "n d_model"]
+) -> tuple[Float[Tensor, "n d_head"], Float[Tensor, "d_head d_model"]]:
+    """``x·W_V + b_V`` and W_O of one head, in float64 on the processor."""
+    W_V, W_O = (weight.cpu() for weight in circuits.ov_weights(model, layer, head))
+    values = x @ W_V
+    b_V = getattr(model.blocks[layer].attn, "b_V", None)
+    if b_V is not None:
+        biases = b_V.detach().cpu().double().view(-1, W_V.shape[1])
+        values = values + biases[head // (model.cfg.n_heads // len(biases))]
+    return values, W_O

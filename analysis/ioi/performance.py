@@ -1,0 +1,75 @@
+"""Does the model do the task at all?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis.identity import model_identity
+from analysis.ioi.activations import BATCH_SIZE, Activations, run_prompts
+from analysis.ioi.intervals import mean_interval, share_interval
+from analysis.ioi.task import IOIPrompts
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+@dataclass(frozen=True)
+class TaskPerformance:
+    """How well a model does the task, with 95 % intervals over prompts.
+
+    Attributes:
+        title: the model's.
+        n: number of prompts.
+        accuracy: share of prompts with a larger logit for IO than for S (chance is 1/2), with
+            Wilson's interval.
+        logit_difference: mean logit of IO less that of S, with Student's interval.
+        io_first: share of prompts where IO has the largest logit of the whole vocabulary.
+    """
+
+    title: str
+    n: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    logit_difference: float
+    logit_difference_interval: tuple[float, float]
+    io_first: float
+
+    @property
+    def solved(self) -> bool:
+        """Whether both intervals lie above chance (1/2 and 0)."""
+        return self.accuracy_interval[0] > 0.5 and self.logit_difference_interval[0] > 0
+
+    def __str__(self) -> str:
+        low, high = self.accuracy_interval
+        below, above = self.logit_difference_interval
+        does = "solves" if self.solved else "does not do"
+        return (
+            f"{self.title} {does} the task: of {self.n} prompts it prefers the right name in "
+            f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}), by a mean logit "
+            f"difference of {self.logit_difference:.2f} ({below:.2f} to {above:.2f}); in "
+            f"{self.io_first:.0%} that name is the likeliest of all tokens."
+        )
+
+
+def task_performance(
+    model: TransformerBridge, prompts: IOIPrompts, *, batch_size: int = BATCH_SIZE
+) -> TaskPerformance:
+    """Run the prompts and say how well the model does (Wang et al., section 2.2)."""
+    return performance_of(model, run_prompts(model, prompts, batch_size=batch_size))
+
+
+def performance_of(model: TransformerBridge, clean: Activations) -> TaskPerformance:
+    """The same from a run that has been made."""
+    difference = clean.logit_difference.numpy()
+    n, right = len(difference), int((difference > 0).sum())
+    mean, low, high = mean_interval(difference)
+    return TaskPerformance(
+        title=model_identity(model).title,
+        n=n,
+        accuracy=right / n,
+        accuracy_interval=share_interval(right, n),
+        logit_difference=float(mean),
+        logit_difference_interval=(float(low), float(high)),
+        io_first=float(clean.io_first.double().mean()),
+    )

@@ -1,0 +1,146 @@
+"""Templates with a slot, filled with names and encoded so that each name is one known token.
+
+The name in a prompt must be the very token that the static score asks about, at a position that
+is known and the same for every name. So the slot follows a space, and what stands around it is
+tokenised as if the name were not there. All prompts of one template then have one length, and
+none is padded. What the tokenizer puts first (BOS on GPT-2 and Llama as transformer_lens boots
+them, nothing on GPT-NeoX) is what ``model.to_tokens`` puts there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from analysis.errors import NamesError, PromptError
+from analysis.names import TokenPairs, token_pairs
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+SLOT = "<X>"
+TEMPLATES = (
+    "No <X> means no",
+    "The story of <X> contains",
+    "This is a document about <X>",
+    "When I think about <X> I think about",
+)
+"""The prompts of MAPS (arXiv 2412.11965, section 3.2)."""
+
+MIN_NAMES = 30
+"""Fewer usable names than this make no data set (MAPS, section 3.1)."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """One template filled with every name.
+
+    Attributes:
+        template: with its slot.
+        tokens: int64 ``[n_names, length]``, what the tokenizer puts first included.
+        position: where the name's token is, in every row.
+    """
+
+    template: str
+    tokens: Int[Tensor, "n_names length"]
+    position: int
+
+
+def enough_names(
+    model: TransformerBridge, names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]]
+) -> TokenPairs:
+    """The names as tokens, if there are enough to run prompts with.
+
+    Raises:
+        NamesError: fewer than ``MIN_NAMES`` are one token each.
+    """
+    pairs = token_pairs(model, names)
+    if len(pairs) < MIN_NAMES:
+        raise NamesError(
+            f"at least {MIN_NAMES} names of one token each are needed to run prompts, and {pairs}; "
+            "give more names."
+        )
+    return pairs
+
+
+def fill_template(model: TransformerBridge, template: str, names: TokenPairs) -> Prompts:
+    """Put every name (the source of every pair) into the template's slot.
+
+    Args:
+        model: its tokenizer encodes, and ``model.to_tokens`` says what comes first.
+        template: text with one ``<X>`` after a space.
+        names: as ``token_pairs`` returns them.
+
+    Raises:
+        PromptError: the template has no slot or several, its slot does not stand alone in the
+            tokens, or a name is several tokens inside it.
+    """
+    before, after = _split(template)
+    texts = [f"{before} {name}{after}" for name in names.sources]
+    encoded = model.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    position = len(_encode(model, before)) if before else 0
+    around: list[int] | None = None
+    for name, token, ids in zip(names.sources, names.source_tokens, encoded, strict=True):
+        rest = ids[:position] + ids[position + 1 :]
+        if around is None and ids[position : position + 1] == [token]:
+            around = rest
+        if ids[position : position + 1] != [token] or rest != around:
+            raise PromptError(_what_is_wrong(model, template, name))
+    first = model.to_tokens(texts[0])[0].tolist()
+    lead = first[: len(first) - len(encoded[0])]
+    if first != lead + encoded[0]:
+        raise PromptError(
+            f"the tokenizer of {model.cfg.model_name} puts tokens after the prompt {texts[0]!r}, "
+            "so that its last token is not the template's; load it without them."
+        )
+    return Prompts(
+        template=template,
+        tokens=torch.tensor([lead + ids for ids in encoded]),
+        position=len(lead) + position,
+    )
+
+
+def _split(template: str) -> tuple[str, str]:
+    """The text before the slot, without the space that belongs to the name, and after it."""
+    if not isinstance(template, str):
+        raise PromptError(f"a template must be text with the slot {SLOT}, not {template!r}.")
+    if template.count(SLOT) != 1:
+        found = "no slot" if SLOT not in template else f"{template.count(SLOT)} slots"
+        raise PromptError(f"the template {template!r} has {found}: write {SLOT} in it once.")
+    before, after = template.split(SLOT)
+    if not before.endswith(" "):
+        raise PromptError(
+            f"the slot of {template!r} must follow a space, which is part of a name's token: "
+            f"write ' {SLOT}'."
+        )
+    return before[:-1], after
+
+
+def _encode(model: TransformerBridge, text: str) -> list[int]:
+    return list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _what_is_wrong(model: TransformerBridge, template: str, name: str) -> str:
+    """Why a name does not stand in the template as its own token."""
+    before, after = _split(template)
+    text = f"{before} {name}{after}"
+    encoded = model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    start, end = len(before) + 1, len(before) + 1 + len(name)
+    touching = [(a, b) for a, b in encoded["offset_mapping"] if a < end and b > start]
+    pieces = ", ".join(repr(text[a:b]) for a, b in touching)
+    # A token may hold the space before the name, and no more.
+    alone = all(a >= start - 1 and b <= end for a, b in touching)
+    if alone and len(touching) > 1:
+        return (
+            f"the name {name!r} becomes {len(touching)} tokens inside {template!r} ({pieces}): "
+            "change what follows the slot, or leave the name out."
+        )
+    return (
+        f"the slot of {template!r} is tokenised together with its neighbour (with {name!r}: "
+        f"{pieces}): put a space or punctuation beside it."
+    )

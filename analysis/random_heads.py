@@ -1,0 +1,132 @@
+"""Does a head's score stand out from heads of random weights?
+
+The null: heads whose W_V and W_O have the singular values of the model's own, hence their norms,
+but read and write random directions: ``W_V = A·S·Bᵀ`` becomes ``A'·S·B'ᵀ`` with A' and B' drawn
+uniformly (Haar) among orthonormal frames, likewise W_O. Each of the model's heads is redrawn a few
+times and scored by the exact scorer on the same names. A head's p-value is the share of null
+scores at least as high as its own, pooled over the whole model since a score does not depend on
+the scale of the weights; Benjamini and Hochberg's q-values control the false discovery rate over
+heads (J. R. Stat. Soc. B 57, 1995).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis import circuits
+from analysis.agreement import StaticAnswers
+from analysis.errors import ParameterError
+from analysis.exact_topk import OV, decide_heads
+from analysis.head_logits import Vocabulary, full_float32
+from analysis.progress import progress_bar
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+@torch.no_grad()
+def against_random_heads(
+    model: TransformerBridge,
+    static: StaticAnswers,
+    n_draws: int = 10,
+    seed: int = 0,
+    first_mlp: bool = True,
+) -> pd.DataFrame:
+    """p- and q-values of every head's copying and suppression score.
+
+    Args:
+        model: the model that was scored.
+        static: its heads' answers.
+        n_draws: random heads for each head; the smallest p-value is 1 / (1 + their number).
+        seed: of the random weights.
+        first_mlp: as in ``static``.
+
+    Returns:
+        Columns ``score``, ``score_p``, ``score_q``, ``suppression``, ``suppression_p``,
+        ``suppression_q``, indexed by ``layer`` and ``head``.
+
+    Raises:
+        ParameterError: ``n_draws`` is below 1.
+    """
+    if n_draws < 1:
+        raise ParameterError(f"n_draws must be at least 1, not {n_draws!r}.")
+    from statsmodels.stats.multitest import multipletests
+
+    null_top, null_bottom = _null_counts(model, static, n_draws, seed, first_mlp)
+    n_layers, n_heads, n_names = static.top.shape
+    columns = {}
+    for kind, answers, null in (
+        ("score", static.top, null_top),
+        ("suppression", static.bottom, null_bottom),
+    ):
+        counts = answers.sum(2).ravel()
+        at_least = len(null) - np.searchsorted(np.sort(null), counts, side="left")
+        p = (1 + at_least) / (1 + len(null))
+        columns[kind] = counts / n_names
+        columns[f"{kind}_p"], columns[f"{kind}_q"] = p, multipletests(p, method="fdr_bh")[1]
+    index = pd.MultiIndex.from_product([range(n_layers), range(n_heads)], names=["layer", "head"])
+    return pd.DataFrame(columns, index=index)
+
+
+def _null_counts(
+    model: TransformerBridge, static: StaticAnswers, n_draws: int, seed: int, first_mlp: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Names in the top and in the bottom k of every random head."""
+    generator = torch.Generator().manual_seed(seed)
+    sources = torch.tensor(static.names.source_tokens)
+    targets = torch.tensor(static.names.target_tokens)
+    n_layers, n_heads, _ = static.top.shape
+    top, bottom = [], []
+    with (
+        full_float32(),
+        progress_bar(n_layers * n_draws * n_heads, "scoring random heads", "head") as bar,
+    ):
+        vocabulary = Vocabulary(circuits.unembedding(model))
+        for layer in range(n_layers):
+            if layer < 2:  # every later layer has the sources of layer 1
+                x = circuits.source_vectors(model, sources, layer=layer, first_mlp=first_mlp)
+            W_O = circuits.output_weights(model, layer)
+            W_V = circuits.value_weights(model, layer)
+            W_V = W_V.repeat_interleave(len(W_O) // len(W_V), dim=0)
+            spectra = [_singular_values(W.cpu().double()) for W in (W_V, W_O.mT)]
+            for _ in range(n_draws):
+                V = _rotated(spectra[0], W_V.shape[1:], generator)
+                O = _rotated(spectra[1], W_O.shape[1:], generator)  # noqa: E741
+                heads = [OV(*weights) for weights in zip(V, O, strict=True)]
+                for decided in decide_heads(x, targets, heads, vocabulary, static.k):
+                    top.append(int(decided.top.sum()))
+                    bottom.append(int(decided.bottom.sum()))
+                    bar.update()
+    return np.array(top), np.array(bottom)
+
+
+def _singular_values(
+    W: Float[Tensor, "n_heads d_model d_head"],
+) -> Float[Tensor, "n_heads d_head"]:
+    """The roots of the eigenvalues of ``WᵀW``, much sooner had than by a decomposition of W."""
+    return torch.linalg.eigvalsh(W.mT @ W).clamp_min(0).sqrt()
+
+
+def _rotated(
+    spectrum: Float[Tensor, "n_heads r"], shape: torch.Size, generator: torch.Generator
+) -> Float[Tensor, "n_heads rows columns"]:
+    """A random matrix with each of the given spectra, float64."""
+    left, right = (_frames(len(spectrum), n, spectrum.shape[1], generator) for n in shape)
+    return (left * spectrum[:, None]) @ right.mT
+
+
+def _frames(n: int, length: int, r: int, generator: torch.Generator) -> Float[Tensor, "n length r"]:
+    """Uniformly drawn orthonormal frames (Mezzadri, Notices AMS 54, 2007).
+
+    The QR factors of a Gaussian matrix with a positive diagonal in R, by way of ``GᵀG = RᵀR``,
+    which is much faster for tall matrices.
+    """
+    G = torch.randn(n, length, r, dtype=torch.float64, generator=generator)
+    R = torch.linalg.cholesky(G.mT @ G, upper=True)
+    return torch.linalg.solve_triangular(R, G, upper=True, left=False)

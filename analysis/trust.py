@@ -1,0 +1,142 @@
+"""How far can the weights be trusted? Sentences computed from agreement and causal checks."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.ablation import AblationCurve
+from analysis.agreement import KINDS, OUTLIER, POOLED, head_table
+from analysis.observations import head_name
+
+ENOUGH = 0.95
+"""A correlation without context from which the weights are said to tell what heads write."""
+FDR = 0.05
+
+
+def trust_in_weights(
+    table: pd.DataFrame,
+    null: pd.DataFrame,
+    copying: AblationCurve,
+    suppressing: AblationCurve,
+    mode: str = "mean",
+) -> list[str]:
+    """The answer to the notebook's question, each sentence computed.
+
+    Args:
+        table: of ``agreement``.
+        null: of ``against_random_heads``.
+        copying: best-copying heads removed.
+        suppressing: best-suppressing heads removed.
+        mode: ablation that is spoken of.
+    """
+    said = [_correlation(table, kind) for kind in ("score", "suppression")]
+    said += [_standing_out(null, kind) for kind in KINDS]
+    return [*said, _removal(copying, mode), _control(copying, mode), _raised(suppressing, mode)]
+
+
+def correlation_table(table: pd.DataFrame) -> pd.DataFrame:
+    """``agreement`` as a reader wants it: each correlation with its two intervals, two digits.
+
+    Args:
+        table: of ``agreement``.
+
+    Returns:
+        Text columns ``Pearson``, ``over names``, ``over heads`` and the same for Spearman, indexed
+        as the table is.
+    """
+    columns = {}
+    for name in ("pearson", "spearman"):
+        columns[name.title()] = [f"{r:.2f}" for r in table[name]]
+        for over in ("names", "heads"):
+            columns[f"{name[0]} over {over}"] = [
+                _span(row, over, name) for _, row in table.iterrows()
+            ]
+    return pd.DataFrame(columns, index=table.index)
+
+
+def off_the_line(static: pd.DataFrame, dynamic: pd.DataFrame) -> pd.DataFrame:
+    """Heads far off the fitted line, farthest first.
+
+    Args:
+        static: ``HeadScores.to_frame(intervals=True)``.
+        dynamic: ``DynamicScores.to_frame()`` of one context, the level ``context`` gone.
+
+    Returns:
+        Columns ``static``, ``dynamic``, ``fitted`` (two digits), indexed by ``kind``, ``layer``
+        and ``head``.
+    """
+    parts = {}
+    for kind in KINDS:
+        table = head_table(static, dynamic, kind)
+        far = table[table["residual"].abs() > OUTLIER]
+        order = (far["dynamic"] - far["fitted"]).abs().sort_values(ascending=False).index
+        parts[kind] = far.loc[order, ["static", "dynamic", "fitted"]].round(2)
+    return pd.concat(parts, names=["kind"])
+
+
+def _correlation(table: pd.DataFrame, kind: str) -> str:
+    what = "Copying" if kind == "score" else "Suppression"
+    alone, ran = (table.loc[(context, POOLED, kind)] for context in ("without", "with"))
+    verdict = "reached" if alone["pearson"] >= ENOUGH else "not reached"
+    return (
+        f"{what}: Pearson's correlation of weights and writing is {alone['pearson']:.2f} without "
+        f"context (95 % over names {_span(alone, 'names')}, over heads {_span(alone, 'heads')}; "
+        f"{ENOUGH} is {verdict}) and {ran['pearson']:.2f} with context "
+        f"({_span(ran, 'names')}, {_span(ran, 'heads')})."
+    )
+
+
+def _span(row: pd.Series, over: str, name: str = "pearson") -> str:
+    return f"{row[f'{name}_{over}_low']:.2f} to {row[f'{name}_{over}_high']:.2f}"
+
+
+def _standing_out(null: pd.DataFrame, kind: str) -> str:
+    verb = "copy" if kind == "score" else "suppress"
+    found = null.index[null[f"{kind}_q"] <= FDR]
+    half = int((null.loc[found, kind] >= 0.5).sum())
+    return (
+        f"{len(found)} of {len(null)} heads {verb} more names than heads of random weights do "
+        f"(false discovery rate {FDR:.0%}; smallest p-value that the draws allow reached by "
+        f"{int((null[f'{kind}_p'] == null[f'{kind}_p'].min()).sum())}); {half} of them reach half "
+        "of the names."
+    )
+
+
+def _removal(curve: AblationCurve, mode: str) -> str:
+    accuracy = curve.given(mode)["accuracy"]
+    band = curve.random_band(mode, "accuracy").iloc[-1]
+    heads = ", ".join(head_name(*head) for head in curve.heads)
+    return (
+        f"Removing {accuracy.index[-1]} copying heads ({heads}; {mode} ablation) takes the "
+        f"accuracy of copying names from {accuracy.iloc[0]:.0%} to {accuracy.iloc[-1]:.0%}; as "
+        f"many random heads leave {band['low']:.0%} to {band['high']:.0%}."
+    )
+
+
+def _control(curve: AblationCurve, mode: str) -> str:
+    said = []
+    for name, row in curve.controls.iterrows():
+        accuracy = curve.given(mode, str(name))["accuracy"]
+        said.append(
+            f"{name} {accuracy.iloc[0]:.0%} to {accuracy.iloc[-1]:.0%} (shares {row['shared']:.0%} "
+            f"of the heads, {row['gap']:.0%} off in accuracy)"
+        )
+    chosen = curve.control
+    verdict = (
+        f"the fair control nearest in accuracy is {chosen}"
+        if chosen
+        else "none is a fair control by the stated rules, so they are shown and not leant on"
+    )
+    return f"The same heads removed on other tasks: {'; '.join(said)}. Of these, {verdict}."
+
+
+def _raised(curve: AblationCurve, mode: str) -> str:
+    change = curve.given(mode)["change"].iloc[-1]
+    band = curve.random_band(mode, "change").iloc[-1]
+    verb = "raises" if change > 0 else "lowers"
+    heads = ", ".join(head_name(*head) for head in curve.heads)
+    return (
+        f"Removing the suppressing heads ({heads}) {verb} the name's log-probability by "
+        f"{abs(change):.1f} nats; random heads change it by {band['low']:.1f} to "
+        f"{band['high']:.1f}."
+    )

@@ -1,0 +1,219 @@
+"""Correlations and their bootstrap, Wilson's intervals, and heads of random weights."""
+
+from __future__ import annotations
+
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import numpy as np
+import pandas as pd
+import planted
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given, settings
+
+from analysis.agreement import (
+    KINDS,
+    POOLED,
+    StaticAnswers,
+    agreement,
+    head_table,
+    pearson,
+    spearman,
+    static_answers,
+)
+from analysis.dynamic import CONTEXTS, DynamicScores
+from analysis.errors import ParameterError
+from analysis.head_scores import HeadScores, wilson_interval
+from analysis.identity import ModelIdentity
+from analysis.names import TokenPairs
+from analysis.random_heads import _rotated, _singular_values, against_random_heads
+from analysis.scores import score_heads
+
+N_LAYERS, N_HEADS, N_NAMES = 4, 5, 60
+TEMPLATES = ("one <X>", "two <X>")
+MODEL = ModelIdentity("m", "M")
+
+
+def names_of(n: int) -> TokenPairs:
+    words = tuple(f"n{i}" for i in range(n))
+    return TokenPairs(words, words, tuple(range(n)), tuple(range(n)), n, pd.DataFrame())
+
+
+def made_up(seed: int, noise: float) -> tuple[StaticAnswers, DynamicScores]:
+    """Static answers, and dynamic ones that differ from them for a share of the names."""
+    rng = np.random.default_rng(seed)
+    shares = rng.random((2, N_LAYERS, N_HEADS, 1))
+    top, bottom = rng.random((2, N_LAYERS, N_HEADS, N_NAMES)) < shares
+    names = names_of(N_NAMES)
+    shape = (len(TEMPLATES), len(CONTEXTS), N_LAYERS, N_HEADS, N_NAMES)
+    other, flip = rng.random((2, *shape)) < 0.5, rng.random((2, *shape)) < noise
+    moved = [np.where(flip[i], other[i], answers) for i, answers in enumerate((top, bottom))]
+    return (
+        StaticAnswers(top, bottom, names, 1),
+        DynamicScores(moved[0], moved[1], TEMPLATES, names, 1, MODEL, {}),
+    )
+
+
+# ---- correlations
+
+
+values = hnp.arrays(np.float64, st.integers(3, 20), elements=st.integers(0, 9).map(float))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_correlations_are_scipys(data: st.DataObject) -> None:
+    x = data.draw(values)
+    y = data.draw(hnp.arrays(np.float64, len(x), elements=st.integers(0, 9).map(float)))
+    if len(set(x)) < 2 or len(set(y)) < 2:
+        assert np.isnan(pearson(x, y)) and np.isnan(spearman(x, y))
+        return
+    assert pearson(x, y) == pytest.approx(scipy.stats.pearsonr(x, y)[0], abs=1e-9)
+    assert spearman(x, y) == pytest.approx(scipy.stats.spearmanr(x, y)[0], abs=1e-9)
+
+
+def test_the_table_holds_every_comparison_and_its_plain_correlation() -> None:
+    static, dynamic = made_up(0, 0.3)
+    table = agreement(static, dynamic, n_resamples=20)
+    assert list(table.index.names) == ["context", "template", "kind"]
+    assert len(table) == len(CONTEXTS) * (len(TEMPLATES) + 1) * len(KINDS)
+    for c, context in enumerate(CONTEXTS):
+        for kind, x, y in (
+            ("score", static.top, dynamic.top[:, c]),
+            ("suppression", static.bottom, dynamic.bottom[:, c]),
+        ):
+            x, y = x.mean(-1).ravel(), y.mean(-1).reshape(len(TEMPLATES), -1)
+            for t, template in enumerate(TEMPLATES):
+                found = table.loc[(context, template, kind)]
+                assert found["pearson"] == pytest.approx(scipy.stats.pearsonr(x, y[t])[0])
+                assert found["spearman"] == pytest.approx(scipy.stats.spearmanr(x, y[t])[0])
+            pooled = scipy.stats.pearsonr(np.tile(x, len(TEMPLATES)), y.ravel())[0]
+            assert table.loc[(context, POOLED, kind), "pearson"] == pytest.approx(pooled)
+
+
+def test_equal_answers_correlate_fully_in_every_resample() -> None:
+    table = agreement(*made_up(1, 0.0), n_resamples=50)
+    assert np.allclose(table, 1.0)
+
+
+def test_the_same_seed_gives_the_same_intervals_and_they_hold_the_estimate() -> None:
+    static, dynamic = made_up(2, 0.4)
+    table = agreement(static, dynamic, n_resamples=300, seed=3)
+    pd.testing.assert_frame_equal(table, agreement(static, dynamic, n_resamples=300, seed=3))
+    assert not table.equals(agreement(static, dynamic, n_resamples=300, seed=4))
+    for name in ("pearson", "spearman"):
+        assert (table[f"{name}_heads_low"] <= table[name]).all()
+        assert (table[f"{name}_heads_high"] >= table[name]).all()
+
+
+def test_resampling_names_is_as_doing_it_by_hand() -> None:
+    static, dynamic = made_up(5, 0.4)
+    table = agreement(static, dynamic, n_resamples=40, seed=9)
+    drawn = np.random.default_rng(9).multinomial(N_NAMES, np.full(N_NAMES, 1 / N_NAMES), size=40)
+    by_hand = []
+    for times in drawn:
+        which = np.repeat(np.arange(N_NAMES), times)
+        x, y = static.top[..., which].mean(-1), dynamic.top[0, 1][..., which].mean(-1)
+        by_hand.append(scipy.stats.pearsonr(x.ravel(), y.ravel())[0])
+    row = table.loc[("without", TEMPLATES[0], "score")]
+    assert row["pearson_names_low"] == pytest.approx(np.quantile(by_hand, 0.025))
+    assert row["pearson_names_high"] == pytest.approx(np.quantile(by_hand, 0.975))
+
+
+def test_scores_of_other_names_cannot_be_compared() -> None:
+    static, dynamic = made_up(0, 0.1)
+    other = StaticAnswers(static.top, static.bottom, names_of(7), 1)
+    with pytest.raises(ParameterError, match="same names and k"):
+        agreement(other, dynamic)
+    with pytest.raises(ParameterError, match="same names and k"):
+        agreement(StaticAnswers(static.top, static.bottom, static.names, 2), dynamic)
+    with pytest.raises(ParameterError, match="n_resamples"):
+        agreement(static, dynamic, n_resamples=0)
+
+
+# ---- single heads
+
+
+def test_static_answers_are_what_score_heads_counts() -> None:
+    model = planted.planted_model("llama")
+    scores = score_heads(model, planted.NAMES)
+    names = static_answers(model, token_pairs_of(model))
+    assert np.array_equal(names.top.sum(-1), scores.n_top)
+    assert np.array_equal(names.bottom.sum(-1), scores.n_bottom)
+
+
+def token_pairs_of(model: object) -> TokenPairs:
+    from analysis.names import token_pairs
+
+    return token_pairs(model, planted.NAMES)  # type: ignore[arg-type]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 3000), st.data())
+def test_wilsons_interval_is_the_root_of_its_equation(n: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, n))
+    low, high = (float(end[0]) for end in wilson_interval(np.array([count]), n))
+    assert 0 <= low <= count / n + 1e-12 and count / n - 1e-12 <= high <= 1
+    z = scipy.stats.norm.ppf(0.975)
+    for end in (low, high):
+        if 1e-12 < end < 1 - 1e-12:
+            assert abs(count / n - end) == pytest.approx(z * (end * (1 - end) / n) ** 0.5, abs=1e-7)
+
+
+def test_the_frame_can_show_its_intervals() -> None:
+    rng = np.random.default_rng(0)
+    top, bottom = rng.integers(0, 101, size=(2, 3, 4))
+    scores = HeadScores(top, bottom, 100, "copying", 1, True, MODEL, {})
+    frame = scores.to_frame(intervals=True)
+    assert list(frame.columns) == [*KINDS, *(f"{k}_{e}" for k in KINDS for e in ("low", "high"))]
+    pd.testing.assert_frame_equal(frame[list(KINDS)], scores.to_frame())
+    low, high = wilson_interval(bottom.ravel(), 100)
+    assert np.array_equal(frame["suppression_low"], low)
+    assert np.array_equal(frame["suppression_high"], high)
+
+
+def test_a_head_off_the_line_has_a_large_residual() -> None:
+    static, dynamic = made_up(0, 0.0)
+    scores = HeadScores(
+        static.top.sum(-1), static.bottom.sum(-1), N_NAMES, "copying", 1, True, MODEL, {}
+    )
+    dynamic.top[:, 1, 2, 3] = ~dynamic.top[:, 1, 2, 3]
+    frame = dynamic.to_frame().xs("without", level="context")
+    table = head_table(scores.to_frame(intervals=True), frame, "score")
+    assert table["residual"].abs().idxmax() == (2, 3)
+
+
+# ---- heads of random weights
+
+
+def test_planted_heads_stand_out_and_others_do_not() -> None:
+    model = planted.planted_model("gpt2")
+    static = static_answers(model, token_pairs_of(model))
+    table = against_random_heads(model, static, n_draws=20, seed=1)
+    planted_heads = {"score": planted.COPYING, "suppression": planted.SUPPRESSING}
+    for kind, heads in planted_heads.items():
+        assert (table.loc[list(heads), f"{kind}_q"] < 0.05).all()
+        others = table.drop(list(heads))[f"{kind}_q"]
+        assert (others < 0.05).sum() <= 1  # a twentieth of the finds may be false
+        assert (others > table.loc[list(heads), f"{kind}_q"].max()).all()
+        p, q = table[f"{kind}_p"].to_numpy(), table[f"{kind}_q"].to_numpy()
+        assert q == pytest.approx(scipy.stats.false_discovery_control(p, method="bh"))
+    assert table.equals(against_random_heads(model, static, n_draws=20, seed=1))
+
+
+def test_no_draw_is_an_error() -> None:
+    model = planted.planted_model("gpt2")
+    static = static_answers(model, token_pairs_of(model))
+    with pytest.raises(ParameterError, match="n_draws"):
+        against_random_heads(model, static, n_draws=0)
+
+
+def test_random_heads_have_the_singular_values_of_the_models() -> None:
+    W = torch.randn(3, 20, 6, dtype=torch.float64)
+    spectrum = _singular_values(W)
+    rotated = _rotated(spectrum, W.shape[1:], torch.Generator().manual_seed(0))
+    expected = torch.linalg.svdvals(W)
+    assert torch.allclose(torch.linalg.svdvals(rotated), expected)
+    assert torch.allclose(rotated.norm(dim=(1, 2)), W.norm(dim=(1, 2)))
+    assert not torch.allclose(rotated, W)

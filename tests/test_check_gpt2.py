@@ -1,0 +1,105 @@
+"""The comparison with what is published of GPT-2, as far as a small GPT-2 on loopback goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import checkpoints
+import ioi_models
+import pandas as pd
+import pytest
+from loopback_hub import LoopbackHub, Repository, point_at
+
+from analysis.check_gpt2 import FAILED, FOUND, MISSED, OUT_OF_REACH, main, verdict
+from analysis.classes import HeadClass, published_classes
+from analysis.identity import GPT2_SMALL
+from analysis.models.load import PINNED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PUBLISHED = published_classes("gpt2")["class"]
+MOVERS = [*PUBLISHED.index[PUBLISHED == HeadClass.NAME_MOVER]]
+NEGATIVES = [*PUBLISHED.index[PUBLISHED == HeadClass.NEGATIVE_NAME_MOVER]]
+
+
+def serve(model: PreTrainedModel, folder: Path) -> LoopbackHub:
+    checkpoints.save_checkpoint(model, ioi_models.make_tokenizer(), folder)
+    return LoopbackHub({GPT2_SMALL: Repository(folder, commit=PINNED[GPT2_SMALL])})
+
+
+def planted(movers: list[tuple[int, int]], negatives: list[tuple[int, int]]) -> PreTrainedModel:
+    return ioi_models.planted_gpt2(
+        ioi_models.make_tokenizer(),
+        movers=movers,
+        negatives=negatives,
+        backups=[(11, 2)],
+        n_layers=12,
+        n_heads=12,
+    )
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_planted_heads_at_the_published_places(
+    missing: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    movers = MOVERS[missing:]
+    with serve(planted(movers, NEGATIVES), tmp_path / "gpt2") as hub:
+        point_at(hub.url, tmp_path / "cache", monkeypatch)
+        status = main(["--prompts", "64"])
+    said = capsys.readouterr().out
+    if missing:
+        assert status == MISSED
+        assert "Missed 1 of 5 published (negative) name movers: 9.6." in said
+    else:
+        assert status == FOUND
+        assert "All 5 published name movers and negative name movers are found." in said
+    for word in ("published", "measured", "rank of score", "copy_score", "growth", "10.7"):
+        assert word in said
+
+
+def test_a_random_gpt2_is_missing_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = len(ioi_models.make_tokenizer())
+    model = checkpoints.gpt2_model(words, n_layer=12, n_head=12, n_embd=48)
+    with serve(model, tmp_path / "gpt2") as hub:
+        point_at(hub.url, tmp_path / "cache", monkeypatch)
+        assert main(["--prompts", "32"]) == MISSED
+    said = capsys.readouterr().out
+    assert "Missed 5 of 5" in said
+    assert "does not do the task" in said
+
+
+def test_without_gpt2_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LoopbackHub({}) as hub:
+        url = hub.url
+    point_at(url, tmp_path / "cache", monkeypatch)
+    assert main([]) == OUT_OF_REACH == 3
+    assert capsys.readouterr().err.startswith("GPT-2 is not in reach, so nothing was compared: ")
+
+
+def test_a_model_that_cannot_be_measured_is_another_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = checkpoints.make_tokenizer()  # knows no word of the prompts
+    folder = tmp_path / "gpt2"
+    checkpoints.save_checkpoint(checkpoints.gpt2_model(len(tokenizer)), tokenizer, folder)
+    with LoopbackHub({GPT2_SMALL: Repository(folder, commit=PINNED[GPT2_SMALL])}) as hub:
+        point_at(hub.url, tmp_path / "cache", monkeypatch)
+        assert main(["--prompts", "8"]) == FAILED
+    assert capsys.readouterr().err.startswith("error: no places for the prompts")
+
+
+def test_only_required_heads_decide() -> None:
+    table = pd.DataFrame(
+        {"published": [HeadClass.NAME_MOVER, HeadClass.BACKUP_NAME_MOVER], "found": [True, False]},
+        index=pd.MultiIndex.from_tuples([(9, 9), (9, 0)], names=["layer", "head"]),
+    )
+    assert verdict(table) == FOUND

@@ -1,0 +1,204 @@
+"""Measured classes: planted heads are found, random models have none, thresholds decide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import ioi_models
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.classes import COLUMNS, MEASURED, HeadClass, check_classes, published_classes
+from analysis.errors import ParameterError
+from analysis.identity import GPT2_SMALL, ModelIdentity, set_identity
+from analysis.ioi.findings import findings, most_changed, strongest_effects, with_remarks
+from analysis.ioi.measured import (
+    HeadMeasurements,
+    Thresholds,
+    classify,
+    measure_heads,
+    measured_classes,
+)
+from analysis.ioi.task import ioi_prompts
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+PLANTED = {
+    (1, 0): HeadClass.NAME_MOVER,
+    (2, 1): HeadClass.NEGATIVE_NAME_MOVER,
+    (2, 2): HeadClass.BACKUP_NAME_MOVER,
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> TransformerBridge:
+    return ioi_models.planted_bridge()
+
+
+@pytest.fixture(scope="module")
+def measured(model: TransformerBridge) -> HeadMeasurements:
+    return measure_heads(model, ioi_prompts(model, 128))
+
+
+def test_planted_heads_are_classed_right(measured: HeadMeasurements) -> None:
+    assert measured.classes["class"].to_dict() == PLANTED
+    assert measured.removed == ((1, 0),)
+    numbers = measured.numbers
+    assert numbers.loc[(1, 0), "attention_io"] > 0.9
+    assert numbers.loc[(1, 0), "correlation"] > 0.9
+    assert numbers.loc[(2, 1), "correlation"] < -0.9
+    assert numbers.loc[(1, 0), "copy_score"] == 1
+    assert numbers.loc[(2, 1), "negative_copy_score"] == 1
+    assert abs(numbers.loc[(2, 2), "direct_effect"]) < numbers.loc[(2, 2), "effect_after"] / 4
+
+
+def test_planted_heads_are_found_wherever_they_are() -> None:
+    places = {"movers": [(1, 2), (2, 0)], "negatives": [(3, 3), (2, 1)], "backups": [(3, 1)]}
+    model = ioi_models.planted_bridge(**places, n_layers=4)
+    classes = measured_classes(model, ioi_prompts(model, 96, seed=7))
+    found = {kind: sorted(classes.index[classes["class"] == kind]) for kind in PLANTED.values()}
+    assert list(found.values()) == [sorted(heads) for heads in places.values()]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt-neox", "llama"])
+def test_a_random_model_has_none(kind: str) -> None:
+    model = ioi_models.random_model(kind)
+    measured = measure_heads(model, ioi_prompts(model, 64))
+    assert not measured.performance.solved
+    assert measured.classes.empty
+    assert measured.removed == ()
+    assert "does not do the task" in findings(measured)[0]
+    assert "none is given a class" in findings(measured)[1]
+    # No head has what a name mover has, whatever the model's accuracy is.
+    assert not classify(measured.numbers, 0.1, Thresholds()).isin(PLANTED.values()).any()
+    assert np.isfinite(measured.numbers["direct_effect"]).all()
+
+
+def test_classes_can_be_drawn_like_published_ones(
+    model: TransformerBridge, measured: HeadMeasurements
+) -> None:
+    classes = measured.classes
+    assert list(classes.columns[: len(COLUMNS)]) == list(COLUMNS)
+    assert list(published_classes("gpt2").columns) == list(COLUMNS)
+    check_classes(classes, measured.model, model.cfg.n_layers, model.cfg.n_heads)
+    assert set(classes["origin"]) == {MEASURED}
+    assert set(classes["source"]) == {"indirect-object task, 128 prompts, seed 0"}
+    both = pd.concat([published_classes("gpt2"), classes.assign(model=GPT2_SMALL)])
+    check_classes(both, ModelIdentity(GPT2_SMALL, "GPT-2"), 12, 12)
+
+
+@pytest.mark.parametrize("batch_size", [7, 200])
+def test_batch_size_changes_nothing(
+    model: TransformerBridge, measured: HeadMeasurements, batch_size: int
+) -> None:
+    again = measure_heads(model, ioi_prompts(model, 128), batch_size=batch_size)
+    assert again.numbers["class"].equals(measured.numbers["class"])
+    numeric = measured.numbers.drop(columns="class").columns
+    np.testing.assert_allclose(again.numbers[numeric], measured.numbers[numeric], atol=1e-4)
+    assert str(again.performance) == str(measured.performance)
+    assert again.provenance == measured.provenance
+
+
+def test_thresholds_decide(measured: HeadMeasurements) -> None:
+    difference = measured.performance.logit_difference
+    strict = classify(measured.numbers, difference, Thresholds(effect=1.0))
+    assert HeadClass.NAME_MOVER in set(classify(measured.numbers, difference, Thresholds()))
+    assert HeadClass.NEGATIVE_NAME_MOVER not in set(strict)
+    assert HeadClass.BACKUP_NAME_MOVER not in set(
+        classify(measured.numbers, difference, Thresholds(takeover=1.0))
+    )
+    for wrong in ({"effect": -0.1}, {"copying": 1.5}, {"takeover": float("nan")}):
+        with pytest.raises(ParameterError, match=next(iter(wrong))):
+            Thresholds(**wrong)
+
+
+def one_head(**changes: float) -> pd.DataFrame:
+    """A head that is a name mover unless changed."""
+    head = {
+        "direct_effect": 1.0,
+        "direct_effect_low": 0.8,
+        "direct_effect_high": 1.2,
+        "attention_io": 0.6,
+        "attention_s1": 0.1,
+        "attention_s2": 0.1,
+        "copy_score": 0.9,
+        "negative_copy_score": 0.0,
+        "effect_after": 0.0,
+        "growth": -1.0,
+        "growth_low": -1.2,
+    }
+    index = pd.MultiIndex.from_tuples([(0, 0)], names=["layer", "head"])
+    return pd.DataFrame([head | changes], index=index)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, HeadClass.NAME_MOVER),
+        ({"direct_effect": 0.1}, ""),
+        ({"direct_effect_low": -0.1}, ""),
+        ({"attention_s2": 0.7}, ""),
+        ({"copy_score": 0.4}, ""),
+        (
+            {
+                "direct_effect": -1.0,
+                "direct_effect_low": -1.2,
+                "direct_effect_high": -0.8,
+                "copy_score": 0.0,
+                "negative_copy_score": 0.9,
+            },
+            HeadClass.NEGATIVE_NAME_MOVER,
+        ),
+        (
+            {"direct_effect": 0.0, "effect_after": 0.5, "growth": 0.5, "growth_low": 0.4},
+            HeadClass.BACKUP_NAME_MOVER,
+        ),
+        (
+            {
+                "direct_effect": 0.0,
+                "effect_after": 0.5,
+                "growth": 0.5,
+                "growth_low": 0.4,
+                "copy_score": 0.0,
+                "negative_copy_score": 0.9,
+            },
+            HeadClass.BACKUP_NEGATIVE_NAME_MOVER,
+        ),
+        # It only stops acting against the name: that is no taking over.
+        ({"direct_effect": -0.5, "effect_after": 0.0, "growth": 0.5, "growth_low": 0.4}, ""),
+        # It did nearly all of it before.
+        (
+            {
+                "direct_effect": 1.0,
+                "attention_s1": 0.7,
+                "effect_after": 1.3,
+                "growth": 0.3,
+                "growth_low": 0.2,
+            },
+            "",
+        ),
+    ],
+)
+def test_the_rules(changes: dict[str, float], expected: str) -> None:
+    assert classify(one_head(**changes), 4.0, Thresholds()).tolist() == [expected]
+
+
+def test_findings_are_computed(measured: HeadMeasurements) -> None:
+    said = findings(measured)
+    assert said[0] == str(measured.performance)
+    assert said[1].startswith("Name movers: 1.0; together they raise")
+    assert said[2].startswith("Negative name movers: 2.1; together they lower")
+    assert "2.2 by +" in said[4]
+    assert said[5:] == ["Backup name movers: 2.2.", "Backup negative name movers: none."]
+    table = strongest_effects(measured, 4)
+    assert list(table.index[:2]) == [(1, 0), (2, 1)]
+    assert with_remarks(measured).loc[(0, 3), "remark"] == "little direct effect"
+    assert most_changed(measured, 1).index.tolist() == [(2, 2)]
+
+
+def test_a_model_knows_its_identity(model: TransformerBridge) -> None:
+    set_identity(model, ModelIdentity("planted", "Planted"))
+    classes = measured_classes(model, ioi_prompts(model, 32))
+    assert set(classes["model"]) == {"planted"}

@@ -1,0 +1,126 @@
+"""The figures and sentences that hold static against dynamic scores, and one head followed."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import checkpoints
+import numpy as np
+import pandas as pd
+import planted
+import pytest
+import torch
+
+from analysis.ablation import AblationCurve, ablation_curve
+from analysis.agreement import OUTLIER, agreement, head_table, static_answers
+from analysis.dynamic import DynamicScores, dynamic_scores
+from analysis.errors import ParameterError, PromptError
+from analysis.figures.curves import plot_ablation
+from analysis.figures.scatter import plot_static_dynamic
+from analysis.followed import what_it_writes, where_it_looks
+from analysis.random_heads import against_random_heads
+from analysis.scores import score_heads
+from analysis.trust import correlation_table, off_the_line, trust_in_weights
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+NAMES = tuple(f"{first}{rest}" for first in "ABCDEFGH" for rest in ("an", "el", "io", "us"))
+TOKENIZER = checkpoints.make_tokenizer(NAMES)
+
+
+@functools.cache
+def model() -> TransformerBridge:
+    return planted.boot(checkpoints.llama_model(len(TOKENIZER)), TOKENIZER)
+
+
+@functools.cache
+def dynamic() -> DynamicScores:
+    return dynamic_scores(model(), NAMES, k=20)
+
+
+@functools.cache
+def curve() -> AblationCurve:
+    return ablation_curve(model(), NAMES, [(0, 1), (2, 2)], n_draws=3)
+
+
+def frames() -> tuple[pd.DataFrame, pd.DataFrame]:
+    static = score_heads(model(), NAMES, k=20).to_frame(intervals=True)
+    return static, dynamic().to_frame().xs("without", level="context")
+
+
+def test_every_head_is_a_point_of_each_panel_and_is_named_on_hovering() -> None:
+    static, running = frames()
+    fig = plot_static_dynamic(static, running, title="t")
+    for panel, kind in (("x1", "score"), ("x2", "suppression")):
+        points = [t for t in fig.data if t.mode == "markers" and t.xaxis in (panel, panel[:1])]
+        points = [t for t in points if (t.xaxis == "x2") == (panel == "x2")]
+        table = head_table(static, running, kind)
+        outliers = set(table.index[table["residual"].abs() > OUTLIER])
+        named = {}
+        for trace in points:
+            for x, y, text in zip(trace.x, trace.y, trace.hovertext, strict=True):
+                head = tuple(map(int, text[3 : text.index("</b>")].split(".")))
+                named[head] = (x, y)
+                assert (trace.name == "head off the line") == (head in outliers)
+        assert set(named) == set(table.index)
+        for head, (x, y) in named.items():
+            assert x == pytest.approx(table.loc[head, "static"], abs=1e-6)
+            assert y == pytest.approx(table.loc[head, "dynamic"], abs=1e-6)
+
+
+@pytest.mark.parametrize("column", ["accuracy", "change"])
+def test_the_curves_are_those_of_the_frame(column: str) -> None:
+    fig = plot_ablation(curve(), column, title="t")
+    lines = [trace for trace in fig.data if trace.mode == "lines+markers"]
+    tasks = [curve().task, *curve().controls.index]
+    assert len(lines) == 2 * len(tasks)
+    for trace, (mode, task) in zip(
+        lines, [(m, t) for m in ("mean", "zero") for t in tasks], strict=True
+    ):
+        line = curve().given(mode, task)[column]
+        assert trace.name.startswith(task)
+        assert list(trace.x) == line.index.tolist()
+        assert np.allclose(trace.y, line, atol=1e-6)
+
+
+def test_sentences_hold_the_numbers() -> None:
+    answers = static_answers(model(), dynamic().names, k=20)
+    table = agreement(answers, dynamic(), n_resamples=20)
+    null = against_random_heads(model(), answers, n_draws=3)
+    said = " ".join(trust_in_weights(table, null, curve(), curve()))
+    r = table.loc[("without", "all templates", "score"), "pearson"]
+    assert f"{r:.2f} without context" in said
+    assert ("0.95 is reached" in said) or ("0.95 is not reached" in said)
+    accuracy = curve().given("mean")["accuracy"]
+    assert f"from {accuracy.iloc[0]:.0%} to {accuracy.iloc[-1]:.0%}" in said
+    assert "0.1, 2.2" in said
+    assert correlation_table(table).shape == (len(table), 6)
+    off = off_the_line(*frames())
+    assert list(off.columns) == ["static", "dynamic", "fitted"]
+
+
+@torch.no_grad()
+def test_one_head_is_followed_as_it_ran() -> None:
+    found = where_it_looks(model(), "Ael", (1, 2), "No <X> means")
+    tokens = model().to_tokens("No Ael means")
+    _, cache = model().run_with_cache(tokens)
+    assert "".join(found["token"][1:]) == "No Ael means"
+    expected = cache["blocks.1.attn.hook_pattern"][0, 2, -1]
+    assert np.allclose(found["attention"], expected, atol=1e-5)
+    written = what_it_writes(model(), "Ael", (1, 2), "No <X> means", n=2)
+    z = cache["blocks.1.attn.hook_z"][0, -1, 2].double()
+    logits = z @ model().blocks[1].attn.W_O[2].double() @ model().W_U.double()
+    token = int(planted.name_tokens(TOKENIZER, ["Ael"])[0])
+    rank = int((logits > logits[token]).sum())
+    assert abs(written.loc["with context", "rank of the name"] - rank) <= 1
+    best = model().tokenizer.decode([int(logits.argmax())])
+    assert written.loc["with context", "most"].startswith(best)
+
+
+def test_a_head_or_slot_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ParameterError, match=r"no head 9\.9"):
+        where_it_looks(model(), "Ael", (9, 9))
+    with pytest.raises(PromptError, match="no slot"):
+        what_it_writes(model(), "Ael", (0, 0), "nothing")
