@@ -33,7 +33,8 @@ test: $(READY) ## lint, type-check, run every test and compare every notebook's 
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(PY) -m pytest tests
-	$(PACKAGED) $(PY) -m pytest --nbval --nbval-current-env notebooks
+	NAME_HEADS_FIGURES=$(CURDIR)/build/figures $(PACKAGED) \
+	    $(PY) -m pytest --nbval --nbval-current-env notebooks
 
 notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping their outputs
 	$(PACKAGED) $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
@@ -41,6 +42,10 @@ notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping t
 
 check-gpt2: $(READY) ## measure GPT-2's head classes and compare them with the published ones
 	$(PY) -m analysis.check_gpt2
+
+bench: $(READY) ## hold the scorer against the plain loop, and draw how its time grows
+	$(PY) benchmarks/run.py
+	$(PY) benchmarks/growth.py
 
 lab: $(READY) ## open JupyterLab
 	$(VENV)/bin/jupyter lab notebooks

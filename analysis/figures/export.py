@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,8 @@ FORMATS = ("html", "png", "svg", "pdf")
 PRINT_WIDTH_IN = 6.75
 """Text width of a common two-column page; a single column is about 5.5 in."""
 
-FIGURES = Path(__file__).parents[2] / "figures"
+FIGURES = Path(os.environ.get("NAME_HEADS_FIGURES") or Path(__file__).parents[2] / "figures")
+"""Where notebooks write; ``make test`` sets another folder, to change no committed file."""
 SMALLEST_PRINT_PT = 6.0
 _PNG_SCALE = 2.0
 # A CSS pixel is 1/96 in and a point 1/72 in: so much smaller is print than the screen.
