@@ -94,7 +94,7 @@ def test_a_model_that_cannot_be_measured_is_another_failure(
     with LoopbackHub({GPT2_SMALL: Repository(folder, commit=PINNED[GPT2_SMALL])}) as hub:
         point_at(hub.url, tmp_path / "cache", monkeypatch)
         assert main(["--prompts", "8"]) == FAILED
-    assert capsys.readouterr().err.startswith("error: no places for the prompts")
+    assert "error: no places for the prompts" in capsys.readouterr().err
 
 
 def test_only_required_heads_decide() -> None:

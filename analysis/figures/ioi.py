@@ -121,7 +121,7 @@ def plot_attention_against_output(points: pd.DataFrame, title: str) -> go.Figure
         margin={"l": 70, "r": 20, "t": 80, "b": 60},
     )
     fig.update_xaxes(**_AXIS, range=[-0.03, 1.03], dtick=0.5, zeroline=False)
-    fig.update_xaxes(title_text="Attention from END to the name")
+    fig.update_xaxes(title_text="Attention to the name")
     fig.update_yaxes(**_AXIS, zeroline=True, zerolinecolor="#bbbbbb")
     fig.update_yaxes(title_text="Logit written for the name", col=1)
     return fig
