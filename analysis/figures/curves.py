@@ -64,12 +64,14 @@ def plot_ablation(
 
 def _traces(curve: AblationCurve, mode: str, column: str) -> list[go.Scatter]:
     """Band and lines of one panel."""
-    band = curve.random_band(mode, column)
+    # To what holds from one processor to another: accuracies are shares of prompts, exactly so.
+    digits = 3 if column == "accuracy" else 2
+    band = curve.random_band(mode, column).round(digits)
     x = band.index.tolist()
     traces = [
         go.Scatter(
             x=x + x[::-1],
-            y=band["high"].round(6).tolist() + band["low"].round(6).tolist()[::-1],
+            y=band["high"].tolist() + band["low"].tolist()[::-1],
             mode="lines",
             fill="toself",
             fillcolor="rgba(119,119,119,0.3)",
@@ -79,7 +81,7 @@ def _traces(curve: AblationCurve, mode: str, column: str) -> list[go.Scatter]:
         ),
         go.Scatter(
             x=x,
-            y=band["mean"].round(6).tolist(),
+            y=band["mean"].tolist(),
             mode="lines",
             line={"color": "#555555", "width": 1},
             hovertemplate="random heads, %{x}: %{y:.3f}<extra></extra>",
@@ -93,7 +95,7 @@ def _traces(curve: AblationCurve, mode: str, column: str) -> list[go.Scatter]:
         traces.append(
             go.Scatter(
                 x=line.index.tolist(),
-                y=line.round(6).tolist(),
+                y=line.round(digits).tolist(),
                 mode="lines+markers",
                 line={"color": COLORS[i % len(COLORS)], "dash": _DASHES[i % len(_DASHES)]},
                 marker={"symbol": _SYMBOLS[i % len(_SYMBOLS)], "size": 8},
