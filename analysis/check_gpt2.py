@@ -2,7 +2,8 @@
 
 ``python -m analysis.check_gpt2``, which ``make check-gpt2`` calls, scores the heads of GPT-2 small,
 measures their classes on the indirect-object task and sets both beside the published classes, head
-by head. Exit status:
+by head. Beside them stand the published mean ranks of copy suppression (McDougall et al., arXiv
+2310.04625) and ours, which decide nothing. Exit status:
 
 - 0: every published name mover and negative name mover is measured to be one;
 - 1: at least one is missed;
@@ -15,6 +16,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -28,12 +31,17 @@ from analysis.models.hub_listing import HubError
 from analysis.names import load_names
 from analysis.observations import head_name
 from analysis.scores import score_heads
+from analysis.vocabulary import rank_vocabulary
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 FOUND, MISSED, FAILED, OUT_OF_REACH = 0, 1, 2, 3
 REQUIRED = (HeadClass.NAME_MOVER, HeadClass.NEGATIVE_NAME_MOVER)
 """Classes of which every published head must be found."""
 
 COMPARED = (*REQUIRED, HeadClass.BACKUP_NAME_MOVER)
+COPY_SUPPRESSION = Path(__file__).parents[1] / "data" / "copy_suppression.csv"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     table = compare(measured, scores)
     print(table.round(3).to_string(), *findings(measured), sep="\n")
+    print(compare_ranks(model).to_string())
     return verdict(table)
 
 
@@ -90,6 +99,20 @@ def compare(measured: HeadMeasurements, scores: pd.DataFrame) -> pd.DataFrame:
     return table.join(numbers[shown]).sort_values(
         "published", key=lambda column: column.map(order).fillna(len(order)), kind="stable"
     )
+
+
+def compare_ranks(model: TransformerBridge) -> pd.DataFrame:
+    """The published mean ranks of a token's own logit, and ours of the same heads.
+
+    Over the whole vocabulary, from the effective embedding of the first block, norms folded and
+    weights centred.
+
+    Returns:
+        Columns ``published`` and ``mean_rank``, indexed by ``layer`` and ``head``.
+    """
+    published = pd.read_csv(COPY_SUPPRESSION, index_col=["layer", "head"])["mean_rank"]
+    ours = rank_vocabulary(model, embedding="block", folded=True, heads=list(published.index))
+    return pd.DataFrame({"published": published, "mean_rank": ours["mean_rank"].round(1)})
 
 
 def verdict(table: pd.DataFrame) -> int:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.errors import ArchitectureError, WeightsError
+from analysis.errors import ArchitectureError, ParameterError, WeightsError
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -27,6 +27,9 @@ MLP_NORM = {
 }
 """Architectures that are read rightly (the tests hold each against plain Hugging Face modules),
 and the norm of a block that feeds its MLP."""
+
+EMBEDDINGS = ("embedding", "mlp", "block")
+"""Effective embeddings in use, as ``effective_embedding`` names them."""
 
 SOURCE_BLOCK = 2048
 """Source tokens whose MLP activations are held at once."""
@@ -60,6 +63,21 @@ def check_readable(model: TransformerBridge) -> None:
                 f"{model.cfg.model_name}: W_V of layer {layer} has shape {tuple(V.shape)} and W_O "
                 f"{tuple(O.shape)}, which do not make attention heads."
             )
+
+
+def check_runnable(model: TransformerBridge) -> None:
+    """Refuse a model that cannot be read, or that would run differently each time.
+
+    Raises:
+        ArchitectureError: as ``check_readable``, or the model is in training mode, where dropout
+            changes what heads write.
+    """
+    check_readable(model)
+    if any(module.training for module in model.original_model.modules()):
+        raise ArchitectureError(
+            f"{model.cfg.model_name} is in training mode, where dropout changes what heads write: "
+            "call model.eval() first."
+        )
 
 
 def value_weights(
@@ -120,6 +138,16 @@ def source_vectors(
     return effective_embedding(model, tokens, kind)
 
 
+def check_embedding(kind: str) -> None:
+    """Refuse a kind that ``effective_embedding`` does not know.
+
+    Raises:
+        ParameterError: it is unknown.
+    """
+    if kind not in EMBEDDINGS:
+        raise ParameterError(f"embedding must be one of {', '.join(EMBEDDINGS)}, not {kind!r}.")
+
+
 @torch.no_grad()
 def effective_embedding(
     model: TransformerBridge, tokens: Int[Tensor, "n"], kind: str
@@ -156,7 +184,7 @@ def _first_block(
     """The first block's output for sequences of one token."""
     attention = model.blocks[0].attn
     V, O = value_weights(model, 0).to(x), output_weights(model, 0).to(x)  # noqa: E741
-    value = torch.einsum("nd,gdh->ngh", _normalise(model, model.blocks[0].ln1, x), V)
+    value = torch.einsum("nd,gdh->ngh", normalise(model, model.blocks[0].ln1, x), V)
     if attention.b_V is not None:
         value = value + attention.b_V.detach().to(x).view(V.shape[0], V.shape[2])
     value = value.repeat_interleave(O.shape[0] // V.shape[0], dim=1)
@@ -208,7 +236,7 @@ def _first_mlp(
         b = getattr(mlp, bias, None)
         return y if b is None else y + b.detach().to(x)
 
-    x = _normalise(model, getattr(model.blocks[0], MLP_NORM[str(model.cfg.architecture)]), x)
+    x = normalise(model, getattr(model.blocks[0], MLP_NORM[str(model.cfg.architecture)]), x)
     hidden = affine(x, "W_in", "b_in")
     if model.cfg.gated_mlp:
         hidden = activation(affine(x, "W_gate", "b_gate")) * hidden
@@ -223,16 +251,32 @@ def float64_device(model: TransformerBridge) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def _normalise(
-    model: TransformerBridge, norm: Any, x: Float[Tensor, "n d_model"]
-) -> Float[Tensor, "n d_model"]:
-    """LayerNorm or RMSNorm in float64; Hugging Face's RMSNorm falls back to float32."""
-    weight = norm.weight.detach().to(x.device, torch.float64)
+def normalise(
+    model: TransformerBridge, norm: Any, x: Float[Tensor, "*rows d_model"]
+) -> Float[Tensor, "*rows d_model"]:
+    """LayerNorm or RMSNorm of float64 ``x``; Hugging Face's RMSNorm falls back to float32."""
+    gain, bias = norm_parameters(model, norm, x.device)
     eps = float(model.cfg.eps)
     if model.cfg.uses_rms_norm:
-        return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * weight
-    bias = None if norm.bias is None else norm.bias.detach().to(x.device, torch.float64)
-    return torch.nn.functional.layer_norm(x, weight.shape, weight, bias, eps)
+        return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * gain
+    return torch.nn.functional.layer_norm(x, gain.shape, gain, bias, eps)
+
+
+def norm_parameters(
+    model: TransformerBridge, norm: Any, device: torch.device
+) -> tuple[Float[Tensor, "d_model"], Float[Tensor, "d_model"] | None]:
+    """Gain and bias of a norm in float64; RMSNorm has no bias."""
+    gain = norm.weight.detach().to(device, torch.float64)
+    if model.cfg.uses_rms_norm or norm.bias is None:
+        return gain, None
+    return gain, norm.bias.detach().to(device, torch.float64)
+
+
+def centred(
+    model: TransformerBridge, x: Float[Tensor, "*rows d_model"]
+) -> Float[Tensor, "*rows d_model"]:
+    """What the model's norms make of ``x`` before they scale it: LayerNorm takes the mean away."""
+    return x if model.cfg.uses_rms_norm else x - x.mean(-1, keepdim=True)
 
 
 def check_finite(model: TransformerBridge) -> None:

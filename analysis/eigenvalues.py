@@ -14,9 +14,7 @@ import pandas as pd
 import torch
 
 from analysis import circuits
-from analysis.errors import ParameterError
-from analysis.head_logits import slices
-from analysis.vocabulary import EMBEDDINGS
+from analysis.exact.head_logits import slices
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -50,10 +48,7 @@ def eigenvalue_scores(
         WeightsError: a weight is NaN or infinite.
     """
     circuits.check_readable(model)
-    if embedding not in EMBEDDINGS:
-        raise ParameterError(
-            f"embedding must be one of {', '.join(EMBEDDINGS)}, not {embedding!r}."
-        )
+    circuits.check_embedding(embedding)
     circuits.check_finite(model)
     W_U = circuits.folded_unembedding(model) if folded else circuits.unembedding(model)
     value = circuits.folded_value_weights if folded else circuits.value_weights

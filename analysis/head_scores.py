@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from analysis.identity import ModelIdentity
+from analysis.names import TokenPairs
 
 
 @dataclass(frozen=True)
@@ -16,34 +17,57 @@ class HeadScores:
     """A copying score and a suppression score for every attention head.
 
     Attributes:
-        n_top: int64 ``[n_layers, n_heads]``, pairs whose target is among the k largest logits.
-        n_bottom: int64 ``[n_layers, n_heads]``, pairs whose target is among the k smallest.
-        n_pairs: how many (source, target) pairs were asked about, the denominator of both.
-        relation: ``"copying"`` where every target is its source, else ``"relation"``.
+        top: bool ``[n_layers, n_heads, n_pairs]``, is the pair's target among the k largest logits
+            of the head?
+        bottom: bool ``[n_layers, n_heads, n_pairs]``, is it among the k smallest?
+        pairs: the (source, target) pairs that were asked about.
         k: how many of the largest (smallest) logits count.
         first_mlp: whether sources of later layers pass through the first block's MLP.
         model: which model was scored.
         provenance: everything else that made the result, ready for JSON.
+        ranks: exact ranks of the targets where they were asked for (``score_heads`` says how):
+            int64 columns ``larger`` and ``smaller``, how many tokens have a strictly larger
+            (smaller) logit than the target, indexed by ``layer``, ``head``, ``source``, ``target``.
     """
 
-    n_top: Int[np.ndarray, "n_layers n_heads"]
-    n_bottom: Int[np.ndarray, "n_layers n_heads"]
-    n_pairs: int
-    relation: str
+    top: Bool[np.ndarray, "n_layers n_heads n_pairs"] = field(repr=False)
+    bottom: Bool[np.ndarray, "n_layers n_heads n_pairs"] = field(repr=False)
+    pairs: TokenPairs
     k: int
     first_mlp: bool
     model: ModelIdentity
     provenance: dict[str, object] = field(repr=False)
+    ranks: pd.DataFrame | None = field(default=None, repr=False)
+
+    @property
+    def n_top(self) -> Int[np.ndarray, "n_layers n_heads"]:
+        """Pairs whose target is among the k largest logits, int64."""
+        return np.asarray(self.top.sum(2))
+
+    @property
+    def n_bottom(self) -> Int[np.ndarray, "n_layers n_heads"]:
+        """Pairs whose target is among the k smallest logits, int64."""
+        return np.asarray(self.bottom.sum(2))
+
+    @property
+    def n_pairs(self) -> int:
+        """How many pairs were asked about, the denominator of both scores."""
+        return int(self.top.shape[2])
+
+    @property
+    def relation(self) -> str:
+        """``"copying"`` where every target is its source, else ``"relation"``."""
+        return "copying" if self.pairs.copying else "relation"
 
     @property
     def n_layers(self) -> int:
         """Number of layers."""
-        return int(self.n_top.shape[0])
+        return int(self.top.shape[0])
 
     @property
     def n_heads(self) -> int:
         """Number of heads in each layer."""
-        return int(self.n_top.shape[1])
+        return int(self.top.shape[1])
 
     @property
     def score(self) -> np.ndarray:

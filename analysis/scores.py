@@ -9,23 +9,21 @@ arXiv 2412.11965, section 3.1).
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 
 from analysis import circuits
-from analysis.errors import ParameterError
-from analysis.exact_topk import Decisions, decide_heads, layer_heads
-from analysis.head_logits import Vocabulary, full_float32
+from analysis.checks import HeadPair, whole_number
+from analysis.exact.questions import OVQuestions, chosen_heads
 from analysis.head_scores import HeadScores
 from analysis.identity import model_identity, package_versions
 from analysis.names import TokenPairs, token_pairs
-from analysis.progress import progress_bar
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -37,12 +35,14 @@ def score_heads(
     names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]],
     k: int = 1,
     first_mlp: bool = True,
+    *,
+    ranks: bool | Sequence[HeadPair] = False,
 ) -> HeadScores:
     """Copying and suppression score of every head.
 
     Every (head, source, target) is decided exactly: the target is in the top k when fewer than k
     other tokens have a strictly larger logit, in the bottom k when fewer than k have a strictly
-    smaller one (``exact_topk`` says how). A progress bar appears after two seconds.
+    smaller one (``analysis.exact.topk`` says how). A progress bar appears after two seconds.
 
     Args:
         model: raw weights, from ``load_model``; any device and floating dtype.
@@ -52,30 +52,40 @@ def score_heads(
             other relations (3 and 25 on Llama-3).
         first_mlp: send sources through the first block's MLP for heads of later layers; False
             gives every head the token embedding.
+        ranks: find each target's exact rank from both ends too, which takes every logit: for all
+            heads, or for the (layer, head) given.
 
     Raises:
         NamesError: no name is usable.
-        ParameterError: k is not a whole number in its range.
+        ParameterError: k is not a whole number in its range, or a head does not exist.
         ArchitectureError: the model's weights would not be read rightly.
         WeightsError: a weight is NaN or infinite.
     """
     circuits.check_readable(model)
-    k = check_whole("k", k, circuits.unembedding(model).shape[1])
+    k = whole_number("k", k, 1, circuits.unembedding(model).shape[1], "the vocabulary's size")
+    ranked = () if ranks is False else chosen_heads(model, None if ranks is True else ranks)
     pairs = token_pairs(model, names)
     circuits.check_finite(model)
 
-    n_top = np.zeros((model.cfg.n_layers, model.cfg.n_heads), dtype=np.int64)
-    n_bottom = np.zeros_like(n_top)
+    asked = OVQuestions(
+        model,
+        torch.tensor(pairs.source_tokens),
+        torch.tensor(pairs.target_tokens),
+        chosen_heads(model, None),
+        "mlp" if first_mlp else "embedding",
+        circuits.unembedding(model),
+    )
+    top = np.zeros((len(asked.heads), len(pairs)), dtype=bool)
+    bottom = np.zeros_like(top)
     n_close = n_silent = multiply_adds = 0
-    for layer, head, decided in head_decisions(model, pairs, k, first_mlp):
-        n_top[layer, head] = int(decided.top.sum())
-        n_bottom[layer, head] = int(decided.bottom.sum())
+    for place, part, decided in asked.decisions(k, "scoring heads"):
+        top[place, part], bottom[place, part] = decided.top.numpy(), decided.bottom.numpy()
         n_close += decided.n_close
         n_silent += decided.n_silent
         multiply_adds += decided.multiply_adds
 
     identity = model_identity(model)
-    dense = n_top.size * len(pairs) * circuits.unembedding(model).numel()
+    dense = top.size * circuits.unembedding(model).numel()
     provenance: dict[str, object] = {
         "model": asdict(identity),
         "pairs": len(pairs),
@@ -93,70 +103,32 @@ def score_heads(
         "versions": package_versions(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    shape = (model.cfg.n_layers, model.cfg.n_heads, len(pairs))
     return HeadScores(
-        n_top=n_top,
-        n_bottom=n_bottom,
-        n_pairs=len(pairs),
-        relation="copying" if pairs.copying else "relation",
+        top=top.reshape(shape),
+        bottom=bottom.reshape(shape),
+        pairs=pairs,
         k=k,
         first_mlp=first_mlp,
         model=identity,
         provenance=provenance,
+        ranks=_target_ranks(asked, pairs, ranked) if ranked else None,
     )
 
 
-@torch.no_grad()
-def head_decisions(
-    model: TransformerBridge, pairs: TokenPairs, k: int, first_mlp: bool
-) -> Iterator[tuple[int, int, Decisions]]:
-    """Each head's answers for every pair, in the order of layers and heads.
-
-    Args:
-        model: readable and finite, which ``score_heads`` checks first.
-        pairs: the pairs asked about.
-        k: from 1 to the vocabulary's size.
-        first_mlp: send sources of later layers through the first block's MLP.
-
-    Yields:
-        layer, head, ``Decisions`` with bool ``[n_pairs]`` answers.
-    """
-    sources, targets = torch.tensor(pairs.source_tokens), torch.tensor(pairs.target_tokens)
-    n_heads = model.cfg.n_layers * model.cfg.n_heads
-    with full_float32(), progress_bar(n_heads, "scoring heads", "head") as bar:
-        vocabulary = Vocabulary(circuits.unembedding(model))
-        for layers in (range(1), range(1, model.cfg.n_layers)):
-            heads = {
-                (layer, h): ov
-                for layer in layers
-                for h, ov in enumerate(
-                    layer_heads(
-                        circuits.value_weights(model, layer), circuits.output_weights(model, layer)
-                    )
-                )
-            }
-            if not heads:
-                continue
-            # Every layer after the first has the same sources.
-            x = circuits.source_vectors(model, sources, layer=layers[0], first_mlp=first_mlp)
-            decisions = decide_heads(x, targets, list(heads.values()), vocabulary, k)
-            for (layer, head), decided in zip(heads, decisions, strict=True):
-                yield layer, head, decided
-                bar.update()
-
-
-def check_whole(name: str, value: int, largest: int) -> int:
-    """``value`` as an int from 1 to ``largest``, the vocabulary's size.
-
-    Raises:
-        ParameterError: it is not.
-    """
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        whole = 0
-    if isinstance(value, bool) or not 1 <= whole <= largest:
-        raise ParameterError(
-            f"{name} must be a whole number from 1 to {largest:,} (the vocabulary's size), not "
-            f"{value!r}."
-        )
-    return whole
+def _target_ranks(
+    asked: OVQuestions, pairs: TokenPairs, heads: tuple[HeadPair, ...]
+) -> pd.DataFrame:
+    """The column ``HeadScores.ranks`` of some heads."""
+    ranks = np.zeros((2, len(heads), len(pairs)), dtype=np.int64)
+    for place, part, found in replace(asked, heads=heads).ranks("ranking targets"):
+        ranks[:, place, part] = found.larger.numpy(), found.smaller.numpy()
+    index = pd.MultiIndex.from_tuples(
+        [
+            (layer, head, source, target)
+            for layer, head in heads
+            for source, target in zip(pairs.sources, pairs.targets, strict=True)
+        ],
+        names=["layer", "head", "source", "target"],
+    )
+    return pd.DataFrame({"larger": ranks[0].ravel(), "smaller": ranks[1].ravel()}, index=index)

@@ -16,22 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Int
 
 from analysis import circuits
+from analysis.checks import HeadPair, whole_number
 from analysis.errors import ParameterError
-from analysis.exact_ranks import rank_targets
-from analysis.exact_topk import OV, decide_heads, layer_heads
-from analysis.head_logits import Vocabulary, full_float32
+from analysis.exact.questions import OVQuestions, chosen_heads
 from analysis.identity import ModelIdentity, model_identity, package_versions
-from analysis.progress import progress_bar
-from analysis.scores import check_whole
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-EMBEDDINGS = ("embedding", "mlp", "block")
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class VocabularyScores:
         provenance: everything else that made the result, ready for JSON.
     """
 
-    heads: tuple[tuple[int, int], ...]
+    heads: tuple[HeadPair, ...]
     tokens: Int[np.ndarray, "n_tokens"]
     copied: Bool[np.ndarray, "n_heads_asked n_tokens"] = field(repr=False)
     suppressed: Bool[np.ndarray, "n_heads_asked n_tokens"] = field(repr=False)
@@ -88,7 +82,7 @@ def score_vocabulary(
     k: int = 1,
     embedding: str = "mlp",
     folded: bool = False,
-    heads: Sequence[tuple[int, int]] | None = None,
+    heads: Sequence[HeadPair] | None = None,
     n_tokens: int | None = None,
     seed: int = 0,
 ) -> VocabularyScores:
@@ -111,32 +105,26 @@ def score_vocabulary(
         ArchitectureError: the model's weights would not be read rightly.
         WeightsError: a weight is NaN or infinite.
     """
-    question = _question(model, embedding, folded, heads, n_tokens, seed)
-    d_vocab = question.W_U.shape[1]
-    k = check_whole("k", k, d_vocab)
-    shape = (len(question.heads), len(question.tokens))
-    copied, suppressed = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    asked = _questions(model, embedding, folded, heads, n_tokens, seed)
+    d_vocab = asked.W_U.shape[1]
+    k = whole_number("k", k, 1, d_vocab, "the vocabulary's size")
+    copied = np.zeros((len(asked.heads), len(asked.sources)), dtype=bool)
+    suppressed = np.zeros_like(copied)
     n_close = multiply_adds = 0
-    with full_float32(), progress_bar(shape[0], "scoring the vocabulary", "head") as bar:
-        vocabulary = Vocabulary(question.W_U)
-        for rows in question.first_layer_and_rest():
-            x = question.sources(rows)
-            decisions = decide_heads(x, question.tokens, question.weights(rows), vocabulary, k)
-            for row, decided in zip(rows, decisions, strict=True):
-                copied[row], suppressed[row] = decided.top.numpy(), decided.bottom.numpy()
-                n_close += decided.n_close
-                multiply_adds += decided.multiply_adds
-                bar.update()
-            del x  # before the next sources are made: they are the largest thing in memory
-    dense = copied.size * question.W_U.numel()
+    for place, part, decided in asked.decisions(k, "scoring the vocabulary"):
+        copied[place, part] = decided.top.numpy()
+        suppressed[place, part] = decided.bottom.numpy()
+        n_close += decided.n_close
+        multiply_adds += decided.multiply_adds
+    dense = copied.size * asked.W_U.numel()
     return VocabularyScores(
-        heads=question.heads,
-        tokens=question.tokens.numpy(),
+        heads=asked.heads,
+        tokens=asked.sources.numpy(),
         copied=copied,
         suppressed=suppressed,
         d_vocab=d_vocab,
         model=model_identity(model),
-        provenance=question.provenance()
+        provenance=_provenance(asked, seed)
         | {
             "k": k,
             "decisions_settled_in_float64": n_close,
@@ -151,7 +139,7 @@ def rank_vocabulary(
     *,
     embedding: str = "mlp",
     folded: bool = False,
-    heads: Sequence[tuple[int, int]] | None = None,
+    heads: Sequence[HeadPair] | None = None,
     n_tokens: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -171,115 +159,62 @@ def rank_vocabulary(
         suppressed), ``standard_error`` (0 for the whole vocabulary), ``median_rank``, ``n_tokens``,
         indexed by ``layer`` and ``head``.
     """
-    question = _question(model, embedding, folded, heads, n_tokens, seed)
-    n, d_vocab = len(question.tokens), question.W_U.shape[1]
+    asked = _questions(model, embedding, folded, heads, n_tokens, seed)
+    n, d_vocab = len(asked.sources), asked.W_U.shape[1]
+    smaller = np.zeros((len(asked.heads), n), dtype=np.int64)
+    for place, part, ranks in asked.ranks("ranking"):
+        smaller[place, part] = ranks.smaller.numpy()
     remaining = (d_vocab - n) / max(1, d_vocab - 1)
-    rows = []
-    with full_float32(), progress_bar(len(question.heads), "ranking", "head") as bar:
-        vocabulary = Vocabulary(question.W_U)
-        for places in question.first_layer_and_rest():
-            x = question.sources(places)
-            for ov in question.weights(places):
-                ranks = rank_targets(x, question.tokens, ov.W_V, ov.W_O, vocabulary)
-                rank = ranks.smaller.double()
-                spread = float(rank.std() * (remaining / n) ** 0.5) if n > 1 else float("nan")
-                rows.append((float(rank.mean()), spread, float(rank.quantile(0.5)), n))
-                bar.update()
-            del x
-    columns = ["mean_rank", "standard_error", "median_rank", "n_tokens"]
-    return pd.DataFrame(rows, columns=columns, index=_head_index(question.heads))
+    spread = smaller.std(1, ddof=1) if n > 1 else np.full(len(smaller), np.nan)
+    return pd.DataFrame(
+        {
+            "mean_rank": smaller.mean(1),
+            "standard_error": spread * (remaining / n) ** 0.5,
+            "median_rank": np.median(smaller, axis=1),
+            "n_tokens": n,
+        },
+        index=_head_index(asked.heads),
+    )
 
 
-@dataclass(frozen=True)
-class _Question:
-    """Checked parameters of a question about the vocabulary."""
-
-    model: TransformerBridge
-    embedding: str
-    folded: bool
-    heads: tuple[tuple[int, int], ...]
-    tokens: Int[Tensor, "n_tokens"]
-    seed: int
-    W_U: Float[Tensor, "d_model d_vocab"]
-
-    def first_layer_and_rest(self) -> list[list[int]]:
-        """Places in ``heads`` of the first layer's heads and of all others: each has one x."""
-        first = [place for place, (layer, _) in enumerate(self.heads) if layer == 0]
-        return [places for places in (first, list(range(len(self.heads)))[len(first) :]) if places]
-
-    def sources(self, places: list[int]) -> Float[Tensor, "n_tokens d_model"]:
-        """float64 source vectors of the heads at these places."""
-        kind = "embedding" if self.heads[places[0]][0] == 0 else self.embedding
-        return circuits.effective_embedding(self.model, self.tokens, kind)
-
-    def weights(self, places: list[int]) -> list[OV]:
-        """Weights of the heads at these places."""
-        value = circuits.folded_value_weights if self.folded else circuits.value_weights
-        layers = {
-            layer: layer_heads(value(self.model, layer), circuits.output_weights(self.model, layer))
-            for layer in sorted({self.heads[place][0] for place in places})
-        }
-        return [layers[layer][head] for layer, head in (self.heads[place] for place in places)]
-
-    def provenance(self) -> dict[str, object]:
-        return {
-            "model": asdict(model_identity(self.model)),
-            "embedding": self.embedding,
-            "folded": self.folded,
-            "tokens": len(self.tokens),
-            "d_vocab": self.W_U.shape[1],
-            "seed": self.seed if len(self.tokens) < self.W_U.shape[1] else None,
-            "dtype": str(self.model.cfg.dtype).removeprefix("torch."),
-            "versions": package_versions(),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-
-
-def _question(
+def _questions(
     model: TransformerBridge,
     embedding: str,
     folded: bool,
-    heads: Sequence[tuple[int, int]] | None,
+    heads: Sequence[HeadPair] | None,
     n_tokens: int | None,
     seed: int,
-) -> _Question:
+) -> OVQuestions:
+    """Every token, or a random sample of them, as its own source and target; all checked."""
     circuits.check_readable(model)
-    if embedding not in EMBEDDINGS:
-        raise ParameterError(
-            f"embedding must be one of {', '.join(EMBEDDINGS)}, not {embedding!r}."
-        )
+    circuits.check_embedding(embedding)
     d_vocab = circuits.embedding(model).shape[0]
     if circuits.unembedding(model).shape[1] != d_vocab:
         raise ParameterError("every token must be able to be a source and a target.")
-    n = check_whole("n_tokens", d_vocab if n_tokens is None else n_tokens, d_vocab)
-    chosen = check_heads(model, heads)
+    n = d_vocab if n_tokens is None else n_tokens
+    n = whole_number("n_tokens", n, 1, d_vocab, "the vocabulary's size")
+    chosen = chosen_heads(model, heads)
     circuits.check_finite(model)
     order = torch.randperm(d_vocab, generator=torch.Generator().manual_seed(seed))
     tokens = torch.arange(d_vocab) if n == d_vocab else order[:n].sort().values
     W_U = circuits.folded_unembedding(model) if folded else circuits.unembedding(model)
-    return _Question(model, embedding, folded, chosen, tokens, seed, W_U)
+    return OVQuestions(model, tokens, tokens, chosen, embedding, W_U, folded)
 
 
-def check_heads(
-    model: TransformerBridge, heads: Sequence[tuple[int, int]] | None
-) -> tuple[tuple[int, int], ...]:
-    """Distinct (layer, head) pairs in ascending order; all of the model's if None.
-
-    Raises:
-        ParameterError: none is given, or one does not exist.
-    """
-    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    if heads is None:
-        return tuple((layer, head) for layer in range(n_layers) for head in range(n_heads))
-    chosen = tuple(sorted({(int(layer), int(head)) for layer, head in heads}))
-    absent = [f"{a}.{b}" for a, b in chosen if not (0 <= a < n_layers and 0 <= b < n_heads)]
-    if absent or not chosen:
-        raise ParameterError(
-            f"{'no such head: ' + ', '.join(absent) if absent else 'no head is asked about'}; the "
-            f"model has layers 0 to {n_layers - 1} with heads 0 to {n_heads - 1} each."
-        )
-    return chosen
+def _provenance(asked: OVQuestions, seed: int) -> dict[str, object]:
+    n_tokens, d_vocab = len(asked.sources), asked.W_U.shape[1]
+    return {
+        "model": asdict(model_identity(asked.model)),
+        "embedding": asked.embedding,
+        "folded": asked.folded,
+        "tokens": n_tokens,
+        "d_vocab": d_vocab,
+        "seed": seed if n_tokens < d_vocab else None,
+        "dtype": str(asked.model.cfg.dtype).removeprefix("torch."),
+        "versions": package_versions(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
-def _head_index(heads: Sequence[tuple[int, int]]) -> pd.MultiIndex:
+def _head_index(heads: Sequence[HeadPair]) -> pd.MultiIndex:
     return pd.MultiIndex.from_tuples(heads, names=["layer", "head"])

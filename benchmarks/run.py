@@ -19,8 +19,8 @@ from plain_loop import plain_counts
 from tqdm.auto import tqdm
 
 from analysis import circuits, load_model, load_names
-from analysis.exact_topk import OV, decide_heads, layer_heads
-from analysis.head_logits import Vocabulary, full_float32
+from analysis.exact.head_logits import Vocabulary, full_float32
+from analysis.exact.topk import OV, decide_heads, layer_heads
 
 RESULTS = Path(__file__).with_name("results.md")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
@@ -11,46 +13,37 @@ import pytest
 import scipy.stats
 import torch
 from hypothesis import given, settings
+from made_up import MODEL, made_up_pairs, scores_from_counts
 
-from analysis.agreement import (
+from analysis.dynamic.agreement import (
     KINDS,
     POOLED,
-    StaticAnswers,
     agreement,
     head_table,
     pearson,
     spearman,
-    static_answers,
 )
-from analysis.dynamic import CONTEXTS, DynamicScores
+from analysis.dynamic.random_heads import _rotated, _singular_values, against_random_heads
+from analysis.dynamic.scores import CONTEXTS, DynamicScores
 from analysis.errors import ParameterError
 from analysis.head_scores import HeadScores, wilson_interval
-from analysis.identity import ModelIdentity
-from analysis.names import TokenPairs
-from analysis.random_heads import _rotated, _singular_values, against_random_heads
 from analysis.scores import score_heads
 
 N_LAYERS, N_HEADS, N_NAMES = 4, 5, 60
 TEMPLATES = ("one <X>", "two <X>")
-MODEL = ModelIdentity("m", "M")
 
 
-def names_of(n: int) -> TokenPairs:
-    words = tuple(f"n{i}" for i in range(n))
-    return TokenPairs(words, words, tuple(range(n)), tuple(range(n)), n, pd.DataFrame())
-
-
-def made_up(seed: int, noise: float) -> tuple[StaticAnswers, DynamicScores]:
-    """Static answers, and dynamic ones that differ from them for a share of the names."""
+def made_up(seed: int, noise: float) -> tuple[HeadScores, DynamicScores]:
+    """Static scores, and dynamic ones that differ from them for a share of the names."""
     rng = np.random.default_rng(seed)
     shares = rng.random((2, N_LAYERS, N_HEADS, 1))
     top, bottom = rng.random((2, N_LAYERS, N_HEADS, N_NAMES)) < shares
-    names = names_of(N_NAMES)
+    names = made_up_pairs(N_NAMES)
     shape = (len(TEMPLATES), len(CONTEXTS), N_LAYERS, N_HEADS, N_NAMES)
     other, flip = rng.random((2, *shape)) < 0.5, rng.random((2, *shape)) < noise
     moved = [np.where(flip[i], other[i], answers) for i, answers in enumerate((top, bottom))]
     return (
-        StaticAnswers(top, bottom, names, 1),
+        HeadScores(top, bottom, names, 1, True, MODEL, {}),
         DynamicScores(moved[0], moved[1], TEMPLATES, names, 1, MODEL, {}),
     )
 
@@ -123,30 +116,16 @@ def test_resampling_names_is_as_doing_it_by_hand() -> None:
 
 def test_scores_of_other_names_cannot_be_compared() -> None:
     static, dynamic = made_up(0, 0.1)
-    other = StaticAnswers(static.top, static.bottom, names_of(7), 1)
+    other = replace(static, pairs=made_up_pairs(7))
     with pytest.raises(ParameterError, match="same names and k"):
         agreement(other, dynamic)
     with pytest.raises(ParameterError, match="same names and k"):
-        agreement(StaticAnswers(static.top, static.bottom, static.names, 2), dynamic)
+        agreement(replace(static, k=2), dynamic)
     with pytest.raises(ParameterError, match="n_resamples"):
         agreement(static, dynamic, n_resamples=0)
 
 
 # ---- single heads
-
-
-def test_static_answers_are_what_score_heads_counts() -> None:
-    model = planted.planted_model("llama")
-    scores = score_heads(model, planted.NAMES)
-    names = static_answers(model, token_pairs_of(model))
-    assert np.array_equal(names.top.sum(-1), scores.n_top)
-    assert np.array_equal(names.bottom.sum(-1), scores.n_bottom)
-
-
-def token_pairs_of(model: object) -> TokenPairs:
-    from analysis.names import token_pairs
-
-    return token_pairs(model, planted.NAMES)  # type: ignore[arg-type]
 
 
 @settings(max_examples=50, deadline=None)
@@ -164,7 +143,7 @@ def test_wilsons_interval_is_the_root_of_its_equation(n: int, data: st.DataObjec
 def test_the_frame_can_show_its_intervals() -> None:
     rng = np.random.default_rng(0)
     top, bottom = rng.integers(0, 101, size=(2, 3, 4))
-    scores = HeadScores(top, bottom, 100, "copying", 1, True, MODEL, {})
+    scores = scores_from_counts(top, bottom)
     frame = scores.to_frame(intervals=True)
     assert list(frame.columns) == [*KINDS, *(f"{k}_{e}" for k in KINDS for e in ("low", "high"))]
     pd.testing.assert_frame_equal(frame[list(KINDS)], scores.to_frame())
@@ -174,10 +153,7 @@ def test_the_frame_can_show_its_intervals() -> None:
 
 
 def test_a_head_off_the_line_has_a_large_residual() -> None:
-    static, dynamic = made_up(0, 0.0)
-    scores = HeadScores(
-        static.top.sum(-1), static.bottom.sum(-1), N_NAMES, "copying", 1, True, MODEL, {}
-    )
+    scores, dynamic = made_up(0, 0.0)
     dynamic.top[:, 1, 2, 3] = ~dynamic.top[:, 1, 2, 3]
     frame = dynamic.to_frame().xs("without", level="context")
     table = head_table(scores.to_frame(intervals=True), frame, "score")
@@ -189,7 +165,7 @@ def test_a_head_off_the_line_has_a_large_residual() -> None:
 
 def test_planted_heads_stand_out_and_others_do_not() -> None:
     model = planted.planted_model("gpt2")
-    static = static_answers(model, token_pairs_of(model))
+    static = score_heads(model, planted.NAMES)
     table = against_random_heads(model, static, n_draws=20, seed=1)
     planted_heads = {"score": planted.COPYING, "suppression": planted.SUPPRESSING}
     for kind, heads in planted_heads.items():
@@ -204,7 +180,7 @@ def test_planted_heads_stand_out_and_others_do_not() -> None:
 
 def test_no_draw_is_an_error() -> None:
     model = planted.planted_model("gpt2")
-    static = static_answers(model, token_pairs_of(model))
+    static = score_heads(model, planted.NAMES)
     with pytest.raises(ParameterError, match="n_draws"):
         against_random_heads(model, static, n_draws=0)
 

@@ -60,6 +60,8 @@ def test_planted_heads_at_the_published_places(
         assert "All 5 published name movers and negative name movers are found." in said
     for word in ("published", "measured", "rank of score", "copy_score", "growth", "10.7"):
         assert word in said
+    ranks = said[said.index("mean_rank") :].splitlines()
+    assert len(ranks) >= 5 and "115" in said  # three heads under two lines of header
 
 
 def test_a_random_gpt2_is_missing_everything(

@@ -13,10 +13,10 @@ import torch
 from planted import MAKERS
 
 from analysis import circuits
-from analysis.dynamic import CONTEXTS, DynamicScores, dynamic_scores
-from analysis.errors import NamesError, ParameterError, PromptError
+from analysis.dynamic.prompts import SLOT, TEMPLATES
+from analysis.dynamic.scores import CONTEXTS, DynamicScores, dynamic_scores
+from analysis.errors import ArchitectureError, NamesError, ParameterError, PromptError
 from analysis.names import TokenPairs, load_names, token_pairs
-from analysis.prompts import SLOT, TEMPLATES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -208,6 +208,12 @@ def test_bad_input_is_one_clear_error(
 ) -> None:
     with pytest.raises(error, match=message):
         dynamic_scores(model_of("gpt2"), **({"names": NAMES} | arguments))
+
+
+def test_a_model_in_training_mode_is_refused() -> None:
+    model = planted.boot(checkpoints.gpt2_model(len(TOKENIZER)), TOKENIZER).train()
+    with pytest.raises(ArchitectureError, match="training mode"):
+        dynamic_scores(model, NAMES)
 
 
 # ---- the packaged model

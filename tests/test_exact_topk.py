@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from analysis import exact_topk
-from analysis.exact_ranks import rank_targets
-from analysis.exact_topk import Decisions, decide_heads, layer_heads
-from analysis.head_logits import Vocabulary, full_float32
+from analysis.exact import sweep, topk
+from analysis.exact.head_logits import TILE, Vocabulary, full_float32
+from analysis.exact.ranks import rank_targets
+from analysis.exact.topk import OV, Decisions, decide_heads, layer_heads
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def integer_layers(draw: st.DrawFn) -> Layer:
 def test_whole_numbers_are_decided_as_by_brute_force(layer: Layer, data: st.DataObject) -> None:
     d_vocab = layer.W_U.shape[1]
     k = data.draw(st.one_of(st.integers(1, d_vocab), st.sampled_from([1, d_vocab])))
-    tile = data.draw(st.sampled_from([1, 64, exact_topk.TILE]))
+    tile = data.draw(st.sampled_from([1, 64, TILE]))
     top, bottom = answers(layer.decide(k, tile=tile))
     larger, smaller = layer.ranks()
     assert torch.equal(top, larger < k)
@@ -129,12 +129,32 @@ def test_blocks_do_not_change_an_answer(
 ) -> None:
     layer = random_layer(2)
     larger, smaller = layer.ranks()
-    monkeypatch.setattr(exact_topk, "N_LIKELY", n_likely)
-    monkeypatch.setattr(exact_topk, "N_PREFIX", 2 * n_likely)
-    monkeypatch.setattr(exact_topk, "SWEEP_BLOCK", sweep_block)
+    monkeypatch.setattr(topk, "N_LIKELY", n_likely)
+    monkeypatch.setattr(topk, "N_PREFIX", 2 * n_likely)
+    monkeypatch.setattr(sweep, "SWEEP_BLOCK", sweep_block)
     top, bottom = answers(layer.decide(4, tile=5000))
     assert torch.equal(top, larger < 4)
     assert torch.equal(bottom, smaller < 4)
+
+
+@pytest.mark.parametrize("k", [1, 40, 400])
+@pytest.mark.parametrize("held", [0, 100])
+def test_no_more_comparisons_are_held_than_there_is_room_for(
+    held: int, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole numbers tie so often that float64 is asked again and again on the way."""
+    generator = torch.Generator().manual_seed(9)
+
+    def whole(*shape: int) -> Tensor:
+        return torch.randint(-1, 2, shape, generator=generator).float()
+
+    targets = torch.randint(0, 2000, (50,), generator=generator)
+    layer = Layer(whole(50, 6).double(), targets, whole(1, 6, 3), whole(2, 3, 6), whole(6, 2000))
+    larger, smaller = layer.ranks()
+    monkeypatch.setattr(sweep, "NEAR_HELD", held)
+    top, bottom = answers(layer.decide(k, tile=4000))
+    assert torch.equal(top, larger < k) and torch.equal(bottom, smaller < k)
+    assert 0 < int(top.sum()) < top.numel()
 
 
 def test_threads_and_order_do_not_change_an_answer() -> None:
@@ -215,16 +235,23 @@ def test_reduced_precision_products_are_forbidden_meanwhile() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(layer=integer_layers(), tile=st.sampled_from([1, 4096, exact_topk.TILE]))
+@given(layer=integer_layers(), tile=st.sampled_from([1, 4096, TILE]))
 def test_ranks_of_whole_numbers_are_those_of_brute_force(layer: Layer, tile: int) -> None:
     larger, smaller = layer.ranks()
     group = len(layer.W_O) // len(layer.W_V)
     vocabulary = Vocabulary(layer.W_U)
     for h, W_O in enumerate(layer.W_O):
         W_V = layer.W_V[h // group]
-        ranks = rank_targets(layer.x, layer.targets, W_V, W_O, vocabulary, tile=tile)
+        ranks = rank_targets(layer.x, layer.targets, OV(W_V, W_O), vocabulary, tile=tile)
         assert torch.equal(ranks.larger, larger[h])
         assert torch.equal(ranks.smaller, smaller[h])
+
+
+def test_a_head_that_writes_nothing_ranks_every_target_first_and_last() -> None:
+    layer = random_layer(5)
+    ov = OV(layer.W_V[0], torch.zeros_like(layer.W_O[0]))
+    ranks = rank_targets(layer.x, layer.targets, ov, Vocabulary(layer.W_U))
+    assert not ranks.larger.any() and not ranks.smaller.any()
 
 
 def test_ranks_of_random_weights_are_those_of_brute_force() -> None:
@@ -232,6 +259,6 @@ def test_ranks_of_random_weights_are_those_of_brute_force() -> None:
     larger, smaller = layer.ranks()
     vocabulary = Vocabulary(layer.W_U)
     for h, W_O in enumerate(layer.W_O):
-        ranks = rank_targets(layer.x, layer.targets, layer.W_V[h // 2], W_O, vocabulary)
+        ranks = rank_targets(layer.x, layer.targets, OV(layer.W_V[h // 2], W_O), vocabulary)
         assert torch.equal(ranks.larger, larger[h])
         assert torch.equal(ranks.smaller, smaller[h])

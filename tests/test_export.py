@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from made_up import scores_from_counts
 from plotly.colors import sample_colorscale
 
 from analysis.errors import ExportError
@@ -42,7 +43,7 @@ def scores_with(planted: int, title: str = "GPT-2") -> HeadScores:
     top, bottom = np.zeros((2, 12, 12), dtype=int)
     top[9, 9] = bottom[10, 7] = planted
     identity = ModelIdentity(GPT2_SMALL, title, revision="abc")
-    return HeadScores(top, bottom, 100, "copying", 1, True, identity, {"time": "now"})
+    return scores_from_counts(top, bottom, model=identity, provenance={"time": "now"})
 
 
 def is_whole(stem: Path) -> bool:

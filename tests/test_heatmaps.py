@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import scores_from_counts
 
 from analysis.classes import MEASURED, HeadClass, published_classes
 from analysis.errors import ClassesError
@@ -31,8 +32,7 @@ def scores_of(
     relation: str = "copying",
     model: ModelIdentity = OTHER,
 ) -> HeadScores:
-    bottom = np.zeros_like(n_top) if n_bottom is None else n_bottom
-    return HeadScores(n_top, bottom, n_pairs, relation, 1, True, model, {})
+    return scores_from_counts(n_top, n_bottom, n_pairs=n_pairs, relation=relation, model=model)
 
 
 def gpt2_scores(*suppressing: tuple[int, int]) -> HeadScores:

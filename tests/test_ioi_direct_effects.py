@@ -164,13 +164,19 @@ def test_batch_size_changes_nothing() -> None:
     reference = direct_effects(model, prompts, batch_size=40)
     for batch_size in (1, 7):
         other = direct_effects(model, prompts, batch_size=batch_size)
-        np.testing.assert_allclose(reference, other, atol=1e-4)
+        assert other.equals(reference)
     assert list(reference.columns[:3]) == [
         "direct_effect",
         "direct_effect_low",
         "direct_effect_high",
     ]
     assert reference.index.names == ["layer", "head"]
+
+
+def test_a_model_in_training_mode_is_refused() -> None:
+    model = ioi_models.random_model("gpt2").train()
+    with pytest.raises(ArchitectureError, match=r"training mode.*model\.eval\(\)"):
+        run_prompts(model, ioi_prompts(model, 2))
 
 
 def test_an_unembedding_bias_is_refused() -> None:

@@ -89,14 +89,12 @@ def test_classes_can_be_drawn_like_published_ones(
     check_classes(both, ModelIdentity(GPT2_SMALL, "GPT-2"), 12, 12)
 
 
-@pytest.mark.parametrize("batch_size", [7, 200])
+@pytest.mark.parametrize("batch_size", [1, 60, 200])
 def test_batch_size_changes_nothing(
     model: TransformerBridge, measured: HeadMeasurements, batch_size: int
 ) -> None:
     again = measure_heads(model, ioi_prompts(model, 128), batch_size=batch_size)
-    assert again.numbers["class"].equals(measured.numbers["class"])
-    numeric = measured.numbers.drop(columns="class").columns
-    np.testing.assert_allclose(again.numbers[numeric], measured.numbers[numeric], atol=1e-4)
+    assert again.numbers.equals(measured.numbers)
     assert str(again.performance) == str(measured.performance)
     assert again.provenance == measured.provenance
 

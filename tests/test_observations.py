@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import scores_from_counts
 
 from analysis.classes import published_classes
 from analysis.head_scores import HeadScores
@@ -20,7 +21,7 @@ def scores(top: dict[tuple[int, int], int], bottom: dict[tuple[int, int], int]) 
     for head, count in bottom.items():
         n_bottom[head] = count
     model = ModelIdentity(GPT2_SMALL, "GPT-2")
-    return HeadScores(n_top, n_bottom, 100, "copying", 1, True, model, {})
+    return scores_from_counts(n_top, n_bottom, model=model)
 
 
 PLANTED = scores({(9, 6): 90, (10, 0): 60, (1, 2): 20}, {(10, 7): 80, (1, 2): 11})

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from planted import MAKERS, NAMES
 
+from analysis.dynamic.prompts import MIN_NAMES, SLOT, TEMPLATES, enough_names, fill_template
 from analysis.errors import NamesError, PromptError
 from analysis.names import token_pairs
-from analysis.prompts import MIN_NAMES, SLOT, TEMPLATES, enough_names, fill_template
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

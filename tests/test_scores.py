@@ -310,6 +310,33 @@ def test_scoring_changes_nothing(bridge: TransformerBridge, training: bool) -> N
 # ---- errors
 
 
+@pytest.mark.parametrize("first_mlp", [True, False])
+@pytest.mark.parametrize("kind", MAKERS)
+def test_ranks_are_those_of_brute_force(kind: str, first_mlp: bool) -> None:
+    model, bridge = random_model(kind, 0, whole=False)
+    scores = score_heads(bridge, PAIRS, first_mlp=first_mlp, ranks=True)
+    assert scores.ranks is not None
+    assert scores.ranks.index.names == ["layer", "head", "source", "target"]
+    assert len(scores.ranks) == N_LAYERS * N_HEADS * scores.n_pairs
+    for k in (1, 2, D_VOCAB // 2, D_VOCAB):
+        n_top, n_bottom = brute_force(model, PAIRS, k, first_mlp)
+        counts = (scores.ranks < k).groupby(["layer", "head"]).sum()
+        assert counts["larger"].tolist() == n_top.ravel().tolist()
+        assert counts["smaller"].tolist() == n_bottom.ravel().tolist()
+
+
+def test_ranks_are_of_the_heads_asked_for(bridge: TransformerBridge) -> None:
+    every = score_heads(bridge, NAMES, ranks=True).ranks
+    some = score_heads(bridge, NAMES, ranks=[(2, 1), (0, 3)]).ranks
+    assert every is not None and some is not None
+    assert list(some.groupby(["layer", "head"]).size().index) == [(0, 3), (2, 1)]
+    for head in ((0, 3), (2, 1)):
+        assert some.loc[head].equals(every.loc[head])
+    assert score_heads(bridge, NAMES).ranks is None
+    with pytest.raises(ParameterError, match=r"no such head: 3\.0"):
+        score_heads(bridge, NAMES, ranks=[(3, 0)])
+
+
 @pytest.mark.parametrize(
     "k", [0, -1, True, 1.5, 1.0, "3", None, float("nan"), np.True_, [1], D_VOCAB + 1]
 )

@@ -5,7 +5,7 @@ The plain computation reads the checkpoint's safetensors by itself and makes eve
 each product of a row of W_O and a column of W_U is a sum of d_model products, each logit one of
 d_head such, so with unit roundoff u a logit is off by at most about
 ``(d_model + d_head)·u·|x·W_V|·‖W_O‖_F·max_t |w_t|``. What this leaves open is computed again in
-float64. A quarter of the names keeps it short; no head is left out.
+float64. No name and no head is left out.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from analysis.exact import sweep, topk
 from analysis.models.packaged import packaged_checkpoint
 from analysis.names import TokenPairs, load_names, token_pairs
 from analysis.scores import score_heads
@@ -90,14 +92,15 @@ def plain() -> Plain:
 
 @pytest.fixture(scope="module")
 def names(smollm2: TransformerBridge) -> TokenPairs:
-    """Every fourth name."""
-    return load_names(smollm2, load_names(smollm2).sources[::4])
+    """All shipped names that are one token."""
+    return load_names(smollm2)
 
 
 @pytest.fixture(scope="module")
 def pairs(smollm2: TransformerBridge, names: TokenPairs) -> TokenPairs:
-    """Each name and the one before it in frequency; and words of other relations."""
-    shifted = list(zip(names.sources[1:], names.sources[:-1], strict=True))
+    """Some names and the one of them before it in frequency; and words of other relations."""
+    some = names.sources[::4]
+    shifted = list(zip(some[1:], some[:-1], strict=True))
     words = [tuple(pair.split()) for pair in RELATIONS.split(", ")]
     usable = token_pairs(smollm2, [*shifted, *words])
     assert len(usable) > len(shifted) + 20
@@ -203,6 +206,48 @@ def test_every_head_counts_as_the_plain_computation_does(
     assert scores.n_top.shape == (30, 9)
     assert scores.n_top.tolist() == n_top.tolist()
     assert scores.n_bottom.tolist() == n_bottom.tolist()
+
+
+@pytest.mark.parametrize(
+    ("threads", "likely", "block"),
+    [(1, 128, 8192), (2, 128, 8192), (2, 16, 1000), (2, 300, 40_000)],
+)
+def test_threads_and_blocks_change_no_answer(
+    smollm2: TransformerBridge,
+    names: TokenPairs,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    likely: int,
+    block: int,
+) -> None:
+    usual = score_heads(smollm2, names)
+    monkeypatch.setattr(topk, "N_LIKELY", likely)
+    monkeypatch.setattr(topk, "N_PREFIX", 2 * likely)
+    monkeypatch.setattr(sweep, "SWEEP_BLOCK", block)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = score_heads(smollm2, names)
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(found.top, usual.top)
+    assert np.array_equal(found.bottom, usual.bottom)
+
+
+def test_ranks_say_what_every_k_decides(smollm2: TransformerBridge, names: TokenPairs) -> None:
+    heads = [(0, 4), (23, 3), (24, 4)]
+    for k in KS:
+        scores = score_heads(smollm2, names, k, ranks=heads if k == 1 else False)
+        if scores.ranks is not None:
+            ranks = scores.ranks
+        for head in heads:
+            of_head = ranks.loc[head]
+            assert of_head.index.get_level_values("source").tolist() == list(names.sources)
+            assert np.array_equal(scores.top[head], of_head["larger"] < k)
+            assert np.array_equal(scores.bottom[head], of_head["smaller"] < k)
+    # No token ties with another here, so the two ranks and the target are the whole vocabulary.
+    total = ranks["larger"] + ranks["smaller"] + 1
+    assert (total == smollm2.cfg.d_vocab).mean() > 0.99
 
 
 def test_there_is_something_to_count(expected: Counts, names: TokenPairs) -> None:

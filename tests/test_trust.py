@@ -12,16 +12,16 @@ import planted
 import pytest
 import torch
 
-from analysis.ablation import AblationCurve, ablation_curve
-from analysis.agreement import OUTLIER, agreement, head_table, static_answers
-from analysis.dynamic import DynamicScores, dynamic_scores
+from analysis.ablation.curve import AblationCurve, ablation_curve
+from analysis.dynamic.agreement import OUTLIER, agreement, head_table
+from analysis.dynamic.followed import what_it_writes, where_it_looks
+from analysis.dynamic.random_heads import against_random_heads
+from analysis.dynamic.scores import DynamicScores, dynamic_scores
+from analysis.dynamic.trust import correlation_table, off_the_line, trust_in_weights
 from analysis.errors import ParameterError, PromptError
 from analysis.figures.curves import plot_ablation
 from analysis.figures.scatter import plot_static_dynamic
-from analysis.followed import what_it_writes, where_it_looks
-from analysis.random_heads import against_random_heads
 from analysis.scores import score_heads
-from analysis.trust import correlation_table, off_the_line, trust_in_weights
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -87,7 +87,7 @@ def test_the_curves_are_those_of_the_frame(column: str) -> None:
 
 
 def test_sentences_hold_the_numbers() -> None:
-    answers = static_answers(model(), dynamic().names, k=20)
+    answers = score_heads(model(), NAMES, k=20)
     table = agreement(answers, dynamic(), n_resamples=20)
     null = against_random_heads(model(), answers, n_draws=3)
     said = " ".join(trust_in_weights(table, null, curve(), curve()))
@@ -121,7 +121,7 @@ def test_one_head_is_followed_as_it_ran() -> None:
 
 
 def test_a_head_or_slot_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(ParameterError, match=r"no head 9\.9"):
+    with pytest.raises(ParameterError, match=r"no such head: 9\.9"):
         where_it_looks(model(), "Ael", (9, 9))
     with pytest.raises(PromptError, match="no slot"):
         what_it_writes(model(), "Ael", (0, 0), "nothing")

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from analysis import circuits
+from analysis.circuits import EMBEDDINGS
 from analysis.eigenvalues import eigenvalue_scores
 from analysis.errors import ParameterError, WeightsError
-from analysis.vocabulary import EMBEDDINGS, rank_vocabulary, score_vocabulary
+from analysis.exact import topk
+from analysis.vocabulary import rank_vocabulary, score_vocabulary
 
 TOKENIZER = checkpoints.make_tokenizer()
 D_VOCAB = len(TOKENIZER)
@@ -139,9 +141,23 @@ def test_a_sample_is_of_the_vocabulary_and_says_its_error(model: Any) -> None:
     assert (rank_vocabulary(model, heads=[(1, 0)])["standard_error"] == 0).all()
 
 
+def test_tokens_in_parts_are_answered_as_together(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = score_vocabulary(model, k=3)
+    ranked = rank_vocabulary(model, heads=[(0, 1), (2, 0)])
+    monkeypatch.setattr(topk, "MEMORY", 1 << 17)
+    W_V = circuits.value_weights(model, 0)
+    assert 3 * topk.pairs_at_once(*W_V.shape[1:]) < D_VOCAB, "several parts"
+    in_parts = score_vocabulary(model, k=3)
+    assert np.array_equal(in_parts.copied, together.copied)
+    assert np.array_equal(in_parts.suppressed, together.suppressed)
+    assert rank_vocabulary(model, heads=[(0, 1), (2, 0)]).equals(ranked)
+
+
 def test_chosen_heads_are_answered_as_among_all(model: Any) -> None:
     whole = score_vocabulary(model, k=3)
-    some = score_vocabulary(model, k=3, heads=[(2, 1), (0, 3), (2, 1)])
+    some = score_vocabulary(model, k=3, heads=[(2, 1), (0, 3)])
     assert some.heads == ((0, 3), (2, 1))
     for row, head in enumerate(some.heads):
         assert np.array_equal(some.copied[row], whole.copied[whole.heads.index(head)])
@@ -154,7 +170,8 @@ def test_chosen_heads_are_answered_as_among_all(model: Any) -> None:
     [
         ({"embedding": "W_E"}, "embedding must be one of"),
         ({"heads": [(3, 0)]}, "no such head: 3.0"),
-        ({"heads": []}, "no head is asked about"),
+        ({"heads": []}, "no head is given"),
+        ({"heads": [(0, 1), (0, 1)]}, "given more than once"),
         ({"n_tokens": 0}, "n_tokens must be a whole number"),
         ({"k": 0}, "k must be a whole number"),
     ],

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from analysis.ablation import AblationCurve
-from analysis.figures.layout import SCREEN_WIDTH, TEXT_PX
+from analysis.ablation.curve import AblationCurve
+from analysis.figures.layout import SCREEN_WIDTH
+from analysis.figures.lines import COLORS, GRID, band, framed
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
-"""Okabe and Ito's colours; each line also has its own dash and symbol."""
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 _TITLES = {"accuracy": "Accuracy", "change": "Change of log-probability (nats)"}
@@ -26,18 +25,7 @@ def plot_ablation(
         width: of the figure in CSS pixels.
     """
     modes = list(dict.fromkeys(curve.frame.index.get_level_values("mode")))
-    fig = go.Figure(
-        layout=go.Layout(
-            template="none",
-            width=width,
-            height=430,
-            title={"text": title, "font": {"size": 16}, "x": 0.5},
-            font={"size": TEXT_PX, "color": "black"},
-            margin={"l": 65, "r": 20, "t": 60, "b": 115},
-            legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.27},
-            hovermode="closest",
-        )
-    )
+    fig = framed(title, width, 430, below=115, legend_y=-0.27)
     share = 1 / len(modes)
     for number, mode in enumerate(modes, 1):
         axes = {"xaxis": f"x{number}", "yaxis": f"y{number}", "showlegend": number == 1}
@@ -49,13 +37,13 @@ def plot_ablation(
             "anchor": axes["yaxis"],
             "title": {"text": f"heads removed ({mode} ablation)"},
             "zeroline": False,
-            "gridcolor": "#dddddd",
+            "gridcolor": GRID,
         }
         fig.layout[f"yaxis{number}"] = {
             "anchor": axes["xaxis"],
             "title": {"text": _TITLES[column]},
             "zeroline": column != "accuracy",
-            "gridcolor": "#dddddd",
+            "gridcolor": GRID,
             "matches": "y" if number > 1 else None,
             **({"range": [-0.03, 1.03]} if column == "accuracy" else {}),
         }
@@ -66,22 +54,13 @@ def _traces(curve: AblationCurve, mode: str, column: str) -> list[go.Scatter]:
     """Band and lines of one panel."""
     # To what holds from one processor to another: accuracies are shares of prompts, exactly so.
     digits = 3 if column == "accuracy" else 2
-    band = curve.random_band(mode, column).round(digits)
-    x = band.index.tolist()
+    area = curve.random_band(mode, column).round(digits)
+    x = area.index.tolist()
     traces = [
-        go.Scatter(
-            x=x + x[::-1],
-            y=band["high"].tolist() + band["low"].tolist()[::-1],
-            mode="lines",
-            fill="toself",
-            fillcolor="rgba(119,119,119,0.3)",
-            line={"width": 0},
-            hoverinfo="skip",
-            name="random heads, 5 % to 95 %",
-        ),
+        band(x, area["low"].tolist(), area["high"].tolist(), "random heads, 5 % to 95 %"),
         go.Scatter(
             x=x,
-            y=band["mean"].tolist(),
+            y=area["mean"].tolist(),
             mode="lines",
             line={"color": "#555555", "width": 1},
             hovertemplate="random heads, %{x}: %{y:.3f}<extra></extra>",

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.agreement import OUTLIER, head_table
-from analysis.figures.layout import SCREEN_WIDTH, TEXT_PX
+from analysis.dynamic.agreement import OUTLIER, head_table
+from analysis.figures.layout import SCREEN_WIDTH
+from analysis.figures.lines import COLORS, GRID, band, framed
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
-"""Okabe and Ito's colours, told apart by every kind of colour vision."""
 _NAMES = {"score": "Name copying", "suppression": "Suppression of names"}
 
 
@@ -30,22 +29,12 @@ def plot_static_dynamic(
         title: what stands above, such as the model and the context.
         width: of the figure in CSS pixels.
     """
-    fig = go.Figure(
-        layout=go.Layout(
-            template="none",
-            width=width,
-            height=width * 0.5,
-            title={"text": title, "font": {"size": 16}, "x": 0.5},
-            font={"size": TEXT_PX, "color": "black"},
-            margin={"l": 60, "r": 20, "t": 50, "b": 90},
-            legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.16},
-        )
-    )
+    fig = framed(title, width, width * 0.5, below=90, legend_y=-0.16)
     for number, kind in enumerate(_NAMES):
         axes = {"xaxis": f"x{number + 1}", "yaxis": f"y{number + 1}", "showlegend": number == 0}
         for trace in _traces(head_table(static, dynamic, kind)):
             fig.add_trace(trace.update(axes))
-        axis = {"range": [-0.04, 1.04], "dtick": 0.2, "zeroline": False, "gridcolor": "#dddddd"}
+        axis = {"range": [-0.04, 1.04], "dtick": 0.2, "zeroline": False, "gridcolor": GRID}
         side = [0, 0.46] if number == 0 else [0.54, 1]
         fig.layout[f"xaxis{number + 1}"] = axis | {
             "domain": side,
@@ -62,25 +51,20 @@ def plot_static_dynamic(
 def _traces(table: pd.DataFrame) -> list[go.Scatter]:
     """Band, lines and points of one panel."""
     line = table.sort_values("static").drop_duplicates("static")
-    edge = pd.concat([line["fitted"] + line["band"], (line["fitted"] - line["band"])[::-1]])
     names = np.array([f"{layer}.{head}" for layer, head in table.index])
     outlier = (table["residual"].abs() > OUTLIER).to_numpy()
     return [
-        go.Scatter(
-            x=pd.concat([line["static"], line["static"][::-1]]).round(6).tolist(),
-            y=edge.round(6).tolist(),
-            mode="lines",
-            fill="toself",
-            fillcolor="rgba(119,119,119,0.3)",
-            line={"width": 0},
-            hoverinfo="skip",
-            name="95 % band of the line",
+        band(
+            line["static"].round(6).tolist(),
+            (line["fitted"] - line["band"]).round(6).tolist(),
+            (line["fitted"] + line["band"]).round(6).tolist(),
+            "95 % band of the line",
         ),
         go.Scatter(
             x=[0, 1],
             y=[0, 1],
             mode="lines",
-            line={"color": GREY, "width": 1, "dash": "dash"},
+            line={"color": "#777777", "width": 1, "dash": "dash"},
             hoverinfo="skip",
             name="equal scores",
         ),
@@ -92,8 +76,8 @@ def _traces(table: pd.DataFrame) -> list[go.Scatter]:
             hoverinfo="skip",
             name="least squares",
         ),
-        _points(table[~outlier], names[~outlier], "head", BLUE, "circle"),
-        _points(table[outlier], names[outlier], "head off the line", ORANGE, "diamond"),
+        _points(table[~outlier], names[~outlier], "head", COLORS[0], "circle"),
+        _points(table[outlier], names[outlier], "head off the line", COLORS[1], "diamond"),
     ]
 
 

@@ -15,14 +15,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis import circuits
+from analysis.checks import whole_number
 from analysis.errors import ArchitectureError
-from analysis.ioi.task import IOIPrompts, whole_number
+from analysis.ioi.task import IOIPrompts
 from analysis.progress import progress_bar
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 BATCH_SIZE = 50
+"""Prompts taken up at a time."""
+RUN_TOGETHER = 25
+"""Prompts that go through the model at once, always so many and filled up to the longest: float32
+rounding may depend on the number of rows, and no number must depend on the batch size."""
 
 Replaced = Mapping[tuple[int, int], Float[Tensor, "n d_head"]]
 """By (layer, head), what stands for a head's z at END, for every prompt."""
@@ -73,34 +78,41 @@ def run_prompts(
         prompts: made for this model.
         counterfactual: run the sentences with the three other names; IO and S stay the prompts'.
         replaced: heads whose z at END is replaced in the run, and by what.
-        batch_size: prompts in one forward pass; it changes speed and memory, not results.
+        batch_size: prompts taken up at a time, in whole passes of ``RUN_TOGETHER``; it changes no
+            number.
 
     Raises:
         ArchitectureError: the model's parts would not be read rightly.
         ParameterError: ``batch_size`` is not a whole number of at least 1.
     """
     check_measurable(model)
-    batch_size = whole_number("batch_size", batch_size, 1)
+    batch_size = whole_number("batch_size", batch_size)
     tokens = prompts.counterfactual_tokens if counterfactual else prompts.tokens
     parts = []
     what = "counterfactuals" if counterfactual else "prompts"
     with progress_bar(len(prompts), f"running {what}", "prompt") as bar:
-        for rows in torch.arange(len(prompts)).split(batch_size):
-            parts.append(_run_batch(model, prompts, tokens, rows, replaced or {}))
-            bar.update(len(rows))
+        for batch in torch.arange(len(prompts)).split(_whole_passes(batch_size)):
+            for rows in batch.split(RUN_TOGETHER):
+                parts.append(_run_together(model, prompts, tokens, rows, replaced or {}))
+            bar.update(len(batch))
     return Activations(
         **{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
     )
+
+
+def _whole_passes(batch_size: int) -> int:
+    """The batch size, rounded up to whole passes."""
+    return -(-batch_size // RUN_TOGETHER) * RUN_TOGETHER
 
 
 def check_measurable(model: TransformerBridge) -> None:
     """Refuse a model whose way from a head to the logits is not final norm and W_U alone.
 
     Raises:
-        ArchitectureError: the architecture is unknown here, weights were processed, or the
-            unembedding has a bias.
+        ArchitectureError: the architecture is unknown here, weights were processed, the model is
+            in training mode, or the unembedding has a bias.
     """
-    circuits.check_readable(model)
+    circuits.check_runnable(model)
     if bool(model.b_U.any()):
         raise ArchitectureError(
             f"{model.cfg.model_name} has an unembedding bias, which the measurements of its heads "
@@ -108,19 +120,22 @@ def check_measurable(model: TransformerBridge) -> None:
         )
 
 
-def _run_batch(
+def _run_together(
     model: TransformerBridge,
     prompts: IOIPrompts,
     all_tokens: Int[Tensor, "n longest"],
-    rows: Int[Tensor, "batch"],
+    asked: Int[Tensor, "n_asked"],
     replaced: Replaced,
 ) -> Activations:
+    """One pass; where fewer prompts are asked for, the last of them fills it up."""
+    n = len(asked)
+    rows = torch.cat([asked, asked[-1:].expand(RUN_TOGETHER - n)])
     end = prompts.column("end_position")[rows]
     names = torch.stack(
         [prompts.column(f"{name}_position")[rows] for name in ("io", "s1", "s2")], dim=1
     )
     batch = torch.arange(len(rows))
-    tokens = all_tokens[rows, : int(end.max()) + 1].to(model.W_E.device)
+    tokens = all_tokens[rows].to(model.W_E.device)
     z: dict[int, Tensor] = {}
     attention: dict[int, Tensor] = {}
     kept: dict[str, Tensor] = {}
@@ -163,7 +178,7 @@ def _run_batch(
     ]
     logits = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, 0].float().cpu()
     io = logits[batch, prompts.column("io_token")[rows]]
-    return Activations(
+    found = Activations(
         z=torch.stack([z[layer] for layer in layers], dim=1),
         final=kept["final"],
         attention=torch.stack([attention[layer] for layer in layers], dim=1),
@@ -172,27 +187,4 @@ def _run_batch(
         s_logit=logits[batch, prompts.column("s_token")[rows]],
         io_first=io >= logits.max(dim=1).values,
     )
-
-
-def normalise(
-    model: TransformerBridge, norm: Any, x: Float[Tensor, "*rows d_model"]
-) -> Float[Tensor, "*rows d_model"]:
-    """One of the model's LayerNorms or RMSNorms, computed in float64."""
-    weight, bias = norm_parameters(model, norm)
-    eps = float(model.cfg.eps)
-    if model.cfg.uses_rms_norm:
-        return torch.nn.functional.rms_norm(x.double(), weight.shape, weight, eps)
-    return torch.nn.functional.layer_norm(x.double(), weight.shape, weight, bias, eps)
-
-
-def norm_parameters(
-    model: TransformerBridge, norm: Any
-) -> tuple[Float[Tensor, "d_model"], Float[Tensor, "d_model"] | None]:
-    """Gain and bias of a norm in float64 on the processor; RMSNorm has no bias."""
-    bias = None if model.cfg.uses_rms_norm else norm.bias
-    return norm.weight.detach().cpu().double(), None if bias is None else bias.cpu().double()
-
-
-def centred(model: TransformerBridge, x: Float[Tensor, "*rows d_model"]) -> Tensor:
-    """What the model's norms make of ``x`` before they scale it: LayerNorm takes the mean away."""
-    return x if model.cfg.uses_rms_norm else x - x.mean(-1, keepdim=True)
+    return Activations(**{name: value[:n] for name, value in vars(found).items()})

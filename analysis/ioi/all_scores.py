@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis.classes import HeadClass
-from analysis.dynamic import dynamic_scores
+from analysis.dynamic.scores import dynamic_scores
 from analysis.eigenvalues import eigenvalue_scores
 from analysis.ioi.agreement import agreement_with_classes
 from analysis.ioi.measured import HeadMeasurements

@@ -22,9 +22,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis import circuits
-from analysis.dynamic import decide_written
-from analysis.head_logits import Vocabulary, full_float32
-from analysis.ioi.activations import Activations, centred, norm_parameters, normalise
+from analysis.circuits import centred, norm_parameters, normalise
+from analysis.dynamic.scores import decide_written
+from analysis.exact.head_logits import Vocabulary, full_float32
+from analysis.ioi.activations import Activations
 from analysis.ioi.direct_effects import head_index, logits_written
 from analysis.ioi.task import IOIPrompts
 from analysis.progress import progress_bar
@@ -117,7 +118,7 @@ def copy_scores(
     share of places whose name is among the k largest logits (Wang et al., section 3.1, with the
     norm and bias as in the authors' code). For the negative twin the head's output is negated.
 
-    Membership is decided exactly (``exact_topk``). The final norm's scale σ does not change the
+    Membership is decided exactly (``exact.topk``). The final norm's scale σ does not change the
     order of the logits, but its bias b does: σ·logits = o·C·diag(gain)·W_U + σ·b·W_U with the
     centring C, so that σ is one more number that the head writes, in the direction b.
 
@@ -126,34 +127,32 @@ def copy_scores(
         ``head``. A head that writes nothing has 0 in both.
     """
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    named = clean.named.flatten(0, 1)
+    named = clean.named.flatten(0, 1).double()
     io, s = prompts.column("io_token"), prompts.column("s_token")
     targets = torch.stack([io, s, s], dim=1).flatten()
-    gain, bias = norm_parameters(model, model.ln_final)
+    gain, bias = norm_parameters(model, model.ln_final, torch.device("cpu"))
     shares = np.zeros((2, n_layers, n_heads))
     with full_float32(), progress_bar(n_layers * n_heads, "copy scores", "head") as bar:
         vocabulary = Vocabulary(circuits.unembedding(model))
         for layer in range(n_layers):
             x = normalise(model, model.blocks[layer].ln1, named)
-            for head in range(n_heads):
-                values, W_O = _values(model, layer, head, x)
-                to_logits = centred(model, W_O) * gain
-                if bias is None:  # negating the output turns the order of the logits round
-                    decided = decide_written(values, targets, to_logits, vocabulary, k)
-                    inside = [decided.top, decided.bottom]
-                else:
-                    scale = (centred(model, values @ W_O).square().mean(1) + model.cfg.eps).sqrt()
-                    rows = torch.cat([to_logits, bias[None]])
-                    outputs = [
-                        torch.cat([output, scale[:, None]], 1) for output in (values, -values)
-                    ]
-                    inside = [
-                        decide_written(output, targets, rows, vocabulary, k).top
-                        for output in outputs
-                    ]
-                for twin, which in enumerate(inside):
-                    shares[twin, layer, head] = (which.cpu() & values.any(1)).double().mean()
-                bar.update()
+            each = [_values(model, layer, head, x) for head in range(n_heads)]
+            values, W_O = torch.stack([v for v, _ in each], 1), torch.stack([w for _, w in each])
+            to_logits = centred(model, W_O) * gain
+            if bias is None:  # negating the output turns the order of the logits round
+                decided = list(decide_written(values, targets, to_logits, vocabulary, k))
+                inside = [[d.top for d in decided], [d.bottom for d in decided]]
+            else:
+                output = centred(model, torch.einsum("nhe,hed->nhd", values, W_O))
+                scale = (output.square().mean(2, keepdim=True) + model.cfg.eps).sqrt()
+                z = torch.cat([torch.cat([v, scale], 2) for v in (values, -values)], 1)
+                rows = torch.cat([to_logits, bias.expand(n_heads, 1, -1)], 1).repeat(2, 1, 1)
+                tops = [d.top for d in decide_written(z, targets, rows, vocabulary, k)]
+                inside = [tops[:n_heads], tops[n_heads:]]
+            for twin, answers in enumerate(inside):
+                some = values.any(2).T  # a head that writes nothing copies nothing
+                shares[twin, layer] = (torch.stack(answers) & some).double().mean(1)
+            bar.update(n_heads)
     return pd.DataFrame(
         {"copy_score": shares[0].ravel(), "negative_copy_score": shares[1].ravel()},
         index=head_index(n_layers, n_heads),

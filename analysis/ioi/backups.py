@@ -57,7 +57,7 @@ def after_removal(
         prompts: that were run.
         counterfactual: their counterfactuals' run, of the whole model.
         heads: to remove, (layer, head).
-        batch_size: prompts in one forward pass.
+        batch_size: as :func:`run_prompts` takes it.
     """
     removed = tuple((int(layer), int(head)) for layer, head in heads)
     means = template_means(prompts, counterfactual, removed)

@@ -30,14 +30,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis import circuits
-from analysis.ioi.activations import (
-    BATCH_SIZE,
-    Activations,
-    centred,
-    norm_parameters,
-    normalise,
-    run_prompts,
-)
+from analysis.circuits import centred, norm_parameters, normalise
+from analysis.ioi.activations import BATCH_SIZE, Activations, run_prompts
 from analysis.ioi.intervals import mean_interval
 from analysis.ioi.task import IOIPrompts
 
@@ -104,7 +98,7 @@ def logits_written(
 
     The final norm keeps the scale that it had in the run; its bias belongs to no head.
     """
-    gain, _ = norm_parameters(model, model.ln_final)
+    gain, _ = norm_parameters(model, model.ln_final, torch.device("cpu"))
     scale = _scale(model, clean.final.double())
     direction = centred(model, gain * _readout(model, tokens)) / scale[:, None]
     return torch.stack(

@@ -128,7 +128,7 @@ def measured_classes(
         model: raw weights, from ``load_model``.
         prompts: from ``ioi_prompts`` for this model; 200 of them if None.
         thresholds: of the rules.
-        batch_size: prompts in one forward pass.
+        batch_size: as :func:`run_prompts` takes it.
 
     Returns:
         One row a head that has a class, indexed by ``layer`` and ``head``, with the columns of

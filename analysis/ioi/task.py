@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from analysis.checks import whole_number
 from analysis.errors import NamesError, ParameterError, PromptError
 from analysis.names import load_names, token_pairs
 
@@ -135,7 +135,7 @@ def ioi_prompts(
             token.
         ParameterError: n or n_names is not a whole number in its range, or there is no template.
     """
-    n, n_names = whole_number("n", n, 1), whole_number("n_names", n_names, _MADE_OF)
+    n, n_names = whole_number("n", n), whole_number("n_names", n_names, _MADE_OF)
     if isinstance(templates, str) or not templates:
         raise ParameterError("templates must be a list of at least one sentence.")
     people = load_names(model, names).sources[:n_names]
@@ -162,21 +162,6 @@ def ioi_prompts(
         rows, columns=["template", "order", "text", "counterfactual", "io", "s"]
     ).rename_axis("prompt")
     return _tokenized(model, frame, counterfactuals, templates, seed, prepend_bos, len(people))
-
-
-def whole_number(name: str, value: int, least: int) -> int:
-    """``value`` as an int of at least ``least``.
-
-    Raises:
-        ParameterError: it is not.
-    """
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        whole = least - 1
-    if isinstance(value, bool) or whole < least:
-        raise ParameterError(f"{name} must be a whole number of at least {least}, not {value!r}.")
-    return whole
 
 
 def _single(

@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 
 from analysis import circuits
-from analysis.dynamic import CONTEXTS, mixed_values
-from analysis.head_removal import check_heads
+from analysis.checks import check_heads
+from analysis.dynamic.prompts import TEMPLATES, fill_template
+from analysis.dynamic.scores import CONTEXTS, mixed_values
 from analysis.names import TokenPairs, token_pairs
-from analysis.prompts import TEMPLATES, fill_template
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.ablation import AblationCurve
-from analysis.agreement import KINDS, OUTLIER, POOLED, head_table
+from analysis.ablation.curve import AblationCurve
+from analysis.dynamic.agreement import KINDS, OUTLIER, POOLED, head_table
 from analysis.observations import head_name
 
 ENOUGH = 0.95

@@ -18,14 +18,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis import circuits
-from analysis.errors import ParameterError
-from analysis.shared_start import Start, continued, read_start
-from analysis.tasks import Task
+from analysis.ablation.tasks import Task
+from analysis.checks import HeadPair
+from analysis.dynamic.shared_start import Start, continued, read_start
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-Head = tuple[int, int]
 
 MODES = ("zero", "mean")
 ROWS = 256
@@ -60,7 +58,7 @@ class RemovalBench:
     def _hook(layer: int) -> str:
         return f"blocks.{layer}.attn.hook_z"
 
-    def measure(self, cases: Sequence[Sequence[Head]], mode: str) -> pd.DataFrame:
+    def measure(self, cases: Sequence[Sequence[HeadPair]], mode: str) -> pd.DataFrame:
         """Accuracy and mean log-probability of the answers, for each set of removed heads.
 
         Args:
@@ -108,30 +106,3 @@ class _Replace:
 
     def __call__(self, z: Tensor, hook: Any) -> Tensor:
         return torch.where(self.removed[:, None, :, None], self.fill, z)
-
-
-def check_heads(heads: Sequence[Head], n_layers: int, n_heads: int) -> tuple[Head, ...]:
-    """The heads as pairs of ints, if each exists and none comes twice.
-
-    Raises:
-        ParameterError: otherwise.
-    """
-    try:
-        checked = tuple((int(layer), int(head)) for layer, head in heads)
-    except (TypeError, ValueError):
-        raise ParameterError(f"heads must be pairs (layer, head), not {heads!r}.") from None
-    if not checked:
-        raise ParameterError("no head is given to remove: give at least one (layer, head).")
-    if len(checked) > n_layers * n_heads:
-        raise ParameterError(
-            f"{len(checked)} heads cannot be removed: the model has {n_layers * n_heads}."
-        )
-    for layer, head in checked:
-        if not (0 <= layer < n_layers and 0 <= head < n_heads):
-            raise ParameterError(
-                f"there is no head {layer}.{head}: the model has {n_layers} layers of {n_heads} "
-                "heads, counted from 0."
-            )
-    if twice := sorted({head for head in checked if checked.count(head) > 1}):
-        raise ParameterError(f"a head can be removed once; given more than once: {twice}.")
-    return checked

@@ -9,17 +9,16 @@ For each template and name the model runs once, and for head (l, h)
 3. what it writes is ``z·W_O``, and its logits are ``z·W_O·W_U``: no final norm and no output
    bias, which is the layer's and no head's. Value biases are in z, where the model adds them;
 4. whether the name is among the k largest (smallest) logits is the static scores' question with
-   z for ``x·W_V``, so ``exact_topk`` decides it, exactly for the z that the model computed.
+   z for ``x·W_V``, so ``exact.topk`` decides it, exactly for the z that the model computed.
 
 (Elhelo & Geva, MAPS, arXiv 2412.11965, section 3.2.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,15 +28,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis import circuits
+from analysis.checks import whole_number
+from analysis.dynamic.prompts import TEMPLATES, Prompts, enough_names, fill_template
+from analysis.dynamic.shared_start import continued, read_start
 from analysis.errors import ParameterError
-from analysis.exact_topk import OV, Decisions, decide_heads
-from analysis.head_logits import Vocabulary, full_float32
+from analysis.exact.head_logits import Vocabulary, full_float32
+from analysis.exact.topk import OV, Decisions, decide_heads
 from analysis.identity import ModelIdentity, model_identity, package_versions
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
-from analysis.prompts import TEMPLATES, Prompts, enough_names, fill_template
-from analysis.scores import check_whole
-from analysis.shared_start import continued, read_start
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -45,9 +44,9 @@ if TYPE_CHECKING:
 CONTEXTS = ("with", "without")
 """The head as it ran, and made to attend to the name's position alone."""
 
-RUN_TOGETHER = 32
-"""Prompts that go through the model at once, always so many: float32 rounding may depend on the
-number of rows, and the scores must not depend on the batch size."""
+RUN_TOGETHER = 128
+"""Prompts that go through the model at once, always so many (or all of a shorter list): float32
+rounding may depend on the number of rows, and the scores must not depend on the batch size."""
 HELD_BYTES = 1 << 29
 """Memory for the z of one batch of names in all templates, where no batch size is given."""
 _POINTS = ("hook_z", "hook_v")
@@ -127,17 +126,17 @@ def dynamic_scores(
         PromptError: a template cannot be filled.
         ParameterError: k or the batch size is not a whole number in its range, or the templates
             are none or not different.
-        ArchitectureError: the model's weights would not be read rightly.
+        ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
         WeightsError: a weight is NaN or infinite.
     """
-    circuits.check_readable(model)
-    k = check_whole("k", k, circuits.unembedding(model).shape[1])
+    circuits.check_runnable(model)
+    k = whole_number("k", k, 1, circuits.unembedding(model).shape[1], "the vocabulary's size")
     pairs = enough_names(model, names)
     templates = tuple([templates] if isinstance(templates, str) else templates)
     if len(set(templates)) < len(templates) or not templates:
         raise ParameterError(f"templates must be different and at least one, not {templates!r}.")
     filled = [fill_template(model, template, pairs) for template in templates]
-    batch_size = _check_batch_size(model, batch_size, len(pairs), len(templates))
+    batch_size = _names_at_once(model, batch_size, len(pairs), len(templates))
     circuits.check_finite(model)
 
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
@@ -156,14 +155,13 @@ def dynamic_scores(
             asked = targets[part].repeat(len(templates))
             for layer in range(n_layers):
                 W_O = circuits.output_weights(model, layer)
-                for (c, context), head in product(enumerate(CONTEXTS), range(n_heads)):
-                    z = torch.cat([of_one[context][layer][:, head] for of_one in values])
-                    decided = decide_written(z, asked, W_O[head], vocabulary, k)
-                    top[:, c, layer, head, part] = decided.top.view(len(templates), -1).numpy()
-                    bottom[:, c, layer, head, part] = decided.bottom.view(
-                        len(templates), -1
-                    ).numpy()
-                    n_close += decided.n_close
+                for c, context in enumerate(CONTEXTS):
+                    z = torch.cat([of_one[context][layer] for of_one in values])
+                    for head, decided in enumerate(decide_written(z, asked, W_O, vocabulary, k)):
+                        for answers, found in ((top, decided.top), (bottom, decided.bottom)):
+                            by_template = found.view(len(templates), -1).numpy()
+                            answers[:, c, layer, head, part] = by_template
+                        n_close += decided.n_close
                 bar.update()
 
     identity = model_identity(model)
@@ -198,12 +196,13 @@ def mixed_values(
     hooks = [f"blocks.{layer}.attn.{point}" for layer in range(n_layers) for point in _POINTS]
     tokens = prompts.tokens[part].to(circuits.embedding(model).device)
     start = read_start(model, tokens[:1, : prompts.position])
-    first = torch.zeros(RUN_TOGETHER, dtype=torch.int64, device=tokens.device)
+    n_rows = min(RUN_TOGETHER, len(prompts.tokens))
+    first = torch.zeros(n_rows, dtype=torch.int64, device=tokens.device)
     found: dict[str, list[list[Tensor]]] = {c: [[] for _ in range(n_layers)] for c in CONTEXTS}
-    for block in tokens[:, prompts.position :].split(RUN_TOGETHER):
+    for block in tokens[:, prompts.position :].split(n_rows):
         n = len(block)
         # The last block is filled up with its last prompt.
-        rows = torch.cat([block, block[-1:].expand(RUN_TOGETHER - n, -1)])
+        rows = torch.cat([block, block[-1:].expand(n_rows - n, -1)])
         # The logits of the whole model are not needed.
         _, cache = model.run_with_cache(
             rows, names_filter=hooks, stop_at_layer=n_layers, **continued(start, first)
@@ -218,30 +217,32 @@ def mixed_values(
 
 
 def decide_written(
-    z: Float[Tensor, "n d_head"],
+    z: Float[Tensor, "n n_heads d_head"],
     targets: Int[Tensor, "n"],
-    W_O: Float[Tensor, "d_head d_model"],
+    W_O: Float[Tensor, "n_heads d_head d_model"],
     vocabulary: Vocabulary,
     k: int,
-) -> Decisions:
-    """Whether each target is among the k largest (smallest) logits of ``z·W_O·W_U``, exactly."""
+) -> Iterator[Decisions]:
+    """Whether each target is among the k largest (smallest) logits of ``z·W_O·W_U``, exactly.
+
+    Yields:
+        Each head's answers, in order.
+    """
     z = z.to(torch.device("cpu") if z.device.type == "mps" else z.device, torch.float64)
-    itself = torch.eye(z.shape[1], dtype=torch.float64, device=z.device)
-    return next(decide_heads(z, targets, [OV(itself, W_O)], vocabulary, k))
+    _, n_heads, d_head = z.shape
+    # All heads' z are one source vector, of which each head's W_V takes its own part.
+    own = torch.eye(n_heads * d_head, dtype=torch.float64, device=z.device).split(d_head, dim=1)
+    heads = [OV(*weights) for weights in zip(own, W_O, strict=True)]
+    return decide_heads(z.flatten(1), targets, heads, vocabulary, k)
 
 
-def _check_batch_size(
+def _names_at_once(
     model: TransformerBridge, batch_size: int | None, n_names: int, n_templates: int
 ) -> int:
-    """How many names to hold at once, whole blocks of ``RUN_TOGETHER``.
-
-    Raises:
-        ParameterError: it is not a whole number above 0.
-    """
+    """How many names to hold at once, whole blocks of ``RUN_TOGETHER``."""
     if batch_size is None:
         n_values = circuits.output_weights(model, 0)[..., 0].numel()
         bytes_each = len(CONTEXTS) * n_templates * model.cfg.n_layers * n_values * 4
         batch_size = max(1, HELD_BYTES // bytes_each)
-    elif isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ParameterError(f"batch_size must be a whole number above 0, not {batch_size!r}.")
+    batch_size = whole_number("batch_size", batch_size)
     return min(n_names, -(-batch_size // RUN_TOGETHER) * RUN_TOGETHER)

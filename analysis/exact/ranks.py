@@ -1,6 +1,6 @@
 """Exact ranks of targets among an attention head's logits, from both ends.
 
-The question of ``exact_topk`` without its k: how many tokens have a strictly larger, how many a
+The question of ``topk`` without its k: how many tokens have a strictly larger, how many a
 strictly smaller logit than the target? Here every logit counts, so all are computed, in float64
 and block by block; those within float64's rounding bound of the target's are compared once more in
 the fixed summation order, so that equal tokens tie.
@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.head_logits import TILE, Head, Vocabulary, count_true, gamma, slices
+from analysis.exact.head_logits import TILE, Head, Vocabulary, count_true, gamma, slices
+from analysis.exact.topk import OV
 
 BLOCK = 1024
 """Tokens in each block."""
@@ -36,8 +37,7 @@ class Ranks:
 def rank_targets(
     x: Float[Tensor, "n_pairs d_model"],
     targets: Int[Tensor, "n_pairs"],
-    W_V: Float[Tensor, "d_model d_head"],
-    W_O: Float[Tensor, "d_head d_model"],
+    ov: OV,
     vocabulary: Vocabulary,
     tile: int = TILE,
 ) -> Ranks:
@@ -46,14 +46,14 @@ def rank_targets(
     Args:
         x: float64 source vectors, a row for each pair, where float64 can be computed.
         targets: int64, the token ranked in each pair.
-        W_V: any floating dtype.
-        W_O: any floating dtype.
+        ov: the head's weights.
         vocabulary: the unembedding.
         tile: logits held at once.
     """
-    head = Head(W_V.to(x.device), W_O.to(x.device), vocabulary)
+    head = Head(ov.W_V.to(x.device), ov.W_O.to(x.device), vocabulary)
     targets = targets.to(x.device)
     values = x @ head.W_V
+    silent = (values @ head.R).norm(dim=1) == 0  # as in ``topk``: every logit is equal
     norms = vocabulary.norms.to(x.device, torch.float64)
     d_model, d_head = head.W_V.shape
     # |logit - computed logit| ≤ γ·|x|·|W_V|·|W_O|·|w_v|, with the Frobenius norms of the matrices.
@@ -68,10 +68,9 @@ def rank_targets(
     level = torch.cat(
         [(values[s] * project(targets[s])).sum(1) for s in slices(len(x), max(1, tile // d_model))]
     )
-    near_row: list[Tensor] = []
-    near_token: list[Tensor] = []
     for tokens in slices(vocabulary.size, BLOCK):
         projected = project(tokens)
+        numbers = torch.arange(tokens.start, tokens.stop, device=x.device)
         for s in slices(len(x), max(1, tile // BLOCK)):
             logits = values[s] @ projected.T
             tolerance = error[s] * (norms[targets[s]] + norms[tokens].max())
@@ -79,13 +78,12 @@ def rank_targets(
             below = logits < (level[s] - tolerance)[:, None]
             larger[s] += count_true(above)
             smaller[s] += count_true(below)
-            row, token = (~(above | below)).nonzero(as_tuple=True)
-            near_row.append(row + s.start)
-            near_token.append(token + tokens.start)
-    rows, near = torch.cat(near_row), torch.cat(near_token)
-    rows, near = rows[near != targets[rows]], near[near != targets[rows]]
-    for row in rows.unique().tolist():
-        for leads in head.leads_in_float64(x[row], int(targets[row]), near[rows == row]):
-            larger[row] += int((leads > 0).sum())
-            smaller[row] += int((leads < 0).sum())
+            near = ~(above | below) & ~silent[s, None] & (numbers != targets[s, None])
+            for row in near.any(1).nonzero()[:, 0].tolist():
+                at = s.start + row
+                rivals = numbers[near[row]]
+                for leads in head.leads_in_float64(x[at], int(targets[at]), rivals):
+                    larger[at] += int((leads > 0).sum())
+                    smaller[at] += int((leads < 0).sum())
+    larger[silent], smaller[silent] = 0, 0
     return Ranks(larger.cpu(), smaller.cpu())

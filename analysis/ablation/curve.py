@@ -26,14 +26,15 @@ import pandas as pd
 import torch
 
 from analysis import circuits
+from analysis.ablation.head_removal import MODES, RemovalBench
+from analysis.ablation.tasks import Task, control_tasks, name_copying
+from analysis.checks import HeadPair, check_heads, whole_number
 from analysis.errors import ParameterError
-from analysis.head_logits import full_float32
-from analysis.head_removal import MODES, Head, RemovalBench, check_heads
+from analysis.exact.head_logits import full_float32
 from analysis.identity import ModelIdentity, model_identity, package_versions
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
 from analysis.scores import score_heads
-from analysis.tasks import Task, control_tasks, name_copying
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -65,7 +66,7 @@ class AblationCurve:
 
     frame: pd.DataFrame = field(repr=False)
     controls: pd.DataFrame = field(repr=False)
-    heads: tuple[Head, ...]
+    heads: tuple[HeadPair, ...]
     task: str
     model: ModelIdentity
     provenance: dict[str, object] = field(repr=False)
@@ -92,7 +93,7 @@ class AblationCurve:
 def ablation_curve(
     model: TransformerBridge,
     names: TokenPairs | Sequence[str],
-    heads: Sequence[Head],
+    heads: Sequence[HeadPair],
     *,
     removed: Sequence[int] | None = None,
     n_draws: int = 20,
@@ -118,15 +119,14 @@ def ablation_curve(
         NamesError: fewer than 30 names are usable.
         ParameterError: a head does not exist or is given twice, more heads would be removed than
             there are, or another parameter is out of its range.
-        ArchitectureError: the model's weights would not be read rightly.
+        ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
     """
-    circuits.check_readable(model)
+    circuits.check_runnable(model)
     heads = check_heads(heads, model.cfg.n_layers, model.cfg.n_heads)
     removed = _check_removed(range(len(heads) + 1) if removed is None else removed, len(heads))
     if unknown := set(modes) - set(MODES):
         raise ParameterError(f"modes are {' and '.join(MODES)}, not {sorted(unknown)!r}.")
-    if n_draws < 1:
-        raise ParameterError(f"n_draws must be at least 1, not {n_draws!r}.")
+    n_draws = whole_number("n_draws", n_draws)
     whole = [name_copying(model, names), *(control_tasks(model) if controls is None else controls)]
     task, *controls = (asked.draw(n_prompts, seed) for asked in whole)
     draws = _random_orders(model, heads, n_draws, seed)
@@ -162,9 +162,8 @@ def ablation_curve(
     }
     frame = frame.sort_index()
     accuracy = {}
-    for (
-        asked
-    ) in whole:  # of more prompts than heads are removed on: the choice is to be no accident
+    # Of more prompts than heads are removed on: the choice is to be no accident.
+    for asked in whole:
         bench = RemovalBench(model, asked.draw(MAX_CLEAN, seed))
         accuracy[asked.name] = float(bench.measure([()], modes[0])["accuracy"][0])
     choice = choose_control(model, accuracy, whole[1:], task.name, heads)
@@ -176,7 +175,7 @@ def choose_control(
     accuracy: Mapping[str, float],
     controls: Sequence[Task],
     task: str,
-    heads: Sequence[Head],
+    heads: Sequence[HeadPair],
 ) -> pd.DataFrame:
     """Which controls are fair, and which of them is chosen (the module's step 4).
 
@@ -205,7 +204,7 @@ def choose_control(
     return frame.assign(chosen=[name == nearest for name in frame.index])
 
 
-def _shared(model: TransformerBridge, control: Task, heads: Sequence[Head]) -> float:
+def _shared(model: TransformerBridge, control: Task, heads: Sequence[HeadPair]) -> float:
     """Share of the heads that are also among as many best-scored ones of the control task."""
     asked = control.tokens_asked
     scores = score_heads(model, asked, k=1 if asked.copying else RELATION_K)
@@ -224,8 +223,8 @@ def _check_removed(removed: Sequence[int], n_given: int) -> list[int]:
 
 
 def _random_orders(
-    model: TransformerBridge, heads: Sequence[Head], n_draws: int, seed: int
-) -> list[list[Head]]:
+    model: TransformerBridge, heads: Sequence[HeadPair], n_draws: int, seed: int
+) -> list[list[HeadPair]]:
     """Orders in which other heads go, as many as are given."""
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     others = [(la, h) for la in range(n_layers) for h in range(n_heads) if (la, h) not in heads]

@@ -11,21 +11,15 @@ percentiles (Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, cha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from analysis import circuits
-from analysis.dynamic import CONTEXTS, DynamicScores
+from analysis.checks import whole_number
+from analysis.dynamic.scores import CONTEXTS, DynamicScores
 from analysis.errors import ParameterError
-from analysis.names import TokenPairs
-from analysis.scores import head_decisions
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+from analysis.head_scores import HeadScores
 
 POOLED = "all templates"
 KINDS = ("score", "suppression")
@@ -34,50 +28,13 @@ OUTLIER = 3.0
 """Studentized residual from which a head is said to be off the line."""
 
 
-@dataclass(frozen=True)
-class StaticAnswers:
-    """For every head and name: is the name in the top (bottom) k of the head's static logits?
-
-    Attributes:
-        top: bool ``[n_layers, n_heads, n_names]``.
-        bottom: likewise.
-        names: the names, in order.
-        k: how many of the largest (smallest) logits count.
-    """
-
-    top: Bool[np.ndarray, "n_layers n_heads n_names"] = field(repr=False)
-    bottom: Bool[np.ndarray, "n_layers n_heads n_names"] = field(repr=False)
-    names: TokenPairs
-    k: int
-
-
-def static_answers(
-    model: TransformerBridge, names: TokenPairs, k: int = 1, first_mlp: bool = True
-) -> StaticAnswers:
-    """What ``score_heads`` counts, name by name.
-
-    Args:
-        model: raw weights, from ``load_model``.
-        names: as ``load_names`` returns them.
-        k: from 1 to the vocabulary's size.
-        first_mlp: as in ``score_heads``.
-    """
-    circuits.check_readable(model)
-    circuits.check_finite(model)
-    top = np.zeros((model.cfg.n_layers, model.cfg.n_heads, len(names)), dtype=bool)
-    bottom = np.zeros_like(top)
-    for layer, head, decided in head_decisions(model, names, k, first_mlp):
-        top[layer, head], bottom[layer, head] = decided.top.numpy(), decided.bottom.numpy()
-    return StaticAnswers(top, bottom, names, k)
-
-
 def agreement(
-    static: StaticAnswers, dynamic: DynamicScores, n_resamples: int = 1000, seed: int = 0
+    static: HeadScores, dynamic: DynamicScores, n_resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Correlate static with dynamic scores over heads, with 95 % intervals.
 
     Args:
-        static: of the same names and k.
+        static: of the same names and k, from ``score_heads``.
         dynamic: of any templates.
         n_resamples: of each bootstrap.
         seed: of the resampling; the same seed gives the same intervals.
@@ -90,11 +47,10 @@ def agreement(
     Raises:
         ParameterError: the names or k of the two differ, or ``n_resamples`` is below 1.
     """
-    if static.names != dynamic.names or static.k != dynamic.k:
+    if static.pairs != dynamic.names or static.k != dynamic.k:
         raise ParameterError("static and dynamic scores must be of the same names and k.")
-    if n_resamples < 1:
-        raise ParameterError(f"n_resamples must be at least 1, not {n_resamples!r}.")
-    n_heads, n_names = static.top[..., 0].size, len(static.names)
+    n_resamples = whole_number("n_resamples", n_resamples)
+    n_heads, n_names = static.top[..., 0].size, len(static.pairs)
     rng = np.random.default_rng(seed)
     multiplicities = rng.multinomial(n_names, np.full(n_names, 1 / n_names), size=n_resamples).T
     heads = rng.integers(n_heads, size=(n_resamples, n_heads))
@@ -116,10 +72,10 @@ def agreement(
 
 
 def _compared(
-    static: StaticAnswers, dynamic: DynamicScores
+    static: HeadScores, dynamic: DynamicScores
 ) -> Iterator[tuple[tuple[str, str, str], np.ndarray, np.ndarray]]:
     """What is compared with what: static and dynamic answers ``[templates, heads, names]``."""
-    n = len(static.names)
+    n = len(static.pairs)
     for c, context in enumerate(CONTEXTS):
         for kind in KINDS:
             x, y = (s.top if kind == "score" else s.bottom for s in (static, dynamic))

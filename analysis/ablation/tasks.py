@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from analysis.dynamic.prompts import MIN_NAMES, enough_names
 from analysis.errors import NamesError, ParameterError
 from analysis.names import TokenPairs
-from analysis.prompts import MIN_NAMES, enough_names
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -20,10 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis import circuits
-from analysis.agreement import StaticAnswers
-from analysis.errors import ParameterError
-from analysis.exact_topk import OV, decide_heads
-from analysis.head_logits import Vocabulary, full_float32
+from analysis.checks import whole_number
+from analysis.exact.head_logits import Vocabulary, full_float32
+from analysis.exact.topk import OV, decide_heads
+from analysis.head_scores import HeadScores
 from analysis.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -33,19 +33,17 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def against_random_heads(
     model: TransformerBridge,
-    static: StaticAnswers,
+    static: HeadScores,
     n_draws: int = 10,
     seed: int = 0,
-    first_mlp: bool = True,
 ) -> pd.DataFrame:
     """p- and q-values of every head's copying and suppression score.
 
     Args:
         model: the model that was scored.
-        static: its heads' answers.
+        static: its heads' scores, from ``score_heads``; names, k and source vectors are theirs.
         n_draws: random heads for each head; the smallest p-value is 1 / (1 + their number).
         seed: of the random weights.
-        first_mlp: as in ``static``.
 
     Returns:
         Columns ``score``, ``score_p``, ``score_q``, ``suppression``, ``suppression_p``,
@@ -54,11 +52,10 @@ def against_random_heads(
     Raises:
         ParameterError: ``n_draws`` is below 1.
     """
-    if n_draws < 1:
-        raise ParameterError(f"n_draws must be at least 1, not {n_draws!r}.")
+    n_draws = whole_number("n_draws", n_draws)
     from statsmodels.stats.multitest import multipletests
 
-    null_top, null_bottom = _null_counts(model, static, n_draws, seed, first_mlp)
+    null_top, null_bottom = _null_counts(model, static, n_draws, seed)
     n_layers, n_heads, n_names = static.top.shape
     columns = {}
     for kind, answers, null in (
@@ -75,12 +72,12 @@ def against_random_heads(
 
 
 def _null_counts(
-    model: TransformerBridge, static: StaticAnswers, n_draws: int, seed: int, first_mlp: bool
+    model: TransformerBridge, static: HeadScores, n_draws: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Names in the top and in the bottom k of every random head."""
     generator = torch.Generator().manual_seed(seed)
-    sources = torch.tensor(static.names.source_tokens)
-    targets = torch.tensor(static.names.target_tokens)
+    sources = torch.tensor(static.pairs.source_tokens)
+    targets = torch.tensor(static.pairs.target_tokens)
     n_layers, n_heads, _ = static.top.shape
     top, bottom = [], []
     with (
@@ -90,19 +87,20 @@ def _null_counts(
         vocabulary = Vocabulary(circuits.unembedding(model))
         for layer in range(n_layers):
             if layer < 2:  # every later layer has the sources of layer 1
-                x = circuits.source_vectors(model, sources, layer=layer, first_mlp=first_mlp)
+                x = circuits.source_vectors(model, sources, layer=layer, first_mlp=static.first_mlp)
             W_O = circuits.output_weights(model, layer)
             W_V = circuits.value_weights(model, layer)
             W_V = W_V.repeat_interleave(len(W_O) // len(W_V), dim=0)
             spectra = [_singular_values(W.cpu().double()) for W in (W_V, W_O.mT)]
+            heads = []
             for _ in range(n_draws):
                 V = _rotated(spectra[0], W_V.shape[1:], generator)
                 O = _rotated(spectra[1], W_O.shape[1:], generator)  # noqa: E741
-                heads = [OV(*weights) for weights in zip(V, O, strict=True)]
-                for decided in decide_heads(x, targets, heads, vocabulary, static.k):
-                    top.append(int(decided.top.sum()))
-                    bottom.append(int(decided.bottom.sum()))
-                    bar.update()
+                heads += [OV(*weights) for weights in zip(V, O, strict=True)]
+            for decided in decide_heads(x, targets, heads, vocabulary, static.k):
+                top.append(int(decided.top.sum()))
+                bottom.append(int(decided.bottom.sum()))
+                bar.update()
     return np.array(top), np.array(bottom)
 
 
@@ -127,6 +125,6 @@ def _frames(n: int, length: int, r: int, generator: torch.Generator) -> Float[Te
     The QR factors of a Gaussian matrix with a positive diagonal in R, by way of ``GᵀG = RᵀR``,
     which is much faster for tall matrices.
     """
-    G = torch.randn(n, length, r, dtype=torch.float64, generator=generator)
+    G = torch.randn(n, length, r, generator=generator).double()
     R = torch.linalg.cholesky(G.mT @ G, upper=True)
     return torch.linalg.solve_triangular(R, G, upper=True, left=False)

@@ -22,6 +22,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+MEMORY = 1 << 30
+"""Bytes that scoring holds at most at any time, besides the model, the answers and the code: source
+vectors, copies of one batch of heads, blocks of the vocabulary and of logits. Vocabulary, pairs and
+heads that are more do not take more, but for a few numbers each."""
 TILE = 1 << 22
 """Logits held at once: 16 MiB in float32, so that a block stays in the processor's cache."""
 
@@ -71,7 +75,9 @@ class Vocabulary:
         """
         block = max(1, TILE // max(1, directions.shape[0] + self.rows.shape[1]))
         n = min(n, self.size)
-        logits = torch.cat([directions @ self.block(s).T for s in slices(self.size, block)], dim=1)
+        logits = torch.empty(len(directions), self.size, device=directions.device)
+        for s in slices(self.size, block):
+            logits[:, s] = directions @ self.block(s).T
         return logits.topk(n, dim=1).indices, logits.topk(n, dim=1, largest=False).indices
 
 
@@ -101,10 +107,17 @@ class Head:
         self.multiply_adds += rows.numel() * self.Q.shape[0]
         return rows @ self.Q.T
 
+    @property
+    def projected_numbers(self) -> int:
+        """How many numbers ``project_all`` keeps."""
+        return self.vocabulary.size * self.Q.shape[0]
+
     def project_all(self) -> None:
         """Keep every token's projection, where all of them will be asked for."""
-        block = max(1, TILE // self.Q.shape[1])
-        self.projected = torch.cat([self.project(s) for s in slices(self.vocabulary.size, block)])
+        projected = torch.empty(self.vocabulary.size, self.Q.shape[0], device=self.Q.device)
+        for s in slices(self.vocabulary.size, max(1, TILE // self.Q.shape[1])):
+            projected[s] = self.project(s)
+        self.projected = projected
 
     def operands(
         self, source: Float[Tensor, "m r"], tokens: slice | Int[Tensor, "n"]
@@ -150,7 +163,8 @@ class Head:
         single = math.sqrt(r) * gamma(d_model + 1, torch.float32) + gamma(r + 3, torch.float32)
         # float64's own error in what the head writes: it matters only where that nearly vanishes.
         double = gamma(d_model + 2 * r, torch.float64) * self.W_V.norm() * self.W_O.norm()
-        bound = 1.01 * (single + double * lengths / scale)
+        # No logit of a unit source is off by more than 2: it is at most |w_v| long to either side.
+        bound = (1.01 * (single + double * lengths / scale)).clamp(max=2.1)
         return torch.where(scale > 0, bound, torch.inf).float()
 
 

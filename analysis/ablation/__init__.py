@@ -1,0 +1,1 @@
+"""The causal check: what breaks when heads are removed."""

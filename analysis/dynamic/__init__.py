@@ -1,0 +1,1 @@
+"""What every head writes when the model runs, and how far the weights tell it."""
