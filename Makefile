@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 PACKAGED := HF_ENDPOINT=https://huggingface.co HF_HUB_OFFLINE=1 HF_HUB_CACHE=$(CURDIR)/build/no-hub TQDM_DISABLE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures test notebooks check-gpt2 lab clean
+.PHONY: help setup figures test notebooks check-gpt2 bench lab clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

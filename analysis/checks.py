@@ -11,6 +11,30 @@ HeadPair = tuple[int, int]
 """(layer, head), both counted from 0."""
 
 
+def check_kind(name: str, value: object, kind: type, made_by: str) -> None:
+    """Refuse what is not of a kind.
+
+    Raises:
+        ParameterError: names what was expected, and what makes it.
+    """
+    if not isinstance(value, kind):
+        raise ParameterError(
+            f"{name} must be what {made_by} returns, not a {type(value).__name__}."
+        )
+
+
+def check_model(model: object, parts: Sequence[str] = ("cfg", "blocks", "tokenizer")) -> None:
+    """Refuse what is no loaded model, or lacks one of these parts.
+
+    Raises:
+        ParameterError: says how to load one.
+    """
+    if not all(hasattr(model, part) for part in parts):
+        raise ParameterError(
+            f"a model is needed, such as load_model('gpt2') returns, not a {type(model).__name__}."
+        )
+
+
 def whole_number(
     name: str, value: int, least: int = 1, most: int | None = None, what: str = ""
 ) -> int:
@@ -46,7 +70,9 @@ def check_heads(heads: Sequence[HeadPair], n_layers: int, n_heads: int) -> tuple
     try:
         checked = tuple((operator.index(layer), operator.index(head)) for layer, head in heads)
     except (TypeError, ValueError):
-        raise ParameterError(f"heads must be pairs (layer, head), not {heads!r}.") from None
+        raise ParameterError(
+            f"heads must be a list of pairs, such as [(9, 9), (10, 0)], not {heads!r}."
+        ) from None
     if not checked:
         raise ParameterError("no head is given: give at least one (layer, head).")
     if len(checked) > n_layers * n_heads:

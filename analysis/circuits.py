@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.checks import check_heads, check_model
 from analysis.errors import ArchitectureError, ParameterError, WeightsError
 
 if TYPE_CHECKING:
@@ -31,8 +32,12 @@ and the norm of a block that feeds its MLP."""
 EMBEDDINGS = ("embedding", "mlp", "block")
 """Effective embeddings in use, as ``effective_embedding`` names them."""
 
-SOURCE_BLOCK = 2048
-"""Source tokens whose MLP activations are held at once."""
+SOURCE_BLOCK = 512
+"""Source tokens whose MLP activations are held at once, always so many: rounding may depend on the
+number of rows, and a token's vector must not depend on which others are asked for."""
+
+FINITE_BLOCK = 1 << 22
+"""Numbers looked at together for NaN and infinity."""
 
 
 def check_readable(model: TransformerBridge) -> None:
@@ -42,6 +47,7 @@ def check_readable(model: TransformerBridge) -> None:
         ArchitectureError: the architecture is not one of ``MLP_NORM``, the model has no attention
             heads, or its weights were folded or centred (``enable_compatibility_mode``).
     """
+    check_model(model)
     architecture = str(model.cfg.architecture)
     if architecture not in MLP_NORM:
         raise ArchitectureError(
@@ -95,7 +101,12 @@ def output_weights(model: TransformerBridge, layer: int) -> Float[Tensor, "n_hea
 def ov_weights(
     model: TransformerBridge, layer: int, head: int
 ) -> tuple[Float[Tensor, "d_model d_head"], Float[Tensor, "d_head d_model"]]:
-    """W_V and W_O of one head in float64; with grouped queries, W_V is that of the head's group."""
+    """W_V and W_O of one head in float64; with grouped queries, W_V is that of the head's group.
+
+    Raises:
+        ParameterError: the head does not exist.
+    """
+    ((layer, head),) = check_heads([(layer, head)], model.cfg.n_layers, model.cfg.n_heads)
     V, O = value_weights(model, layer), output_weights(model, layer)  # noqa: E741
     device = float64_device(model)
     group = O.shape[0] // V.shape[0]
@@ -168,13 +179,14 @@ def effective_embedding(
     E, device = embedding(model), float64_device(model)
     x = torch.empty(len(tokens), E.shape[1], dtype=torch.float64, device=device)
     for part, of in zip(x.split(SOURCE_BLOCK), tokens.split(SOURCE_BLOCK), strict=True):
-        embedded = E[of.to(E.device)].to(device, torch.float64)
-        if kind == "embedding":
-            part.copy_(embedded)
-        elif kind == "mlp":
-            part.copy_(_first_mlp(model, embedded))
-        else:
-            part.copy_(_first_block(model, embedded))
+        if kind != "embedding":  # the last block is filled up with its last token
+            of = torch.cat([of, of[-1:].expand(SOURCE_BLOCK - len(of))])
+        embedded = E[of.to(E.device)].to(device).double()
+        if kind == "mlp":
+            embedded = _first_mlp(model, embedded)
+        elif kind == "block":
+            embedded = _first_block(model, embedded)
+        part.copy_(embedded[: len(part)])
     return x
 
 
@@ -203,22 +215,36 @@ def folded_value_weights(
     A LayerNorm takes out its input's mean, so W_V sees the same with each column's mean gone; an
     RMSNorm does not. float32.
     """
-    return _fold(model, model.blocks[layer].ln1, value_weights(model, layer))
+    W_V = value_weights(model, layer)
+    return torch.stack([_fold(model, model.blocks[layer].ln1, W).to(W_V.device) for W in W_V])
 
 
 def folded_unembedding(model: TransformerBridge) -> Float[Tensor, "d_model d_vocab"]:
     """W_U with the final norm folded in, centred over the vocabulary; float32."""
-    W_U = _fold(model, model.ln_final, unembedding(model)[None])[0].double()
-    return (W_U - W_U.mean(1, keepdim=True)).float().T.contiguous().T
+    W_U = unembedding(model)
+    rows = torch.empty(W_U.shape[1], W_U.shape[0], dtype=torch.float32, device=W_U.device)
+    blocks = [slice(start, start + SOURCE_BLOCK) for start in range(0, len(rows), SOURCE_BLOCK)]
+    total = torch.zeros(W_U.shape[0], dtype=torch.float64, device=float64_device(model))
+    for s in blocks:
+        total += _fold64(model, model.ln_final, W_U[:, s]).sum(1)
+    for s in blocks:
+        folded = _fold64(model, model.ln_final, W_U[:, s]) - (total / len(rows))[:, None]
+        rows[s] = folded.T.float().to(rows.device)
+    return rows.T
 
 
 def _fold(
-    model: TransformerBridge, norm: Any, W: Float[Tensor, "n d_model m"]
-) -> Float[Tensor, "n d_model m"]:
-    folded = W.double() * norm.weight.detach().double()[:, None]
-    if not model.cfg.uses_rms_norm:
-        folded = folded - folded.mean(1, keepdim=True)
-    return folded.float()
+    model: TransformerBridge, norm: Any, W: Float[Tensor, "d_model m"]
+) -> Float[Tensor, "d_model m"]:
+    return _fold64(model, norm, W).float()
+
+
+def _fold64(
+    model: TransformerBridge, norm: Any, W: Float[Tensor, "d_model m"]
+) -> Float[Tensor, "d_model m"]:
+    device = float64_device(model)
+    folded = W.to(device).double() * norm.weight.detach().to(device).double()[:, None]
+    return folded if model.cfg.uses_rms_norm else folded - folded.mean(0, keepdim=True)
 
 
 def _first_mlp(
@@ -266,10 +292,10 @@ def norm_parameters(
     model: TransformerBridge, norm: Any, device: torch.device
 ) -> tuple[Float[Tensor, "d_model"], Float[Tensor, "d_model"] | None]:
     """Gain and bias of a norm in float64; RMSNorm has no bias."""
-    gain = norm.weight.detach().to(device, torch.float64)
+    gain = norm.weight.detach().to(device).double()
     if model.cfg.uses_rms_norm or norm.bias is None:
         return gain, None
-    return gain, norm.bias.detach().to(device, torch.float64)
+    return gain, norm.bias.detach().to(device).double()
 
 
 def centred(
@@ -288,23 +314,31 @@ def check_finite(model: TransformerBridge) -> None:
     suspects = {
         name: p.detach()
         for name, p in model.original_model.named_parameters()
-        if not bool(torch.isfinite(p.detach().float().sum()))
+        if not _is_finite(p.detach())
     }
-    if not any(not bool(torch.isfinite(p).all()) for p in suspects.values()):
+    if not suspects:
         return
     for layer in range(model.cfg.n_layers):
         for name in ("W_V", "W_O", "W_Q", "W_K"):
             for head, weight in enumerate(_per_head(model, layer, name)):
-                if not bool(torch.isfinite(weight).all()):
+                if not _is_finite(weight):
                     kind = "key-value head" if name in ("W_K", "W_V") else "head"
                     raise WeightsError(
                         f"{model.cfg.model_name}: {name} of layer {layer}, {kind} {head} holds NaN "
                         "or infinity; load an intact checkpoint."
                     )
     for name, p in suspects.items():
-        if not bool(torch.isfinite(p).all()):
+        if not _is_finite(p):
             parameter = name.replace("_original_component.", "")
             raise WeightsError(
                 f"{model.cfg.model_name}: {parameter} holds NaN or infinity; load an intact "
                 "checkpoint."
             )
+
+
+def _is_finite(weight: Tensor) -> bool:
+    """Whether every number is; blocks at a time, for a sum is sooner had than a mask."""
+    for block in weight.reshape(-1).split(FINITE_BLOCK):
+        if not bool(block.float().sum().isfinite()) and not bool(block.isfinite().all()):
+            return False
+    return True

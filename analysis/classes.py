@@ -46,17 +46,25 @@ def published_classes(model: ModelIdentity | str) -> pd.DataFrame:
     """The published classes of a model's heads.
 
     Args:
-        model: a model's identity, or its hub id; ``gpt2`` stands for GPT-2 small.
+        model: a model's identity, or its hub id; ``gpt2`` and ``gpt2-small`` stand for GPT-2 small.
 
     Returns:
         One row per named head, indexed by ``layer`` and ``head``, with string columns ``class``
         (a :class:`HeadClass`), ``model`` (hub id), ``source`` (the paper) and ``origin``
         (``published``). Without rows for every model but GPT-2 small.
+
+    Raises:
+        ClassesError: ``model`` is neither.
     """
+    if not isinstance(model, (ModelIdentity, str)):
+        raise ClassesError(
+            f"published classes are asked for by name, 'gpt2', or by scores.model, not by a "
+            f"{type(model).__name__}"
+        )
     if isinstance(model, ModelIdentity):
         name = model.name
     else:
-        name = GPT2_SMALL if model == "gpt2" else model
+        name = GPT2_SMALL if model in ("gpt2", "gpt2-small") else model
     heads = pd.read_csv(IOI_HEADS).set_index(["layer", "head"]).assign(origin=PUBLISHED)
     return heads.loc[heads["model"] == name, list(COLUMNS)].sort_index()
 
@@ -85,7 +93,7 @@ def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_
     if others:
         raise ClassesError(
             f"these classes belong to {', '.join(others)} and the scores to {model.name}; "
-            "where both are one model, rename it: classes.assign(model=scores.model.name)"
+            "leave the classes out, or measure this model's own with measured_classes"
         )
     origins = sorted(set(classes["origin"]) - set(ORIGINS))
     if origins:

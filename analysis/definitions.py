@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,13 +95,18 @@ def example_tokens(
 
 
 def all_definitions(
-    static: HeadScores, vocabulary: VocabularyScores, eigenvalues: pd.DataFrame
+    static: HeadScores, vocabulary: VocabularyScores, eigenvalues: Mapping[str, pd.DataFrame]
 ) -> pd.DataFrame:
     """Every definition's number for each head, side by side.
 
+    Args:
+        static: of the names.
+        vocabulary: of all tokens.
+        eigenvalues: of ``eigenvalue_scores``, by the embedding that they were computed with.
+
     Returns:
         Columns ``names copied``, ``names suppressed``, ``tokens copied``, ``tokens suppressed``
-        (shares) and ``eigenvalue score``, indexed by ``layer`` and ``head``.
+        (shares) and ``eigenvalue, ...`` for each embedding, indexed by ``layer`` and ``head``.
     """
     shares = vocabulary.to_frame()
     frame = static.to_frame().rename(
@@ -109,7 +114,8 @@ def all_definitions(
     )
     frame["tokens copied"] = shares["copied"]
     frame["tokens suppressed"] = shares["suppressed"]
-    frame["eigenvalue score"] = eigenvalues["eigenvalue_score"]
+    for embedding, scores in eigenvalues.items():
+        frame[f"eigenvalue, {embedding}"] = scores["eigenvalue_score"]
     return frame
 
 
@@ -119,7 +125,7 @@ def agreement(definitions: pd.DataFrame) -> pd.DataFrame:
 
 
 def where_they_part(
-    definitions: pd.DataFrame, one: str = "names copied", other: str = "eigenvalue score"
+    definitions: pd.DataFrame, other: str, one: str = "names copied"
 ) -> pd.DataFrame:
     """The heads that two definitions rank most differently, the farthest apart first.
 
@@ -134,29 +140,32 @@ def where_they_part(
     return frame.sort_values("apart", ascending=False, kind="stable").round(3)
 
 
-def parting_sentence(definitions: pd.DataFrame) -> str:
-    """One head on which the eigenvalues and the names disagree, in words with its numbers."""
-    positive = definitions[definitions["eigenvalue score"] > 0.9]
-    never = positive[positive["names copied"] < 0.01]
-    copiers = definitions[definitions["names copied"] >= 0.5]
-    text = (
-        f"{len(positive)} heads have an eigenvalue score above 0.9, and {len(never)} of them copy "
-        "fewer than one name in a hundred"
-    )
-    if len(never):
-        layer, head = never["eigenvalue score"].idxmax()
-        row = never.loc[(layer, head)]
-        text += (
-            f", for example {head_name(layer, head)} ({row['eigenvalue score']:.2f}, and "
-            f"{row['names copied']:.1%} of names)"
+def parting_sentences(definitions: pd.DataFrame) -> list[str]:
+    """For each eigenvalue score, where it disagrees with the names, in words with its numbers."""
+    said = []
+    for column in [name for name in definitions if str(name).startswith("eigenvalue")]:
+        positive = definitions[definitions[column] > 0.9]
+        never = positive[positive["names copied"] < 0.01]
+        copiers = definitions[definitions["names copied"] >= 0.5]
+        text = (
+            f"{column}: of {len(positive)} heads above 0.9, {len(never)} copy fewer than one name "
+            "in a hundred"
         )
-    if len(copiers):
-        low = copiers["eigenvalue score"].min()
-        text += f". The heads that copy half of the names or more have {low:.2f} or more"
-    return (
-        text + ". Positive eigenvalues say that a token's own logit tends to rise; that it rises "
-        "above every other token's is a different, stronger claim."
-    )
+        if len(never):
+            layer, head = never[column].idxmax()
+            row = never.loc[(layer, head)]
+            text += (
+                f", for example {head_name(layer, head)} ({row[column]:.2f}, and "
+                f"{row['names copied']:.1%} of names)"
+            )
+        if len(copiers):
+            values = copiers[column].sort_values()
+            text += (
+                f"; the heads that copy half of the names or more have {values.iloc[0]:.2f} to "
+                f"{values.iloc[-1]:.2f}"
+            )
+        said.append(text + ".")
+    return said
 
 
 def names_against_rest(

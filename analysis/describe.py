@@ -20,7 +20,9 @@ def describe_model(model: TransformerBridge) -> pd.DataFrame:
     cfg = model.cfg
     rows = {
         "model": identity.title,
-        "weights": identity.name + (f" at {identity.revision[:12]}" if identity.revision else ""),
+        "weights": identity.name
+        + (f" at {identity.revision[:12]}" if identity.revision else "")
+        + (f", {identity.note}" if identity.note else ""),
         "SHA-256 of the weights": f"{identity.checksum[:12]}…" if identity.checksum else "unknown",
         "layers": cfg.n_layers,
         "heads per layer": cfg.n_heads,

@@ -24,6 +24,7 @@ class ModelIdentity:
         revision: commit of the hub repository, or None for a folder or the packaged model.
         checksum: SHA-256 of the weight files (64 hex digits), or None if never computed.
         source: ``hub``, ``package``, ``folder`` or ``memory`` (built in this process).
+        note: what else is to be known of the weights, empty for most.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ModelIdentity:
     revision: str | None = None
     checksum: str | None = None
     source: str = "memory"
+    note: str = ""
 
 
 _IDENTITIES: weakref.WeakKeyDictionary[TransformerBridge, ModelIdentity] = (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analysis.checks import check_model
 from analysis.errors import NamesError
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ class TokenPairs:
         dropped: columns ``source``, ``target``, ``reason``, one row for each pair left out.
     """
 
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    source_tokens: tuple[int, ...]
-    target_tokens: tuple[int, ...]
+    sources: tuple[str, ...] = field(repr=False)
+    targets: tuple[str, ...] = field(repr=False)
+    source_tokens: tuple[int, ...] = field(repr=False)
+    target_tokens: tuple[int, ...] = field(repr=False)
     n_given: int
     dropped: pd.DataFrame = field(repr=False, compare=False)
 
@@ -78,9 +79,16 @@ def load_names(
     Raises:
         NamesError: the list is empty, is not a list of strings, or no name is a single token.
     """
+    check_model(model, ["tokenizer"])
     if names is None or isinstance(names, (str, Path)):
         names = _read_names(Path(names) if names is not None else NAMES_CSV)
     return token_pairs(model, names if isinstance(names, TokenPairs) else _as_list(names))
+
+
+def are_shipped(pairs: TokenPairs) -> bool:
+    """Whether these are the usable names of data/names.csv, all of them."""
+    shipped = _read_names(NAMES_CSV)
+    return pairs.copying and pairs.n_given == len(shipped) and set(pairs.sources) <= set(shipped)
 
 
 def _read_names(path: Path) -> list[str]:
@@ -95,7 +103,10 @@ def _read_names(path: Path) -> list[str]:
     except ValueError as error:  # the parser's and the decoder's errors are ValueErrors
         raise NamesError(f"{path} cannot be read as a CSV table: {error}".rstrip() + ".") from error
     if "name" not in table:
-        raise NamesError(f"{path} has no column 'name', only {', '.join(map(str, table))}.")
+        raise NamesError(
+            f"{path} has no column 'name', only {', '.join(map(str, table))}; rename the column "
+            "that holds the names."
+        )
     return table["name"].tolist()
 
 
@@ -109,6 +120,7 @@ def token_pairs(
     Raises:
         NamesError: nothing was given, nothing is usable, or something is not a string.
     """
+    check_model(model, ["tokenizer"])
     if isinstance(names, TokenPairs):
         return names
     pairs = _as_pairs(names)
@@ -146,8 +158,14 @@ def token_pairs(
 
 
 def _as_list(names: Any) -> list[Any]:
+    if isinstance(names, Mapping):
+        raise NamesError("a list of pairs is needed, not a mapping: give list(pairs.items()).")
+    if isinstance(names, pd.DataFrame):
+        raise NamesError("a list of names is needed, not a frame: give list(frame['name']).")
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise NamesError(f"a list of names is needed, not {names!r}.")
+        raise NamesError(
+            f"a list of names is needed, not {names!r}; a CSV file is read by load_names."
+        )
     return list(names)
 
 

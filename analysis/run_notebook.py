@@ -78,7 +78,7 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
             kernel_name="python3",
         )
     except PapermillExecutionError as error:
-        if issubclass(_own_errors().get(error.ename, Exception), AnalysisError):
+        if error.ename in _names_of(AnalysisError):
             raise AnalysisError(error.evalue) from None
         raise
     for cell in result.cells:
@@ -91,7 +91,7 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
 def parse_assignments(assignments: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
     """Turn ``K=5`` into ``{"k": 5}``, for a notebook that has these parameters.
 
-    ``MODEL`` is short for ``model_name``.
+    ``MODEL`` is short for ``model_name``. Paths that exist are made absolute.
 
     Raises:
         ParameterError: an assignment has no ``=``, or names a parameter that is not known.
@@ -109,14 +109,17 @@ def parse_assignments(assignments: Sequence[str], known: Sequence[str]) -> dict[
                 f"{assignment!r} does not set a parameter of this notebook.{hint} Give NAME=VALUE "
                 f"with one of {', '.join(choices)}."
             )
-        parameters[name] = text if name == "model_name" else yaml.safe_load(text)
+        value = text if name == "model_name" else yaml.safe_load(text)
+        # The notebook runs in its own folder: a path is meant from here.
+        if isinstance(value, str) and value and Path(value).expanduser().exists():
+            value = str(Path(value).expanduser().resolve())
+        parameters[name] = value
     return parameters
 
 
-def _own_errors() -> dict[str, type[Exception]]:
-    from analysis import errors
-
-    return {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
+def _names_of(kind: type[Exception]) -> set[str]:
+    """The names of an error and of all errors that are one."""
+    return {kind.__name__}.union(*(_names_of(special) for special in kind.__subclasses__()))
 
 
 if __name__ == "__main__":

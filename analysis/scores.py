@@ -20,6 +20,7 @@ import torch
 
 from analysis import circuits
 from analysis.checks import HeadPair, whole_number
+from analysis.errors import ParameterError
 from analysis.exact.questions import OVQuestions, chosen_heads
 from analysis.head_scores import HeadScores
 from analysis.identity import model_identity, package_versions
@@ -63,6 +64,8 @@ def score_heads(
     """
     circuits.check_readable(model)
     k = whole_number("k", k, 1, circuits.unembedding(model).shape[1], "the vocabulary's size")
+    if not isinstance(first_mlp, bool):
+        raise ParameterError(f"first_mlp must be True or False, not {first_mlp!r}.")
     ranked = () if ranks is False else chosen_heads(model, None if ranks is True else ranks)
     pairs = token_pairs(model, names)
     circuits.check_finite(model)

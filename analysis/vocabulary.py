@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from analysis import circuits
 from analysis.checks import HeadPair, whole_number
@@ -64,13 +64,20 @@ class VocabularyScores:
             index=_head_index(self.heads),
         )
         if n < self.d_vocab:
-            remaining = (self.d_vocab - n) / max(1, self.d_vocab - 1)
-            for name in ("copied", "suppressed"):
-                frame[f"{name}_se"] = np.sqrt(frame[name] * (1 - frame[name]) / n * remaining)
+            for name, answers in (("copied", self.copied), ("suppressed", self.suppressed)):
+                frame[f"{name}_se"] = _standard_error(answers, self.d_vocab)
         return frame
 
     def tokens_of(self, layer: int, head: int, which: str = "copied") -> Int[np.ndarray, "m"]:
-        """The tokens that one head copies (``which="suppressed"``: suppresses), ascending."""
+        """The tokens that one head copies (``which="suppressed"``: suppresses), ascending.
+
+        Raises:
+            ParameterError: the head was not asked about, or ``which`` is something else.
+        """
+        if which not in ("copied", "suppressed"):
+            raise ParameterError(f"which must be 'copied' or 'suppressed', not {which!r}.")
+        if (layer, head) not in self.heads:
+            raise ParameterError(f"head {layer}.{head} is not among those asked about.")
         row = self.heads.index((layer, head))
         return self.tokens[(self.copied if which == "copied" else self.suppressed)[row]]
 
@@ -155,21 +162,19 @@ def rank_vocabulary(
         seed: as for ``score_vocabulary``.
 
     Returns:
-        Columns ``mean_rank`` (0 where every other token's logit is larger, so 0 is the most
-        suppressed), ``standard_error`` (0 for the whole vocabulary), ``median_rank``, ``n_tokens``,
-        indexed by ``layer`` and ``head``.
+        Columns ``mean_rank`` (how many tokens have a smaller logit, so 0 is the most suppressed;
+        also 0 where the head writes nothing), ``standard_error`` (0 for the whole vocabulary),
+        ``median_rank``, ``n_tokens``, indexed by ``layer`` and ``head``.
     """
     asked = _questions(model, embedding, folded, heads, n_tokens, seed)
     n, d_vocab = len(asked.sources), asked.W_U.shape[1]
     smaller = np.zeros((len(asked.heads), n), dtype=np.int64)
     for place, part, ranks in asked.ranks("ranking"):
         smaller[place, part] = ranks.smaller.numpy()
-    remaining = (d_vocab - n) / max(1, d_vocab - 1)
-    spread = smaller.std(1, ddof=1) if n > 1 else np.full(len(smaller), np.nan)
     return pd.DataFrame(
         {
             "mean_rank": smaller.mean(1),
-            "standard_error": spread * (remaining / n) ** 0.5,
+            "standard_error": _standard_error(smaller, d_vocab),
             "median_rank": np.median(smaller, axis=1),
             "n_tokens": n,
         },
@@ -193,12 +198,26 @@ def _questions(
         raise ParameterError("every token must be able to be a source and a target.")
     n = d_vocab if n_tokens is None else n_tokens
     n = whole_number("n_tokens", n, 1, d_vocab, "the vocabulary's size")
+    seed = whole_number("seed", seed, 0)
     chosen = chosen_heads(model, heads)
     circuits.check_finite(model)
     order = torch.randperm(d_vocab, generator=torch.Generator().manual_seed(seed))
     tokens = torch.arange(d_vocab) if n == d_vocab else order[:n].sort().values
     W_U = circuits.folded_unembedding(model) if folded else circuits.unembedding(model)
     return OVQuestions(model, tokens, tokens, chosen, embedding, W_U, folded)
+
+
+def _standard_error(values: np.ndarray, n_population: int) -> Float[np.ndarray, "n_heads"]:
+    """Of each row's mean, for a simple random sample without replacement; NaN for a sample of one.
+
+    ``sqrt(s²/n · (1 - n/N))`` with the sample's variance s² (Cochran, *Sampling Techniques*, 1977,
+    theorem 2.4).
+    """
+    n = values.shape[1]
+    if n == 1 < n_population:
+        return np.full(len(values), np.nan)
+    variance = values.var(1, ddof=1 if n > 1 else 0)
+    return np.asarray(np.sqrt(variance / n * (1 - n / n_population)))
 
 
 def _provenance(asked: OVQuestions, seed: int) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import checkpoints
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
@@ -23,12 +24,18 @@ from analysis.dynamic.agreement import (
     pearson,
     spearman,
 )
-from analysis.dynamic.random_heads import _rotated, _singular_values, against_random_heads
+from analysis.dynamic.random_heads import (
+    _rotated,
+    _singular_values,
+    against_random_heads,
+    standing_out,
+)
 from analysis.dynamic.scores import CONTEXTS, DynamicScores
 from analysis.errors import ParameterError
 from analysis.head_scores import HeadScores, wilson_interval
 from analysis.scores import score_heads
 
+TOKENIZER = checkpoints.make_tokenizer(planted.NAMES)
 N_LAYERS, N_HEADS, N_NAMES = 4, 5, 60
 TEMPLATES = ("one <X>", "two <X>")
 
@@ -185,11 +192,30 @@ def test_no_draw_is_an_error() -> None:
         against_random_heads(model, static, n_draws=0)
 
 
-def test_random_heads_have_the_singular_values_of_the_models() -> None:
-    W = torch.randn(3, 20, 6, dtype=torch.float64)
+@pytest.mark.parametrize("shape", [(20, 6), (9, 6), (6, 6), (6, 9)])
+def test_random_heads_have_the_singular_values_of_the_models(shape: tuple[int, int]) -> None:
+    W = torch.randn(3, *shape, dtype=torch.float64)
     spectrum = _singular_values(W)
     rotated = _rotated(spectrum, W.shape[1:], torch.Generator().manual_seed(0))
     expected = torch.linalg.svdvals(W)
     assert torch.allclose(torch.linalg.svdvals(rotated), expected)
     assert torch.allclose(rotated.norm(dim=(1, 2)), W.norm(dim=(1, 2)))
     assert not torch.allclose(rotated, W)
+
+
+def test_heads_without_weights_are_no_part_of_the_null() -> None:
+    """A head that writes nothing ties everywhere, which is no score to stand out from."""
+    hf = planted.MAKERS["gpt2"](len(TOKENIZER))
+    hf.transformer.h[1].attn.c_proj.weight.data.zero_()
+    model = planted.boot(hf, TOKENIZER)
+    null = against_random_heads(model, score_heads(model, planted.NAMES), n_draws=4)
+    smallest = 1 / (1 + 4 * 8)  # two layers of four heads, four draws
+    assert null["score_p"].min() == pytest.approx(smallest)
+
+
+def test_those_that_stand_out_come_highest_first() -> None:
+    index = pd.MultiIndex.from_product([range(2), range(2)], names=["layer", "head"])
+    null = pd.DataFrame({"score": [0.1, 0.9, 0.4, 0.2], "score_q": [0.5, 0.01, 0.02, 0.05]}, index)
+    assert standing_out(null, "score", 8) == [(0, 1), (1, 0), (1, 1)]
+    assert standing_out(null, "score", 2) == [(0, 1), (1, 0)]
+    assert standing_out(null.assign(score_q=1.0), "score", 2) == [(0, 1)]

@@ -12,7 +12,7 @@ from analysis.definitions import (
     agreement,
     all_definitions,
     example_tokens,
-    parting_sentence,
+    parting_sentences,
     shares_by_kind,
     token_kinds,
     where_they_part,
@@ -89,21 +89,21 @@ def test_shares_and_examples_are_those_of_the_answers(model) -> None:
 def test_definitions_stand_side_by_side(model) -> None:
     static = score_heads(model, ["John", "Mary"])
     whole = score_vocabulary(model)
-    frame = all_definitions(static, whole, eigenvalue_scores(model))
+    frame = all_definitions(static, whole, {"embedding": eigenvalue_scores(model)})
     assert len(frame) == 12 and not frame.isna().any().any()
     assert frame["tokens copied"].tolist() == whole.copied.mean(1).tolist()
-    assert agreement(frame).loc["eigenvalue score", "eigenvalue score"] == 1
+    assert agreement(frame).loc["eigenvalue, embedding", "eigenvalue, embedding"] == 1
 
 
 def test_where_two_definitions_part() -> None:
     index = pd.MultiIndex.from_tuples([(0, 0), (0, 1), (1, 0)], names=["layer", "head"])
     frame = pd.DataFrame(
-        {"names copied": [0.9, 0.0, 0.2], "eigenvalue score": [0.95, 0.99, -0.5]}, index=index
+        {"names copied": [0.9, 0.0, 0.2], "eigenvalue, mlp": [0.95, 0.99, -0.5]}, index=index
     )
-    parted = where_they_part(frame)
+    parted = where_they_part(frame, "eigenvalue, mlp")
     assert parted.index[0] == (0, 1)
     assert parted.loc[(0, 1), "apart"] == 2
-    said = parting_sentence(frame)
-    assert "2 heads have an eigenvalue score above 0.9, and 1 of them" in said
+    (said,) = parting_sentences(frame)
+    assert "eigenvalue, mlp: of 2 heads above 0.9, 1 copy" in said
     assert "for example 0.1 (0.99, and 0.0% of names)" in said
-    assert "half of the names or more have 0.95 or more" in said
+    assert "half of the names or more have 0.95 to 0.95" in said

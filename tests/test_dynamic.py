@@ -13,9 +13,10 @@ import torch
 from planted import MAKERS
 
 from analysis import circuits
+from analysis.dynamic import scores as dynamic
 from analysis.dynamic.prompts import SLOT, TEMPLATES
 from analysis.dynamic.scores import CONTEXTS, DynamicScores, dynamic_scores
-from analysis.errors import ArchitectureError, NamesError, ParameterError, PromptError
+from analysis.errors import ArchitectureError, NamesError, ParameterError, PromptError, WeightsError
 from analysis.names import TokenPairs, load_names, token_pairs
 
 if TYPE_CHECKING:
@@ -151,16 +152,34 @@ def test_a_head_that_reads_the_embedding_copies_when_it_attends_to_the_name() ->
 # ---- the same numbers, whatever the batches
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 32, 1000])
+@pytest.mark.parametrize("batch_size", [1, 7, 16])
 @pytest.mark.parametrize("kind", MAKERS)
-def test_any_batch_size_gives_the_same_numbers(kind: str, batch_size: int) -> None:
+def test_any_batch_size_gives_the_same_numbers(
+    kind: str, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = model_of(kind)
-    names = [*NAMES, *NAMES[:3]]
-    with pytest.warns(UserWarning, match="counted once"):
-        found = dynamic_scores(model, names, TEMPLATES_HERE, k=20, batch_size=batch_size)
-    expected = scores_of(kind, 20)
+    monkeypatch.setattr(dynamic, "RUN_TOGETHER", 8)
+    parts = []
+    mixed = dynamic.mixed_values
+
+    def counted(model: Any, prompts: Any, part: slice) -> Any:
+        parts.append(part)
+        return mixed(model, prompts, part)
+
+    monkeypatch.setattr(dynamic, "mixed_values", counted)
+    expected = dynamic_scores(model, NAMES, TEMPLATES_HERE, k=20)
+    assert len(parts) == len(TEMPLATES_HERE), "all names at once"
+    parts.clear()
+    found = dynamic_scores(model, NAMES, TEMPLATES_HERE, k=20, batch_size=batch_size)
+    assert len(parts) >= 2 * len(TEMPLATES_HERE), "names in several batches"
     assert np.array_equal(found.top, expected.top)
     assert np.array_equal(found.bottom, expected.bottom)
+
+
+def test_a_name_given_twice_is_counted_once() -> None:
+    with pytest.warns(UserWarning, match="counted once"):
+        found = dynamic_scores(model_of("gpt2"), [*NAMES, *NAMES[:3]], TEMPLATES_HERE, k=20)
+    assert np.array_equal(found.top, scores_of("gpt2", 20).top)
 
 
 def test_the_frame_has_a_row_for_each_template_context_layer_and_head() -> None:
@@ -213,6 +232,16 @@ def test_bad_input_is_one_clear_error(
 def test_a_model_in_training_mode_is_refused() -> None:
     model = planted.boot(checkpoints.gpt2_model(len(TOKENIZER)), TOKENIZER).train()
     with pytest.raises(ArchitectureError, match="training mode"):
+        dynamic_scores(model, NAMES)
+
+
+def test_what_overflows_as_the_model_runs_is_an_error_that_names_the_head() -> None:
+    hf = checkpoints.gpt2_model(len(TOKENIZER))
+    block = hf.transformer.h[1]
+    block.ln_1.weight.data[0] = 100
+    block.attn.c_attn.weight.data[0, 64:72] = 6e4  # W_V of the first head
+    model = planted.boot(hf.half(), TOKENIZER, dtype=torch.float16)
+    with pytest.raises(WeightsError, match=r"head 1\.0 mixes overflows in float16"):
         dynamic_scores(model, NAMES)
 
 

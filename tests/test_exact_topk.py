@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -174,25 +176,88 @@ def test_threads_and_order_do_not_change_an_answer() -> None:
         assert torch.equal(top, results[0][0]) and torch.equal(bottom, results[0][1])
 
 
-def test_near_ties_that_float32_cannot_see_are_settled_in_float64() -> None:
-    """Each target has a rival whose logit differs by far less than a float32 rounding error."""
+def near_ties() -> Layer:
+    """Each target has a rival whose logit differs by far less than a float32 rounding error.
+
+    And a twin, which ties exactly and so does not count.
+    """
     layer = random_layer(4, d_vocab=400, n=100)
     W_U = layer.W_U.clone()
     distinct = torch.arange(100)
     x = W_U.T[distinct].double()
-    rivals = W_U[:, :100] * (1 + 2.0**-23 * torch.where(distinct % 2 == 0, 1.0, -1.0))
-    W_U[:, 100:200] = rivals
-    W_U[:, 200:300] = W_U[:, :100]  # and a twin, which ties exactly and so does not count
-    near = Layer(x, distinct, layer.W_V, layer.W_O, W_U)
+    W_U[:, 100:200] = W_U[:, :100] * (1 + 2.0**-23 * torch.where(distinct % 2 == 0, 1.0, -1.0))
+    W_U[:, 200:300] = W_U[:, :100]
+    return Layer(x, distinct, layer.W_V, layer.W_O, W_U)
+
+
+def test_near_ties_that_float32_cannot_see_are_settled_in_float64() -> None:
+    near = near_ties()
     decided = near.decide(1)
     top, bottom = answers(decided)
     # Brute force's own products may put twins a rounding error apart: compare without them.
-    alone = torch.cat([W_U[:, :200], W_U[:, 300:]], dim=1)
-    larger, smaller = Layer(x, distinct, layer.W_V, layer.W_O, alone).ranks()
+    alone = torch.cat([near.W_U[:, :200], near.W_U[:, 300:]], dim=1)
+    larger, smaller = replace(near, W_U=alone).ranks()
     assert torch.equal(top, larger < 1)
     assert torch.equal(bottom, smaller < 1)
     assert sum(d.n_close for d in decided) > 30
     assert 5 < int(top[0].sum()) < 50, "some copied tokens have a larger rival, some a smaller one"
+
+
+def vanishing() -> Layer:
+    """What a head writes of its sources is float64's rounding alone."""
+    layer = random_layer(6, d_vocab=500, n=40)
+    null = torch.linalg.svd(layer.W_V[0].double().T).Vh[-8:]
+    return replace(layer, x=null.repeat(5, 1))
+
+
+@pytest.mark.parametrize("make", [near_ties, vanishing])
+def test_what_float64_settles_hangs_on_nothing_but_the_numbers(
+    make: Callable[[], Layer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not on threads, blocks, other pairs, their order, or how weights lie in memory."""
+    layer = make()
+    decided = layer.decide(2)
+    assert sum(d.n_close for d in decided) > 30
+    expected = answers(decided)
+    n = len(layer.targets)
+
+    def check(found: tuple[Tensor, Tensor], pairs: Tensor) -> None:
+        for ours, theirs in zip(found, expected, strict=True):
+            assert torch.equal(ours, theirs[:, pairs])
+
+    for pairs in (torch.arange(n).flip(0), torch.arange(7), torch.tensor([n - 1])):
+        part = replace(layer, x=layer.x[pairs], targets=layer.targets[pairs])
+        check(answers(part.decide(2)), pairs)
+    turned = replace(layer, W_V=layer.W_V.mT.contiguous().mT, W_O=layer.W_O.mT.contiguous().mT)
+    check(answers(turned.decide(2)), torch.arange(n))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if before > 1 else 2)
+    try:
+        check(answers(layer.decide(2)), torch.arange(n))
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.setattr(topk, "N_LIKELY", 3)
+    monkeypatch.setattr(topk, "N_PREFIX", 6)
+    monkeypatch.setattr(sweep, "SWEEP_BLOCK", 128)
+    check(answers(layer.decide(2, tile=900)), torch.arange(n))
+
+
+def test_what_cancels_to_nothing_in_one_order_is_not_silent() -> None:
+    """2⁶⁰ + 1 - 2⁶⁰ is 0 or 1 by the order of summation; whatever it is, it is so for all rows."""
+    for d_model in (69, 253, 271):
+        W_V = torch.zeros(1, d_model, 1)
+        W_V[0, 0], W_V[0, 1], W_V[0, -1] = 2.0**60, 1.0, -(2.0**60)
+        generator = torch.Generator().manual_seed(0)
+        W_O = torch.randn(1, 1, d_model, generator=generator)
+        W_U = torch.randn(d_model, 200, generator=generator)
+        found = set()
+        for n in (1, 2, 64):
+            x, targets = torch.ones(n, d_model).double(), torch.full((n,), 5)
+            (decided,) = Layer(x, targets, W_V, W_O, W_U).decide(1)
+            ranks = rank_targets(x, targets, OV(W_V[0], W_O[0]), Vocabulary(W_U))
+            found |= set(zip(decided.top.tolist(), decided.bottom.tolist(), strict=True))
+            assert torch.equal(ranks.larger < 1, decided.top)
+        assert len(found) == 1
 
 
 def test_a_head_that_writes_nothing_ties_with_itself_everywhere() -> None:
@@ -223,15 +288,58 @@ def test_the_work_is_a_small_part_of_the_dense_product() -> None:
     assert all(0 < d.multiply_adds < 0.12 * dense for d in decided[2:])
 
 
-def test_reduced_precision_products_are_forbidden_meanwhile() -> None:
-    before = torch.get_float32_matmul_precision()
+MATMUL: Any = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32", "none"])
+def test_reduced_precision_products_are_forbidden_meanwhile(precision: str) -> None:
+    before = [setting.fp32_precision for setting in MATMUL]
     try:
-        torch.set_float32_matmul_precision("medium")
+        MATMUL[0].fp32_precision = precision
         with full_float32():
-            assert torch.get_float32_matmul_precision() == "highest"
+            assert [setting.fp32_precision for setting in MATMUL] == ["ieee", "ieee"]
+        assert MATMUL[0].fp32_precision == precision
+    finally:
+        for setting, value in zip(MATMUL, before, strict=True):
+            setting.fp32_precision = value
+
+
+def test_precision_asked_for_in_the_older_way_is_forbidden_too() -> None:
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with full_float32():
+            assert [setting.fp32_precision for setting in MATMUL] == ["ieee", "ieee"]
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_neither_the_default_dtype_nor_autocast_changes_an_answer(dtype: torch.dtype) -> None:
+    layer = random_layer(0)
+    expected = answers(layer.decide(1))
+    torch.set_default_dtype(dtype)
+    try:
+        found = answers(layer.decide(1))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = answers(layer.decide(1))
+    for top, bottom in (found, cast):
+        assert torch.equal(top, expected[0]) and torch.equal(bottom, expected[1])
+
+
+@pytest.mark.parametrize("power", [-80, 65, 100])
+def test_neither_huge_nor_tiny_unembeddings_break_the_bound(power: int) -> None:
+    layer = random_layer(0)
+    scaled = replace(layer, W_U=layer.W_U * 2.0**power)
+    for k in (1, 10):
+        top, bottom = answers(scaled.decide(k))
+        larger, smaller = layer.ranks()
+        assert torch.equal(top, larger < k) and torch.equal(bottom, smaller < k)
+    ov = OV(layer.W_V[0], layer.W_O[0])
+    ranks = rank_targets(scaled.x, scaled.targets, ov, Vocabulary(scaled.W_U))
+    assert torch.equal(ranks.larger, larger[0])
 
 
 @settings(max_examples=60, deadline=None)

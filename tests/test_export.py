@@ -14,6 +14,7 @@ import subprocess
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,15 @@ import pytest
 from made_up import scores_from_counts
 from plotly.colors import sample_colorscale
 
-from analysis.errors import ExportError
+from analysis.errors import ExportError, ParameterError
 from analysis.figures import display, export, whole_files
 from analysis.figures.chromium import find_chromium
-from analysis.figures.export import export_figure
+from analysis.figures.export import export_figure, figure_stem
 from analysis.figures.heatmaps import plot_heatmaps
 from analysis.figures.layout import TEXT_PX
 from analysis.head_scores import HeadScores
 from analysis.identity import GPT2_SMALL, ModelIdentity
+from analysis.names import NAMES_CSV, TokenPairs
 
 SPAWN = multiprocessing.get_context("spawn")
 DATA = ("html", "csv", "json")
@@ -367,3 +369,26 @@ def test_notebook_output_with_chromium(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = shown(monkeypatch)["image/png"]
     assert isinstance(picture, str)
     assert base64.b64decode(picture).startswith(b"\x89PNG")
+
+
+def test_every_setting_off_its_default_enters_the_name() -> None:
+    shipped = pd.read_csv(NAMES_CSV, keep_default_na=False)["name"].tolist()
+    words = tuple(shipped[:100])
+    pairs = TokenPairs(words, words, tuple(range(100)), tuple(range(100)), 3000, pd.DataFrame())
+    scores = replace(scores_with(7), pairs=pairs)
+    mine = ("Zz", *words[1:])
+    assert figure_stem(scores).name == "gpt2_heatmaps"
+    others = [
+        replace(scores, k=5),
+        replace(scores, first_mlp=False),
+        replace(scores, pairs=replace(pairs, n_given=100)),
+        replace(scores, pairs=replace(pairs, sources=mine, targets=mine)),
+    ]
+    assert len({figure_stem(other).name for other in [scores, *others]}) == 5
+    assert figure_stem(scores, "mine").name == "mine"
+
+
+def test_what_is_no_figure_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="fig must be what plot_heatmaps returns"):
+        export_figure(scores_with(7), tmp_path / "x")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from analysis.ioi.activations import run_prompts
-from analysis.ioi.attention import attention_and_output, attention_points, copy_scores
+from analysis.ioi.attention import attention_and_output, attention_points
+from analysis.ioi.copy_score import copy_scores
 from analysis.ioi.task import IOIPrompts, ioi_prompts
 
 if TYPE_CHECKING:

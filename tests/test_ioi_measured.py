@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ioi_models
 import numpy as np
@@ -186,14 +186,38 @@ def test_the_rules(changes: dict[str, float], expected: str) -> None:
 def test_findings_are_computed(measured: HeadMeasurements) -> None:
     said = findings(measured)
     assert said[0] == str(measured.performance)
-    assert said[1].startswith("Name movers: 1.0; together they raise")
-    assert said[2].startswith("Negative name movers: 2.1; together they lower")
+    assert said[1].startswith("Name movers: 1.0; their direct effects add up to +")
+    assert said[2].startswith("Negative name movers: 2.1; their direct effects add up to -")
     assert "2.2 by +" in said[4]
-    assert said[5:] == ["Backup name movers: 2.2.", "Backup negative name movers: none."]
+    growth = measured.numbers["growth"].drop(index=list(measured.removed)).sum()
+    assert f"together change by {growth:+.2f}" in said[5]
+    assert said[6:] == ["Backup name movers: 2.2.", "Backup negative name movers: none."]
     table = strongest_effects(measured, 4)
     assert list(table.index[:2]) == [(1, 0), (2, 1)]
     assert with_remarks(measured).loc[(0, 3), "remark"] == "little direct effect"
     assert most_changed(measured, 1).index.tolist() == [(2, 2)]
+
+
+def test_other_thresholds_are_drawn_through_the_same_numbers(measured: HeadMeasurements) -> None:
+    loose = measured.with_thresholds(Thresholds(copying=0.0))
+    expected = classify(
+        measured.numbers, measured.performance.logit_difference, Thresholds(copying=0.0)
+    )
+    assert loose.numbers["class"].tolist() == expected.tolist()
+    columns = measured.numbers.columns.drop("class")
+    assert loose.numbers[columns].equals(measured.numbers[columns])
+    assert set(measured.classes.index) <= set(loose.classes.index)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [((16,), "prompts must be what ioi_prompts returns"), ((None, 0.05), "thresholds must be")],
+)
+def test_what_is_neither_prompts_nor_thresholds_is_refused(
+    model: TransformerBridge, arguments: tuple[Any, ...], said: str
+) -> None:
+    with pytest.raises(ParameterError, match=said):
+        measured_classes(model, *arguments)
 
 
 def test_a_model_knows_its_identity(model: TransformerBridge) -> None:

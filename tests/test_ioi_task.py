@@ -99,7 +99,6 @@ def test_unusable_names_are_refused(model: TransformerBridge) -> None:
     "template",
     [
         "(({A} and{B} met, {S} gave a key to",  # no space: in pieces
-        " {A} and {B} met, and a key went to",  # no second mention
         " {A} and {A} met {B}, {S} gave a key to",
     ],
 )
@@ -107,6 +106,20 @@ def test_templates_that_do_not_tokenise_alike_are_refused(
     model: TransformerBridge, template: str
 ) -> None:
     with pytest.raises(PromptError, match="do not tokenise alike"):
+        ioi_prompts(model, 8, templates=[template])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        " {A} and {B} met, and a key went to",  # no second mention
+        " {A} and {B} met in {town}, and {S} gave a key to",
+        " {A} and {B met, and {S} gave a key to",
+        " nobody met",
+    ],
+)
+def test_templates_without_their_slots_are_refused(model: TransformerBridge, template: str) -> None:
+    with pytest.raises(PromptError, match="the template"):
         ioi_prompts(model, 8, templates=[template])
 
 

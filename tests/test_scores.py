@@ -265,6 +265,7 @@ def test_provenance_tells_what_made_the_scores_and_is_json(bridge: TransformerBr
         "revision": "a" * 40,
         "checksum": None,
         "source": "hub",
+        "note": "",
     }
     assert scores.model == identity
     assert (made["pairs"], made["pairs_given"]) == (2, 3)
@@ -375,3 +376,10 @@ def test_processed_weights_are_an_error() -> None:
     bridge.enable_compatibility_mode()
     with pytest.raises(ArchitectureError, match="processed weights"):
         score_heads(bridge, NAMES)
+
+
+def test_what_is_no_model_or_no_truth_value_is_an_error(bridge: TransformerBridge) -> None:
+    with pytest.raises(ParameterError, match="a model is needed"):
+        score_heads("gpt2", NAMES)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="first_mlp must be True or False"):
+        score_heads(bridge, NAMES, first_mlp="no")  # type: ignore[arg-type]

@@ -115,7 +115,7 @@ def test_one_head_is_followed_as_it_ran() -> None:
     logits = z @ model().blocks[1].attn.W_O[2].double() @ model().W_U.double()
     token = int(planted.name_tokens(TOKENIZER, ["Ael"])[0])
     rank = int((logits > logits[token]).sum())
-    assert abs(written.loc["with context", "rank of the name"] - rank) <= 1
+    assert abs(written.loc["with context", "larger logits"] - rank) <= 1
     best = model().tokenizer.decode([int(logits.argmax())])
     assert written.loc["with context", "most"].startswith(best)
 

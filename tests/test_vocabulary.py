@@ -8,6 +8,7 @@ import checkpoints
 import numpy as np
 import planted
 import pytest
+import scipy.stats
 import torch
 
 from analysis import circuits
@@ -134,8 +135,8 @@ def test_a_sample_is_of_the_vocabulary_and_says_its_error(model: Any) -> None:
     assert np.array_equal(sample.tokens, again.tokens) and len(set(sample.tokens)) == 100
     assert np.array_equal(sample.copied, whole.copied[:, sample.tokens])
     frame = sample.to_frame()
-    p = frame["copied"].to_numpy()
-    expected = np.sqrt(p * (1 - p) / 100 * (D_VOCAB - 100) / (D_VOCAB - 1))
+    scipy_sem = scipy.stats.sem(sample.copied.astype(float), axis=1)
+    expected = scipy_sem * np.sqrt(1 - 100 / D_VOCAB)  # finite population
     assert np.allclose(frame["copied_se"], expected)
     assert "copied_se" not in whole.to_frame()
     assert (rank_vocabulary(model, heads=[(1, 0)])["standard_error"] == 0).all()
@@ -153,6 +154,15 @@ def test_tokens_in_parts_are_answered_as_together(
     assert np.array_equal(in_parts.copied, together.copied)
     assert np.array_equal(in_parts.suppressed, together.suppressed)
     assert rank_vocabulary(model, heads=[(0, 1), (2, 0)]).equals(ranked)
+
+
+def test_a_tokens_answer_does_not_hang_on_the_other_tokens(model: Any) -> None:
+    tokens = torch.arange(0, D_VOCAB, 5)
+    shuffled = tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))]
+    for kind in EMBEDDINGS:
+        whole = circuits.effective_embedding(model, torch.arange(D_VOCAB), kind)
+        for some in (tokens, shuffled, tokens[:1], tokens[-3:]):
+            assert torch.equal(circuits.effective_embedding(model, some, kind), whole[some])
 
 
 def test_chosen_heads_are_answered_as_among_all(model: Any) -> None:

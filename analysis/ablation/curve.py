@@ -15,6 +15,7 @@ layers do, at the same positions; heads that come first at other positions are a
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ import torch
 from analysis import circuits
 from analysis.ablation.head_removal import MODES, RemovalBench
 from analysis.ablation.tasks import Task, control_tasks, name_copying
-from analysis.checks import HeadPair, check_heads, whole_number
+from analysis.checks import HeadPair, check_heads, check_kind, whole_number
 from analysis.errors import ParameterError
 from analysis.exact.head_logits import full_float32
 from analysis.identity import ModelIdentity, model_identity, package_versions
@@ -78,15 +79,31 @@ class AblationCurve:
         return str(chosen[0]) if len(chosen) else None
 
     def given(self, mode: str, task: str | None = None) -> pd.DataFrame:
-        """The curve of the given heads, by ``removed``."""
+        """The curve of the given heads, by ``removed``.
+
+        Raises:
+            ParameterError: the mode or task was not measured.
+        """
+        self._check_measured(mode, task or self.task)
         return self.frame.loc[(mode, task or self.task, "given", 0)]
 
     def random_band(self, mode: str, column: str) -> pd.DataFrame:
-        """Over the random draws, by ``removed``: ``mean``, ``low`` and ``high`` (5 % and 95 %)."""
+        """Over the random draws, by ``removed``: ``mean``, ``low`` and ``high`` (5 % and 95 %).
+
+        Raises:
+            ParameterError: the mode was not measured.
+        """
+        self._check_measured(mode, self.task)
         draws = self.frame.loc[(mode, self.task, "random"), column].groupby("removed")
         return pd.DataFrame(
             {"mean": draws.mean(), "low": draws.quantile(0.05), "high": draws.quantile(0.95)}
         )
+
+    def _check_measured(self, mode: str, task: str) -> None:
+        for level, value in (("mode", mode), ("task", task)):
+            known = list(dict.fromkeys(self.frame.index.get_level_values(level)))
+            if value not in known:
+                raise ParameterError(f"{level} must be one of {', '.join(known)}, not {value!r}.")
 
 
 @torch.no_grad()
@@ -98,7 +115,7 @@ def ablation_curve(
     removed: Sequence[int] | None = None,
     n_draws: int = 20,
     n_prompts: int | None = None,
-    modes: Sequence[str] = MODES,
+    modes: str | Sequence[str] = MODES,
     controls: Sequence[Task] | None = None,
     seed: int = 0,
 ) -> AblationCurve:
@@ -111,7 +128,7 @@ def ablation_curve(
         removed: after how many removals to measure; 0 to all if None.
         n_draws: random orders of the other heads to remove instead.
         n_prompts: prompts of each task on which heads are removed, drawn once; all if None.
-        modes: ``zero``, ``mean`` or both.
+        modes: ``zero``, ``mean`` or both, in a list.
         controls: tasks to hold against; those of ``control_tasks`` if None.
         seed: of prompts and draws.
 
@@ -124,8 +141,12 @@ def ablation_curve(
     circuits.check_runnable(model)
     heads = check_heads(heads, model.cfg.n_layers, model.cfg.n_heads)
     removed = _check_removed(range(len(heads) + 1) if removed is None else removed, len(heads))
-    if unknown := set(modes) - set(MODES):
-        raise ParameterError(f"modes are {' and '.join(MODES)}, not {sorted(unknown)!r}.")
+    modes = (modes,) if isinstance(modes, str) else tuple(modes)
+    if not modes or set(modes) - set(MODES):
+        raise ParameterError(f"modes must be some of {', '.join(MODES)}, not {list(modes)!r}.")
+    for control in controls or []:
+        check_kind("a control", control, Task, "control_tasks or few_shot")
+    seed = whole_number("seed", seed, 0)
     n_draws = whole_number("n_draws", n_draws)
     whole = [name_copying(model, names), *(control_tasks(model) if controls is None else controls)]
     task, *controls = (asked.draw(n_prompts, seed) for asked in whole)
@@ -213,7 +234,14 @@ def _shared(model: TransformerBridge, control: Task, heads: Sequence[HeadPair]) 
 
 
 def _check_removed(removed: Sequence[int], n_given: int) -> list[int]:
-    counts = sorted({0, *removed})
+    try:
+        counts = sorted({0, *map(operator.index, removed)})
+    except TypeError:
+        raise ParameterError(
+            f"removed must be a list of whole numbers, such as [0, 4, 8], not {removed!r}."
+        ) from None
+    if counts == [0]:
+        raise ParameterError("removed must hold a number above 0: how many heads are removed.")
     if counts[0] < 0 or counts[-1] > n_given:
         raise ParameterError(
             f"between 0 and {n_given} of the given heads can be removed, not "

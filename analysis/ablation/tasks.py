@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from analysis.checks import whole_number
 from analysis.dynamic.prompts import MIN_NAMES, enough_names
-from analysis.errors import NamesError, ParameterError
+from analysis.errors import NamesError
 from analysis.names import TokenPairs
 
 if TYPE_CHECKING:
@@ -69,9 +70,7 @@ class Task:
         Raises:
             ParameterError: n is below 30.
         """
-        if n is not None and n < MIN_NAMES:
-            raise ParameterError(f"n_prompts must be at least {MIN_NAMES}, not {n!r}.")
-        if n is None or n >= len(self):
+        if n is None or whole_number("n_prompts", n, MIN_NAMES) >= len(self):
             return self
         kept = np.sort(np.random.default_rng(seed).choice(len(self), n, replace=False))
         pairs = tuple(self.pairs[i] for i in kept)

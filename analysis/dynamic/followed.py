@@ -69,8 +69,8 @@ def what_it_writes(
         n: tokens at each end.
 
     Returns:
-        Columns ``most`` and ``least`` (tokens, the most extreme first) and ``rank of the name``
-        (0 is the largest logit), indexed by ``how``: ``from the weights``, ``without context``
+        Columns ``most`` and ``least`` (tokens, the most extreme first) and ``larger logits``
+        (than the name's: how many), indexed by ``how``: ``from the weights``, ``without context``
         and ``with context``.
 
     Raises:
@@ -96,5 +96,5 @@ def what_it_writes(
             " ".join(model.tokenizer.batch_decode([[token] for token in end])) for end in ends
         )
         rank = int((logits > logits[names.source_tokens[0]]).sum())
-        rows[how] = {"most": most, "least": least, "rank of the name": rank}
+        rows[how] = {"most": most, "least": least, "larger logits": rank}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("how")

@@ -21,13 +21,33 @@ from torch import Tensor
 
 from analysis import circuits
 from analysis.checks import whole_number
-from analysis.exact.head_logits import Vocabulary, full_float32
-from analysis.exact.topk import OV, decide_heads
+from analysis.exact.head_logits import Vocabulary, full_float32, slices
+from analysis.exact.topk import N_TOGETHER, OV, decide_heads
 from analysis.head_scores import HeadScores
 from analysis.progress import progress_bar
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+
+FDR = 0.05
+"""False discovery rate over heads at which a head is said to stand out."""
+
+
+def standing_out(null: pd.DataFrame, kind: str, n: int) -> list[tuple[int, int]]:
+    """The heads whose score stands out from random heads, highest first, at most n of them.
+
+    Args:
+        null: of ``against_random_heads``.
+        kind: ``score`` or ``suppression``.
+        n: how many at most.
+
+    Returns:
+        (layer, head) pairs; where no head stands out, the one with the highest score.
+    """
+    order = null.sort_values(kind, ascending=False, kind="stable")
+    found = order.index[order[f"{kind}_q"] <= FDR][: whole_number("n", n)]
+    return [(int(layer), int(head)) for layer, head in (found if len(found) else order.index[:1])]
 
 
 @torch.no_grad()
@@ -92,15 +112,17 @@ def _null_counts(
             W_V = circuits.value_weights(model, layer)
             W_V = W_V.repeat_interleave(len(W_O) // len(W_V), dim=0)
             spectra = [_singular_values(W.cpu().double()) for W in (W_V, W_O.mT)]
-            heads = []
-            for _ in range(n_draws):
-                V = _rotated(spectra[0], W_V.shape[1:], generator)
-                O = _rotated(spectra[1], W_O.shape[1:], generator)  # noqa: E741
-                heads += [OV(*weights) for weights in zip(V, O, strict=True)]
-            for decided in decide_heads(x, targets, heads, vocabulary, static.k):
-                top.append(int(decided.top.sum()))
-                bottom.append(int(decided.bottom.sum()))
-                bar.update()
+            for some in slices(n_draws, max(1, N_TOGETHER // n_heads)):
+                heads = []
+                for _ in range(n_draws)[some]:
+                    V = _rotated(spectra[0], W_V.shape[1:], generator)
+                    O = _rotated(spectra[1], W_O.shape[1:], generator)  # noqa: E741
+                    heads += [OV(*weights) for weights in zip(V, O, strict=True)]
+                for decided in decide_heads(x, targets, heads, vocabulary, static.k):
+                    if decided.n_silent < len(targets):  # a head without weights tells nothing
+                        top.append(int(decided.top.sum()))
+                        bottom.append(int(decided.bottom.sum()))
+                    bar.update()
     return np.array(top), np.array(bottom)
 
 
@@ -108,7 +130,8 @@ def _singular_values(
     W: Float[Tensor, "n_heads d_model d_head"],
 ) -> Float[Tensor, "n_heads d_head"]:
     """The roots of the eigenvalues of ``WᵀW``, much sooner had than by a decomposition of W."""
-    return torch.linalg.eigvalsh(W.mT @ W).clamp_min(0).sqrt()
+    rank = min(W.shape[1:])
+    return torch.linalg.eigvalsh(W.mT @ W)[:, -rank:].clamp_min(0).sqrt()
 
 
 def _rotated(
@@ -126,5 +149,8 @@ def _frames(n: int, length: int, r: int, generator: torch.Generator) -> Float[Te
     which is much faster for tall matrices.
     """
     G = torch.randn(n, length, r, generator=generator).double()
+    if length < 2 * r:  # where GᵀG may be all but singular
+        Q, R = torch.linalg.qr(G)
+        return Q * R.diagonal(dim1=1, dim2=2).sign()[:, None]
     R = torch.linalg.cholesky(G.mT @ G, upper=True)
     return torch.linalg.solve_triangular(R, G, upper=True, left=False)

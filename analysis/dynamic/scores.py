@@ -31,7 +31,7 @@ from analysis import circuits
 from analysis.checks import whole_number
 from analysis.dynamic.prompts import TEMPLATES, Prompts, enough_names, fill_template
 from analysis.dynamic.shared_start import continued, read_start
-from analysis.errors import ParameterError
+from analysis.errors import ParameterError, WeightsError
 from analysis.exact.head_logits import Vocabulary, full_float32
 from analysis.exact.topk import OV, Decisions, decide_heads
 from analysis.identity import ModelIdentity, model_identity, package_versions
@@ -127,7 +127,7 @@ def dynamic_scores(
         ParameterError: k or the batch size is not a whole number in its range, or the templates
             are none or not different.
         ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
-        WeightsError: a weight is NaN or infinite.
+        WeightsError: a weight is NaN or infinite, or what a head mixes overflows.
     """
     circuits.check_runnable(model)
     k = whole_number("k", k, 1, circuits.unembedding(model).shape[1], "the vocabulary's size")
@@ -157,6 +157,7 @@ def dynamic_scores(
                 W_O = circuits.output_weights(model, layer)
                 for c, context in enumerate(CONTEXTS):
                     z = torch.cat([of_one[context][layer] for of_one in values])
+                    _check_written(model, z, layer)
                     for head, decided in enumerate(decide_written(z, asked, W_O, vocabulary, k)):
                         for answers, found in ((top, decided.top), (bottom, decided.bottom)):
                             by_template = found.view(len(templates), -1).numpy()
@@ -216,6 +217,19 @@ def mixed_values(
     return {context: [torch.cat(z) for z in layers] for context, layers in found.items()}
 
 
+def _check_written(
+    model: TransformerBridge, z: Float[Tensor, "n n_heads d_head"], layer: int
+) -> None:
+    """Refuse what has overflowed as the model ran, though its weights are finite."""
+    finite = z.isfinite().all(2).all(0)
+    if not bool(finite.all()):
+        head = int((~finite).nonzero()[0, 0])
+        raise WeightsError(
+            f"{model.cfg.model_name}: what head {layer}.{head} mixes overflows in "
+            f"{str(z.dtype).removeprefix('torch.')}; load the model in float32."
+        )
+
+
 def decide_written(
     z: Float[Tensor, "n n_heads d_head"],
     targets: Int[Tensor, "n"],
@@ -228,12 +242,11 @@ def decide_written(
     Yields:
         Each head's answers, in order.
     """
-    z = z.to(torch.device("cpu") if z.device.type == "mps" else z.device, torch.float64)
-    _, n_heads, d_head = z.shape
-    # All heads' z are one source vector, of which each head's W_V takes its own part.
-    own = torch.eye(n_heads * d_head, dtype=torch.float64, device=z.device).split(d_head, dim=1)
-    heads = [OV(*weights) for weights in zip(own, W_O, strict=True)]
-    return decide_heads(z.flatten(1), targets, heads, vocabulary, k)
+    z = (z.cpu() if z.device.type == "mps" else z).double()
+    # Each head's source is its own z, of which it writes everything.
+    itself = torch.eye(z.shape[2], dtype=torch.float64, device=z.device)
+    heads = [OV(itself, W_O[head], z[:, head]) for head in range(len(W_O))]
+    return decide_heads(z[:, 0], targets, heads, vocabulary, k)
 
 
 def _names_at_once(

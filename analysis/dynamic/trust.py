@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.ablation.curve import AblationCurve
+from analysis.ablation.curve import MAX_CLEAN, AblationCurve
 from analysis.dynamic.agreement import KINDS, OUTLIER, POOLED, head_table
+from analysis.dynamic.random_heads import FDR
 from analysis.observations import head_name
 
 ENOUGH = 0.95
 """A correlation without context from which the weights are said to tell what heads write."""
-FDR = 0.05
 
 
 def trust_in_weights(
@@ -41,14 +41,15 @@ def correlation_table(table: pd.DataFrame) -> pd.DataFrame:
         table: of ``agreement``.
 
     Returns:
-        Text columns ``Pearson``, ``over names``, ``over heads`` and the same for Spearman, indexed
+        Text columns ``Pearson``, ``Pearson, 95 % over names``, ``Pearson, 95 % over heads`` and the
+        same for Spearman, indexed
         as the table is.
     """
     columns = {}
     for name in ("pearson", "spearman"):
         columns[name.title()] = [f"{r:.2f}" for r in table[name]]
         for over in ("names", "heads"):
-            columns[f"{name[0]} over {over}"] = [
+            columns[f"{name.title()}, 95 % over {over}"] = [
                 _span(row, over, name) for _, row in table.iterrows()
             ]
     return pd.DataFrame(columns, index=table.index)
@@ -119,7 +120,8 @@ def _control(curve: AblationCurve, mode: str) -> str:
         accuracy = curve.given(mode, str(name))["accuracy"]
         said.append(
             f"{name} {accuracy.iloc[0]:.0%} to {accuracy.iloc[-1]:.0%} (shares {row['shared']:.0%} "
-            f"of the heads, {row['gap']:.0%} off in accuracy)"
+            f"of the heads; on up to {MAX_CLEAN} prompts, nothing removed, its accuracy is "
+            f"{row['gap']:.0%} off that of copying names)"
         )
     chosen = curve.control
     verdict = (
@@ -136,7 +138,7 @@ def _raised(curve: AblationCurve, mode: str) -> str:
     verb = "raises" if change > 0 else "lowers"
     heads = ", ".join(head_name(*head) for head in curve.heads)
     return (
-        f"Removing the suppressing heads ({heads}) {verb} the name's log-probability by "
-        f"{abs(change):.1f} nats; random heads change it by {band['low']:.1f} to "
-        f"{band['high']:.1f}."
+        f"Removing {len(curve.heads)} suppressing heads ({heads}) {verb} the name's "
+        f"log-probability by {abs(change):.1f} nats; random heads change it by "
+        f"{band['low']:.1f} to {band['high']:.1f}."
     )

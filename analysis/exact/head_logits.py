@@ -16,11 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+T = TypeVar("T")
 
 MEMORY = 1 << 30
 """Bytes that scoring holds at most at any time, besides the model, the answers and the code: source
@@ -32,13 +35,29 @@ TILE = 1 << 22
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Forbid the reduced-precision float32 products (TF32, bfloat16) that torch may be set to."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    """Forbid products of less than float32's precision (TF32, bfloat16, autocast) meanwhile."""
+    backends: list[Any] = [torch.backends.cuda, torch.backends.mkldnn]
+    settings = [backend.matmul for backend in backends]
+    before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = "ieee"
     try:
-        yield
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
+
+
+def in_full_float32(steps: Iterator[T]) -> Iterator[T]:
+    """Take each step of an iterator under ``full_float32``, and leave it between them."""
+    while True:
+        with full_float32():
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+        yield step
 
 
 class Vocabulary:
@@ -51,10 +70,14 @@ class Vocabulary:
 
     def __init__(self, W_U: Float[Tensor, "d_model d_vocab"]) -> None:
         self.rows = W_U.T
-        block = max(1, TILE // W_U.shape[0])
-        self.norms = torch.cat([self.block(s).norm(dim=1) for s in slices(self.size, block)]) * (
-            1 + 1e-5
-        )
+        d_model = W_U.shape[0]
+        self.norms = torch.empty(self.size, dtype=torch.float32, device=W_U.device)
+        for s in slices(self.size, max(1, TILE // d_model)):
+            rows = self.block(s)
+            # Scaled, so that no square overflows or vanishes.
+            largest = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
+            self.norms[s] = largest * (rows / largest[:, None]).norm(dim=1)
+        self.norms *= 1 + 2 * gamma(d_model + 4, torch.float32)
 
     @property
     def size(self) -> int:
@@ -75,29 +98,57 @@ class Vocabulary:
         """
         block = max(1, TILE // max(1, directions.shape[0] + self.rows.shape[1]))
         n = min(n, self.size)
-        logits = torch.empty(len(directions), self.size, device=directions.device)
+        logits = directions.new_empty(len(directions), self.size)
         for s in slices(self.size, block):
             logits[:, s] = directions @ self.block(s).T
         return logits.topk(n, dim=1).indices, logits.topk(n, dim=1, largest=False).indices
 
 
+class Sources:
+    """Source vectors, and what every head asks of them.
+
+    Attributes:
+        x: float64 ``[n, d_model]``.
+        lengths: of each.
+        average: float64 ``[d_model]``, their mean direction.
+    """
+
+    def __init__(self, x: Float[Tensor, "n d_model"]) -> None:
+        self.x = x
+        self.lengths = x.norm(dim=1)
+        smallest = torch.finfo(torch.float64).tiny
+        self.average = self.lengths.clamp_min(smallest).reciprocal() @ x / len(x)
+
+
 class Head:
-    """One head's weights, factored as ``W_O = R·Q``, and the multiplications done with them."""
+    """One head's weights, factored as ``W_O = R·Q``, and the multiplications done with them.
+
+    Attributes:
+        sources: what it reads.
+        W_V: float64.
+        W_O: float64.
+        R: float64 ``[d_head, r]``.
+        Q: float32 ``[r, d_model]``, on the vocabulary's device.
+    """
 
     def __init__(
         self,
+        sources: Sources,
         W_V: Float[Tensor, "d_model d_head"],
         W_O: Float[Tensor, "d_head d_model"],
         vocabulary: Vocabulary,
     ) -> None:
-        self.W_V = W_V.double()
-        self.W_O = W_O.double()
+        self.sources = sources
+        device = sources.x.device
+        self.W_V = W_V.to(device).double()
+        self.W_O = W_O.to(device).double()
         q, r = torch.linalg.qr(self.W_O.cpu().T)
-        self.R = r.T.contiguous().to(W_O.device)
+        self.R = r.T.contiguous().to(device)
         self.Q = q.T.float().to(vocabulary.rows.device)
         self.vocabulary = vocabulary
         self.projected: Float[Tensor, "d_vocab r"] | None = None
         self.multiply_adds = 0
+        self._ordered: tuple[np.ndarray, ...] | None = None
 
     def project(self, tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n r"]:
         """``Q·w_v`` for each token."""
@@ -114,7 +165,7 @@ class Head:
 
     def project_all(self) -> None:
         """Keep every token's projection, where all of them will be asked for."""
-        projected = torch.empty(self.vocabulary.size, self.Q.shape[0], device=self.Q.device)
+        projected = self.Q.new_empty(self.vocabulary.size, self.Q.shape[0])
         for s in slices(self.vocabulary.size, max(1, TILE // self.Q.shape[1])):
             projected[s] = self.project(s)
         self.projected = projected
@@ -132,40 +183,63 @@ class Head:
         self.multiply_adds += len(left) * right.numel()
         return left, right
 
+    def written_in_order(self, row: int) -> Float[np.ndarray, "d_model"]:
+        """``x·W_V·W_O`` of one source, float64, summed in an order that only the shapes decide."""
+        if self._ordered is None:
+            # numpy sums in the order of memory, which must not depend on where weights came from.
+            weights = (W.cpu().numpy() for W in (self.W_V, self.W_O))
+            self._ordered = tuple(map(np.ascontiguousarray, weights))
+        W_V, W_O = self._ordered
+        value = (self.sources.x[row].cpu().numpy()[:, None] * W_V).sum(0)
+        return np.asarray((value[:, None] * W_O).sum(0))
+
     def leads_in_float64(
-        self, x: Float[Tensor, "d_model"], target: int, tokens: Int[Tensor, "n"]
+        self, row: int, target: int, tokens: Int[Tensor, "n"]
     ) -> Iterator[Float[np.ndarray, "m"]]:
         """By how much each token's logit exceeds the target's, some tokens at a time.
 
-        Everything is summed by numpy in an order that only the shapes decide, and a token is
-        compared by the difference of its row and the target's, so that equal rows tie exactly.
+        Everything is summed in an order that only the shapes decide, and a token is compared by the
+        difference of its row and the target's, so that equal rows tie exactly.
         """
-        W_V, W_O = self.W_V.cpu().numpy(), self.W_O.cpu().numpy()
-        value = (x.cpu().numpy()[:, None] * W_V).sum(0)
-        written = (value[:, None] * W_O).sum(0)
+        written = self.written_in_order(row)
         rows = self.vocabulary.rows
-        own = rows[target].double().cpu().numpy()
+        own = rows[target].cpu().double().numpy()
         for s in slices(len(tokens), 1024):
-            difference = rows[tokens[s]].double().cpu().numpy() - own
+            difference = np.ascontiguousarray(rows[tokens[s]].cpu().double().numpy() - own)
             self.multiply_adds += difference.size
             yield (difference * written).sum(1)
 
-    def relative_error(
-        self, lengths: Float[Tensor, "m"], scale: Float[Tensor, "m"]
-    ) -> Float[Tensor, "m"]:
-        """Bound on a logit's rounding error over ``|w_v|``, for unit sources.
+    def silent(self, scale: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
+        """The sources for which the head writes exactly nothing.
 
         Args:
-            lengths: float64, length of each source vector.
-            scale: float64, length of what the head writes for it; where 0, the bound is infinite.
+            scale: length of what it writes, as computed; where that is 0, it is summed again in the
+                fixed order.
+        """
+        nothing = scale == 0
+        if bool(self.W_V.any()) and bool(self.W_O.any()):
+            for row in (nothing & self.sources.x.any(1)).nonzero()[:, 0].tolist():
+                nothing[row] = not self.written_in_order(row).any()
+        return nothing
+
+    def relative_error(self, scale: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """Bound on a logit's rounding error over ``|w_v|``, for unit sources; float32.
+
+        Args:
+            scale: float64, length of what the head writes for each source.
         """
         r, d_model = self.Q.shape
+        d_head = self.W_O.shape[0]
         single = math.sqrt(r) * gamma(d_model + 1, torch.float32) + gamma(r + 3, torch.float32)
-        # float64's own error in what the head writes: it matters only where that nearly vanishes.
-        double = gamma(d_model + 2 * r, torch.float64) * self.W_V.norm() * self.W_O.norm()
+        # float64's own error in what the head writes, which matters only where that nearly
+        # vanishes: x·W_V·R here and x·W_V·W_O in the fixed order, each two products; and the
+        # factors R and Q (Higham, theorem 19.4).
+        factors = gamma(8 * d_model * r, torch.float64)
+        double = 2 * gamma(self.W_V.shape[0] + d_head, torch.float64) + factors
+        double *= float(self.W_V.norm() * self.W_O.norm())
+        bound = 1.01 * (single + double * self.sources.lengths / scale)
         # No logit of a unit source is off by more than 2: it is at most |w_v| long to either side.
-        bound = (1.01 * (single + double * lengths / scale)).clamp(max=2.1)
-        return torch.where(scale > 0, bound, torch.inf).float()
+        return torch.where(scale > 0, bound, torch.inf).clamp(max=2.1).float()
 
 
 class ResidualStream:

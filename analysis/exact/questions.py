@@ -16,7 +16,7 @@ from torch import Tensor
 
 from analysis import circuits
 from analysis.checks import HeadPair, check_heads
-from analysis.exact.head_logits import Vocabulary, full_float32, slices
+from analysis.exact.head_logits import Vocabulary, in_full_float32, slices
 from analysis.exact.ranks import Ranks, rank_targets
 from analysis.exact.topk import (
     N_TOGETHER,
@@ -65,7 +65,10 @@ class OVQuestions:
         Yields:
             Place in ``heads``, some of the pairs, and the answers for these.
         """
-        with full_float32(), progress_bar(self._n_steps, what, "head") as bar:
+        return in_full_float32(self._decisions(k, what))
+
+    def _decisions(self, k: int, what: str) -> Iterator[tuple[int, slice, Decisions]]:
+        with progress_bar(self._n_steps, what, "head") as bar:
             vocabulary = Vocabulary(self.W_U)
             for places, part in self._steps():
                 x = self._source_vectors(places[0], part)
@@ -83,7 +86,10 @@ class OVQuestions:
         Yields:
             Place in ``heads``, some of the pairs, and their targets' ranks.
         """
-        with full_float32(), progress_bar(self._n_steps, what, "head") as bar:
+        return in_full_float32(self._ranks(what))
+
+    def _ranks(self, what: str) -> Iterator[tuple[int, slice, Ranks]]:
+        with progress_bar(self._n_steps, what, "head") as bar:
             vocabulary = Vocabulary(self.W_U)
             for places, part in self._steps():
                 x = self._source_vectors(places[0], part)

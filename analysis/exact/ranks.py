@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.exact.head_logits import TILE, Head, Vocabulary, count_true, gamma, slices
+from analysis.exact.head_logits import TILE, Head, Sources, Vocabulary, count_true, gamma, slices
 from analysis.exact.topk import OV
 
 BLOCK = 1024
@@ -50,20 +50,22 @@ def rank_targets(
         vocabulary: the unembedding.
         tile: logits held at once.
     """
-    head = Head(ov.W_V.to(x.device), ov.W_O.to(x.device), vocabulary)
+    head = Head(Sources(x), ov.W_V, ov.W_O, vocabulary)
     targets = targets.to(x.device)
     values = x @ head.W_V
-    silent = (values @ head.R).norm(dim=1) == 0  # as in ``topk``: every logit is equal
-    norms = vocabulary.norms.to(x.device, torch.float64)
+    silent = head.silent((values @ head.W_O).norm(dim=1))  # every logit is equal
+    norms = vocabulary.norms.to(x.device).double()
     d_model, d_head = head.W_V.shape
-    # |logit - computed logit| ≤ γ·|x|·|W_V|·|W_O|·|w_v|, with the Frobenius norms of the matrices.
-    rounding = gamma(2 * d_model + d_head + 2, torch.float64) * head.W_V.norm() * head.W_O.norm()
-    error = rounding * x.norm(dim=1)
+    # |logit - computed logit| ≤ γ·|x|·|W_V|·|W_O|·|w_v|, with the Frobenius norms of the matrices;
+    # twice that, since the logits in the fixed order are rounded too.
+    rounding = 2 * gamma(2 * d_model + d_head + 2, torch.float64)
+    rounding = rounding * head.W_V.norm() * head.W_O.norm()
+    error = rounding * head.sources.lengths
     larger = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     smaller = torch.zeros_like(larger)
 
     def project(tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n d_head"]:
-        return vocabulary.rows[tokens].to(x.device, torch.float64) @ head.W_O.T
+        return vocabulary.rows[tokens].to(x.device).double() @ head.W_O.T
 
     level = torch.cat(
         [(values[s] * project(targets[s])).sum(1) for s in slices(len(x), max(1, tile // d_model))]
@@ -82,7 +84,7 @@ def rank_targets(
             for row in near.any(1).nonzero()[:, 0].tolist():
                 at = s.start + row
                 rivals = numbers[near[row]]
-                for leads in head.leads_in_float64(x[at], int(targets[at]), rivals):
+                for leads in head.leads_in_float64(at, int(targets[at]), rivals):
                     larger[at] += int((leads > 0).sum())
                     smaller[at] += int((leads < 0).sum())
     larger[silent], smaller[silent] = 0, 0

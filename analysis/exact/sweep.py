@@ -120,7 +120,6 @@ def still_open(
 def hold_against_all(
     space: Head | ResidualStream,
     heads: Sequence[Head],
-    x: Float[Tensor, "n_pairs d_model"],
     questions: Questions,
     k: int,
     tile: int,
@@ -130,12 +129,11 @@ def hold_against_all(
     Args:
         space: in which their sources are.
         heads: of the batch, which their ``head`` counts.
-        x: float64 source vectors.
         questions: open ones.
         k: how many larger logits refute a question.
         tile: logits held at once.
     """
-    sweep = _Sweep(heads, x, questions, k)
+    sweep = _Sweep(heads, questions, k)
     everything = torch.arange(space.vocabulary.size, device=questions.pair.device)
     for tokens in growing_blocks(space.vocabulary.size):
         if len(sweep.questions) == 0:
@@ -151,14 +149,8 @@ def hold_against_all(
 class _Sweep:
     """Questions on their way through the vocabulary, with what is known of each so far."""
 
-    def __init__(
-        self,
-        heads: Sequence[Head],
-        x: Float[Tensor, "n_pairs d_model"],
-        questions: Questions,
-        k: int,
-    ) -> None:
-        self.heads, self.x, self.questions, self.k = heads, x, questions, k
+    def __init__(self, heads: Sequence[Head], questions: Questions, k: int) -> None:
+        self.heads, self.questions, self.k = heads, questions, k
         self.larger = torch.zeros_like(questions.pair)  # tokens surely larger than the target
         self.settled = torch.zeros_like(questions.negated_source)
         self.closes = torch.zeros(len(heads), dtype=torch.int64)
@@ -213,7 +205,7 @@ class _Sweep:
         for i in which.nonzero()[:, 0].tolist():
             head, target = self.heads[int(self.questions.head[i])], int(self.questions.target[i])
             sign = -1 if self.questions.negated_source[i] else 1
-            for leads in head.leads_in_float64(self.x[self.questions.pair[i]], target, tokens[i]):
+            for leads in head.leads_in_float64(int(self.questions.pair[i]), target, tokens[i]):
                 self.larger[i] += int((sign * leads > 0).sum())
                 if self.larger[i] >= self.k:
                     break
@@ -255,7 +247,7 @@ def _compare(
     i, stretch = (stretches.amax(2) >= (level - tolerance)[:, None]).nonzero(as_tuple=True)
     looked_at = stretches[i, stretch]
     surely = looked_at > (level + tolerance)[i, None]
-    near = (looked_at >= (level - tolerance)[i, None]) & ~surely
+    near = (looked_at >= (level - tolerance)[i, None]) & ~surely & (looked_at > -torch.inf)
     entry, offset = near.nonzero(as_tuple=True)
     count = torch.zeros(m, dtype=torch.int64, device=logits.device)
     count.index_add_(0, i, count_true(surely))

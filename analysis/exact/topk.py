@@ -16,9 +16,9 @@ A target t is *in the top k* when fewer than k other tokens have a strictly larg
    rigorous rounding bound; where that leaves a question open, the few tokens within the bound
    are compared with the target in float64, in a summation order that is always the same.
 
-Because of step 4 the answers do not depend on the block size, the number of threads, the device
-or the order of the pairs. No estimate enters: the competitors' order decides how soon a pair is
-dropped, never whether.
+Because of step 4 the answers do not depend on the block size, the number of threads or the order
+of the pairs: they are those of the source vectors and weights given. No estimate enters: the
+competitors' order decides how soon a pair is dropped, never whether.
 """
 
 from __future__ import annotations
@@ -30,7 +30,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from analysis.exact.head_logits import MEMORY, TILE, Head, ResidualStream, Vocabulary, slices
+from analysis.exact.head_logits import (
+    MEMORY,
+    TILE,
+    Head,
+    ResidualStream,
+    Sources,
+    Vocabulary,
+    slices,
+)
 from analysis.exact.sweep import (
     Questions,
     Upheld,
@@ -71,10 +79,17 @@ class Decisions:
 
 @dataclass(frozen=True)
 class OV:
-    """One head's weights, any floating dtype; heads of one group share the same W_V object."""
+    """One head's weights, any floating dtype; heads of one group share the same W_V object.
+
+    Attributes:
+        W_V: what it reads with.
+        W_O: what it writes with.
+        x: float64 source vectors of this head alone; None for those that all heads read.
+    """
 
     W_V: Float[Tensor, "d_model d_head"]
     W_O: Float[Tensor, "d_head d_model"]
+    x: Float[Tensor, "n_pairs d_model"] | None = None
 
 
 def layer_heads(
@@ -116,22 +131,24 @@ def decide_heads(
         k: from 1 to ``d_vocab``.
         tile: logits held at once.
     """
-    lengths = x.norm(dim=1)
-    average = lengths.clamp_min(_TINY).reciprocal() @ x / len(x)
+    common = Sources(x)
     values: tuple[Tensor | None, Tensor] = None, x
     for some in slices(len(heads), _heads_together(heads)):
-        batch = [Head(ov.W_V.to(x.device), ov.W_O.to(x.device), vocabulary) for ov in heads[some]]
-        directions = torch.stack([average @ head.W_V @ head.W_O for head in batch])
+        batch = [
+            Head(common if ov.x is None else Sources(ov.x), ov.W_V, ov.W_O, vocabulary)
+            for ov in heads[some]
+        ]
+        directions = torch.stack([head.sources.average @ head.W_V @ head.W_O for head in batch])
         most, least = vocabulary.likely(directions.float().to(vocabulary.rows.device), N_PREFIX)
         begun = []
         for i, (head, ov) in enumerate(zip(batch, heads[some], strict=True)):
             head.multiply_adds += vocabulary.rows.numel()
-            if values[0] is not ov.W_V:
-                values = ov.W_V, x @ head.W_V
-                head.multiply_adds += x.numel() * head.W_V.shape[1]
-            questions = _questions(head, i, values[1], lengths, targets, tile)
-            begun.append(_begin(batch, i, x, questions, most[i], least[i], k, tile))
-        yield from _finish(batch, begun, x, k, tile)
+            if ov.x is not None or values[0] is not ov.W_V:
+                values = None if ov.x is not None else ov.W_V, head.sources.x @ head.W_V
+                head.multiply_adds += head.sources.x.numel() * head.W_V.shape[1]
+            questions, silent = _questions(head, i, values[1], targets, tile)
+            begun.append(_begin(batch, questions, silent, most[i], least[i], k, tile))
+        yield from _finish(batch, begun, k, tile)
 
 
 def _heads_together(heads: Sequence[OV]) -> int:
@@ -151,17 +168,15 @@ class _Begun:
 
 def _begin(
     heads: Sequence[Head],
-    number: int,
-    x: Float[Tensor, "n_pairs d_model"],
     questions: Questions,
+    silent: Bool[Tensor, "n_pairs"],
     most: Int[Tensor, "n"],
     least: Int[Tensor, "n"],
     k: int,
     tile: int,
 ) -> _Begun:
     """Step 2 for one head, and step 3 where many of its questions are still open."""
-    head = heads[number]
-    silent = questions.error.isinf()
+    head = heads[int(questions.head[0])]
     likely = torch.cat([most[:N_LIKELY], least[:N_LIKELY]])
     top, bottom = refute(head, questions, likely, k, tile)
     left = Questions.joined(
@@ -172,7 +187,7 @@ def _begin(
     )
     decided = []
     if head.projected is not None or len(left) >= head.Q.shape[0]:
-        decided = [hold_against_all(head, heads, x, left, k, tile)]
+        decided = [hold_against_all(head, heads, left, k, tile)]
         head.projected = None
         left = left.keep(slice(0, 0))
     head.multiply_adds += left.source.numel() * head.Q.shape[1]
@@ -182,7 +197,6 @@ def _begin(
 def _finish(
     heads: Sequence[Head],
     begun: Sequence[_Begun],
-    x: Float[Tensor, "n_pairs d_model"],
     k: int,
     tile: int,
 ) -> Iterator[Decisions]:
@@ -190,7 +204,7 @@ def _finish(
     together = ResidualStream(heads[0].vocabulary)
     left = Questions.joined([b.open for b in begun])
     decided = [d for b in begun for d in b.decided]
-    decided.append(hold_against_all(together, heads, x, left, k, tile))
+    decided.append(hold_against_all(together, heads, left, k, tile))
     at = torch.cat([d.head for d in decided])
     pair = torch.cat([d.pair for d in decided])
     negated = torch.cat([d.negated_source for d in decided])
@@ -212,17 +226,15 @@ def _questions(
     head: Head,
     number: int,
     values: Float[Tensor, "m d_head"],
-    lengths: Float[Tensor, "m"],
     target: Int[Tensor, "m"],
     tile: int,
-) -> Questions:
-    """The top-k question of every pair, with its target's logit.
+) -> tuple[Questions, Bool[Tensor, "m"]]:
+    """The top-k question of every pair, with its target's logit; and where the head is silent.
 
     Args:
         head: the head asked.
         number: its place in the batch.
         values: float64 ``x·W_V``.
-        lengths: float64 ``|x|``.
         target: the tokens asked about.
         tile: numbers held at once.
     """
@@ -230,15 +242,16 @@ def _questions(
     written = values @ head.R
     head.multiply_adds += values.numel() * head.R.shape[1]
     scale = written.norm(dim=1)
-    error = head.relative_error(lengths, scale).to(device)  # infinite where nothing is written
+    silent = head.silent(scale).to(device)
+    error = head.relative_error(scale).to(device)
     source = written.div_(scale.clamp_min(_TINY)[:, None]).float().to(device)
     target = target.to(device)
     if len(target) > head.vocabulary.size // 2 and 4 * head.projected_numbers <= MEMORY // 8:
         head.project_all()
-    level = torch.empty(len(target), device=device)
+    level = source.new_empty(len(target))
     for s in slices(len(target), max(1, tile // head.Q.shape[1])):
         level[s] = (source[s] * head.project(target[s])).sum(1)
-    return Questions(
+    questions = Questions(
         head=torch.full_like(target, number),
         pair=torch.arange(len(target), device=device),
         source=source,
@@ -248,3 +261,4 @@ def _questions(
         slack=error * head.vocabulary.norms[target],
         negated_source=torch.zeros(len(target), dtype=torch.bool, device=device),
     )
+    return questions, silent

@@ -18,12 +18,14 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.checks import check_kind
 from analysis.errors import ExportError
 from analysis.figures.chromium import INSTALL_HINT, Picture, draw, find_chromium
 from analysis.figures.html_page import html_page
 from analysis.figures.layout import TEXT_PX, fit_width
 from analysis.figures.whole_files import move_into_place, staging
 from analysis.head_scores import HeadScores
+from analysis.names import are_shipped
 
 FORMATS = ("html", "png", "svg", "pdf")
 PRINT_WIDTH_IN = 6.75
@@ -63,7 +65,9 @@ def export_figure(
     Raises:
         ExportError: a format is unknown, the folder cannot be written, the browser fails, or
             another export to the same stem does not end. The files of before are still there.
+        ParameterError: ``fig`` is no figure.
     """
+    check_kind("fig", fig, go.Figure, "plot_heatmaps")
     formats = _checked(formats)
     stem = Path(stem)
     if not stem.name:
@@ -99,7 +103,8 @@ def figure_stem(scores: HeadScores, name: str | None = None) -> Path:
     """Where a model's heatmaps are written: in ``figures/``, one stem for each setting.
 
     Args:
-        scores: what the figure shows; the model and any setting off its default enter the name.
+        scores: what the figure shows; the model and any setting off its default enter the name,
+            other names or pairs by the first digits of their checksum.
         name: a name of your own, instead.
     """
     if name is None:
@@ -107,6 +112,7 @@ def figure_stem(scores: HeadScores, name: str | None = None) -> Path:
         name += f"_k{scores.k}" if scores.k != 1 else ""
         name += "" if scores.first_mlp else "_without_mlp"
         name += "" if scores.relation == "copying" else "_relation"
+        name += "" if are_shipped(scores.pairs) else f"_{scores.pairs.checksum[:8]}"
     return FIGURES / name
 
 

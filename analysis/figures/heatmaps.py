@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.checks import check_kind
 from analysis.classes import (
     MEASURED,
     ORIGINS,
@@ -96,9 +97,12 @@ def plot_heatmaps(
 
     Raises:
         ClassesError: the classes belong to another model.
+        ParameterError: the scores or classes are something else.
     """
+    check_kind("scores", scores, HeadScores, "score_heads")
     if classes is None:
         classes = published_classes(scores.model)
+    check_kind("classes", classes, pd.DataFrame, "published_classes or measured_classes")
     check_classes(classes, scores.model, scores.n_layers, scores.n_heads)
     panels = _panels(scores, classes)
     fig = HeatmapFigure(layout=_layout(panels, scores.model.title))

@@ -111,8 +111,10 @@ def check_measurable(model: TransformerBridge) -> None:
     Raises:
         ArchitectureError: the architecture is unknown here, weights were processed, the model is
             in training mode, or the unembedding has a bias.
+        WeightsError: a weight is NaN or infinite.
     """
     circuits.check_runnable(model)
+    circuits.check_finite(model)
     if bool(model.b_U.any()):
         raise ArchitectureError(
             f"{model.cfg.model_name} has an unembedding bias, which the measurements of its heads "

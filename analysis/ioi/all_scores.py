@@ -43,7 +43,8 @@ def all_scores(
 
     Returns:
         Two frames indexed by ``layer`` and ``head`` with the same columns: ``static, k = 1``,
-        ``static, k = 10``, ``vocabulary``, ``eigenvalue`` (negated for suppression),
+        ``static, k = 10``, ``vocabulary``, ``eigenvalue, embedding`` and ``eigenvalue, mlp`` (by
+        ``circuits.effective_embedding``; negated for suppression),
         ``dynamic, alone`` (the head attends to the name alone) and ``dynamic, in context`` (means
         over templates), and ``task`` (copy score and its negative twin). A higher score stands for
         more copying in the first frame and for more suppression in the second.
@@ -52,7 +53,10 @@ def all_scores(
     running = dynamic_scores(model, some).to_frame()
     running = running.groupby(level=["context", "layer", "head"]).mean()
     vocabulary = score_vocabulary(model, n_tokens=n_tokens).to_frame()
-    eigenvalue = eigenvalue_scores(model)["eigenvalue_score"]
+    eigenvalue = {
+        kind: eigenvalue_scores(model, embedding=kind)["eigenvalue_score"]
+        for kind in ("embedding", "mlp")
+    }
     static = {k: score_heads(model, names, k=k).to_frame() for k in (1, 10)}
     frames = []
     for by, of_vocabulary, sign, of_task in (
@@ -63,7 +67,7 @@ def all_scores(
             "static, k = 1": static[1][by],
             "static, k = 10": static[10][by],
             "vocabulary": vocabulary[of_vocabulary],
-            "eigenvalue": sign * eigenvalue,
+            **{f"eigenvalue, {kind}": sign * value for kind, value in eigenvalue.items()},
             "dynamic, alone": running.xs("without", level="context")[by],
             "dynamic, in context": running.xs("with", level="context")[by],
             "task": measured.numbers[of_task],

@@ -29,13 +29,10 @@ def findings(measured: HeadMeasurements) -> list[str]:
     said = [str(measured.performance)]
     if not measured.performance.solved:
         return [*said, "Its heads are measured all the same, but none is given a class."]
-    for head_class, does in (
-        (HeadClass.NAME_MOVER, "raise"),
-        (HeadClass.NEGATIVE_NAME_MOVER, "lower"),
-    ):
+    for head_class in (HeadClass.NAME_MOVER, HeadClass.NEGATIVE_NAME_MOVER):
         heads = measured.heads(head_class)
-        total = abs(measured.numbers.loc[heads, "effect_share"].sum())
-        together = f"; together they {does} the logit difference by {total:.0%} of its size"
+        total = measured.numbers.loc[heads, "effect_share"].sum()
+        together = f"; their direct effects add up to {total:+.0%} of the logit difference"
         said.append(f"{_plural(head_class)}: {_names(heads)}{together if heads else ''}.")
     return [*said, *_takeover(measured)]
 
@@ -53,6 +50,13 @@ def _takeover(measured: HeadMeasurements) -> list[str]:
     grown = most_changed(measured, 3)["growth"]
     changes = ", ".join(f"{head_name(*head)} by {change:+.2f}" for head, change in grown.items())
     said.append(f"Of the other heads' direct effects these change most: {changes}.")
+    growth = measured.numbers["growth"].drop(index=list(measured.removed))
+    negative = growth.loc[measured.heads(HeadClass.NEGATIVE_NAME_MOVER)]
+    eased = ", of which the negative name movers, now less against it, {:+.2f}"
+    said.append(
+        f"All other heads' direct effects together change by {growth.sum():+.2f}"
+        f"{eased.format(negative.sum()) if negative.sum() > 0 else ''}."
+    )
     for head_class in (HeadClass.BACKUP_NAME_MOVER, HeadClass.BACKUP_NEGATIVE_NAME_MOVER):
         said.append(f"{_plural(head_class)}: {_names(measured.heads(head_class))}.")
     return said
@@ -109,7 +113,7 @@ def strongest_effects(measured: HeadMeasurements, n: int = 10) -> pd.DataFrame:
         The columns of ``SHOWN`` and ``remark``, what keeps a head from a class.
     """
     order = measured.numbers["direct_effect"].abs().sort_values(ascending=False, kind="stable")
-    return with_remarks(measured).loc[order.index[:n], [*SHOWN, "remark"]].round(3)
+    return with_remarks(measured).loc[order.index[:n], [SHOWN[0], "remark", *SHOWN[1:]]].round(3)
 
 
 def most_changed(measured: HeadMeasurements, n: int = 8) -> pd.DataFrame:

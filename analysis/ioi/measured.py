@@ -18,17 +18,19 @@ their plots. A model that does not do the task has no classes, whatever its head
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis.checks import check_kind
 from analysis.classes import COLUMNS, MEASURED, HeadClass
 from analysis.errors import ParameterError
 from analysis.identity import ModelIdentity, model_identity, package_versions
 from analysis.ioi.activations import BATCH_SIZE, Activations, run_prompts
-from analysis.ioi.attention import attention_and_output, copy_scores
+from analysis.ioi.attention import attention_and_output
 from analysis.ioi.backups import after_removal
+from analysis.ioi.copy_score import copy_scores
 from analysis.ioi.direct_effects import attributions, over_prompts, path_effects
 from analysis.ioi.performance import TaskPerformance, performance_of
 from analysis.ioi.task import IOIPrompts, ioi_prompts
@@ -66,7 +68,7 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not 0 <= value <= 1:
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
                 raise ParameterError(f"the threshold {name} must be from 0 to 1, not {value!r}.")
 
 
@@ -107,6 +109,13 @@ class HeadMeasurements:
         source = f"indirect-object task, {len(self.prompts)} prompts, seed {self.prompts.seed}"
         named = heads.assign(model=self.model.name, source=source, origin=MEASURED)
         return named[[*COLUMNS, *heads.columns.drop("class")]]
+
+    def with_thresholds(self, thresholds: Thresholds) -> HeadMeasurements:
+        """The same numbers with other lines drawn; the heads that were removed stay those."""
+        difference = self.performance.logit_difference
+        classes = classify(self.numbers, difference, thresholds)
+        numbers = self.numbers.assign(**{"class": classes if self.performance.solved else ""})
+        return replace(self, numbers=numbers, thresholds=thresholds)
 
     def heads(self, head_class: HeadClass) -> list[tuple[int, int]]:
         """The (layer, head) of one class, the largest direct effect first."""
@@ -152,6 +161,8 @@ def measure_heads(
     Args: as :func:`measured_classes` takes them.
     """
     prompts = ioi_prompts(model) if prompts is None else prompts
+    check_kind("prompts", prompts, IOIPrompts, "ioi_prompts")
+    check_kind("thresholds", thresholds, Thresholds, "Thresholds(...)")
     clean = run_prompts(model, prompts, batch_size=batch_size)
     other = run_prompts(model, prompts, counterfactual=True, batch_size=batch_size)
     performance = performance_of(model, clean)

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import hashlib
+import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,13 +132,13 @@ def ioi_prompts(
 
     Raises:
         NamesError: fewer than five names are usable.
-        PromptError: the names of a template do not tokenise alike, or no place or object is one
-            token.
+        PromptError: a template lacks a slot, its names do not tokenise alike, or no place or
+            object is one token.
         ParameterError: n or n_names is not a whole number in its range, or there is no template.
     """
     n, n_names = whole_number("n", n), whole_number("n_names", n_names, _MADE_OF)
-    if isinstance(templates, str) or not templates:
-        raise ParameterError("templates must be a list of at least one sentence.")
+    seed = whole_number("seed", seed, 0)
+    _check_templates(templates)
     people = load_names(model, names).sources[:n_names]
     if len(people) < _MADE_OF:
         raise NamesError(
@@ -162,6 +163,25 @@ def ioi_prompts(
         rows, columns=["template", "order", "text", "counterfactual", "io", "s"]
     ).rename_axis("prompt")
     return _tokenized(model, frame, counterfactuals, templates, seed, prepend_bos, len(people))
+
+
+def _check_templates(templates: Sequence[str]) -> None:
+    if isinstance(templates, str) or not templates:
+        raise ParameterError("templates must be a list of at least one sentence.")
+    for template in templates:
+        if not isinstance(template, str):
+            raise PromptError(f"a template must be text with {{A}}, {{B}} and {{S}}: {template!r}.")
+        try:
+            slots = [
+                slot for _, slot, _, _ in string.Formatter().parse(template) if slot is not None
+            ]
+        except ValueError as error:
+            raise PromptError(f"the template {template!r} cannot be read: {error}.") from error
+        if not {*"ABS"} <= {*slots} or {*slots} - {*"ABS", "place", "object"}:
+            raise PromptError(
+                f"the template {template!r} has the slots {slots}: it needs {{A}}, {{B}} and {{S}} "
+                "and may have {place} and {object}, nothing else."
+            )
 
 
 def _single(

@@ -33,7 +33,7 @@ class HubError(ModelError):
         self.reason, self.advice = reason, advice
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.advice}."
+        return f"{self.reason}: {self.advice.rstrip('.')}" + ("" if self.advice[-1] == "?" else ".")
 
 
 class HubUnreachableError(HubError):

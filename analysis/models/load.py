@@ -7,6 +7,7 @@ remote code never runs, and once the folder is there no network is touched.
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 ALIASES = {
     "gpt2": GPT2_SMALL,
+    "gpt2-small": GPT2_SMALL,
     "gpt2-medium": "openai-community/gpt2-medium",
     "gpt2-large": "openai-community/gpt2-large",
     "gpt2-xl": "openai-community/gpt2-xl",
@@ -58,13 +60,13 @@ def load_model(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> TransformerBridge:
-    """Load a model with its weights as published: nothing folded, nothing centred.
+    """Load a model with its raw weights: nothing folded, nothing centred.
 
     Args:
         name: ``gpt2``, ``gpt2-medium``, ``gpt2-large``, ``gpt2-xl`` or any other hub id; a local
             folder with a saved checkpoint and tokenizer; ``smollm2-135m``, which a Python package
-            carries; or ``auto``: GPT-2 from the local cache or the hub and, where neither has it,
-            the packaged model, with one printed sentence that says so.
+            carries, quantised to 4 bits; or ``auto``: GPT-2 from the local cache or the hub and,
+            where neither has it, the packaged model, with one printed sentence that says so.
         revision: branch, tag or commit of a hub model; ``gpt2`` is pinned unless one is given.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: float32, float16, bfloat16 or float64.
@@ -140,7 +142,13 @@ def _find(name: str, revision: str | None) -> Checkpoint:
         if name == AUTO:
             return _auto()
         return packaged_checkpoint() if name == PACKAGED else _folder(Path(name).expanduser())
-    return _from_hub(repo or name, revision)
+    try:
+        return _from_hub(repo or name, revision)
+    except HubError as error:
+        close = difflib.get_close_matches(name.lower(), [*ALIASES, PACKAGED, AUTO], n=1, cutoff=0.5)
+        if repo is None and close:
+            error.advice += f"; or did you mean {close[0]!r}?"
+        raise
 
 
 def _is_path(name: str) -> bool:

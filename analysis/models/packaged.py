@@ -38,6 +38,8 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_BYTES = 98_362_432
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
+NOTE = f"quantised to 4 bits in {GGUF}, here de-quantised to float32"
+
 CACHE_VARIABLE = "NAME_HEADS_CACHE"
 RECORD = "converted.json"
 """Beside the converted files: the GGUF that they come from and each one's SHA-256."""
@@ -65,7 +67,7 @@ def packaged_checkpoint() -> Checkpoint:
         with _cannot_write(cache):
             cache.mkdir(parents=True, exist_ok=True)
             _make(cache, converted)
-    identity = ModelIdentity(name=NAME, title=TITLE, checksum=GGUF_SHA256, source="package")
+    identity = ModelIdentity(NAME, TITLE, checksum=GGUF_SHA256, source="package", note=NOTE)
     return Checkpoint(converted, identity)
 
 
