@@ -74,9 +74,12 @@ class Vocabulary:
         self.norms = torch.empty(self.size, dtype=torch.float32, device=W_U.device)
         for s in slices(self.size, max(1, TILE // d_model)):
             rows = self.block(s)
-            # Scaled, so that no square overflows or vanishes.
-            largest = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
-            self.norms[s] = largest * (rows / largest[:, None]).norm(dim=1)
+            norms = rows.norm(dim=1)
+            if not bool(((norms > 1e-12) & norms.isfinite()).all()):
+                # Scaled, so that no square overflows or vanishes.
+                largest = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
+                norms = largest * (rows / largest[:, None]).norm(dim=1)
+            self.norms[s] = norms
         self.norms *= 1 + 2 * gamma(d_model + 4, torch.float32)
 
     @property
