@@ -17,11 +17,11 @@ from analysis.dynamic.agreement import OUTLIER, agreement, head_table
 from analysis.dynamic.followed import what_it_writes, where_it_looks
 from analysis.dynamic.random_heads import against_random_heads
 from analysis.dynamic.scores import DynamicScores, dynamic_scores
-from analysis.dynamic.trust import correlation_table, off_the_line, trust_in_weights
 from analysis.errors import ParameterError, PromptError
 from analysis.figures.curves import plot_ablation
 from analysis.figures.scatter import plot_static_dynamic
 from analysis.scores import score_heads
+from analysis.trust import correlation_table, off_the_line, trust_in_weights
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
