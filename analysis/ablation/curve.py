@@ -19,7 +19,6 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -153,21 +152,24 @@ def ablation_curve(
     draws = _random_orders(model, heads, n_draws, seed)
 
     counts = removed[1:]
-    n_runs = len(modes) * len(counts) * (1 + n_draws + len(controls))
+    n_runs = len(task) * (1 + n_draws) + sum(map(len, controls))
+    n_runs *= len(modes) * len(counts)
     rows: dict[tuple[str, str, str, int, int], dict[str, float]] = {}
-    with full_float32(), progress_bar(n_runs, "removing heads", "run") as bar:
+    with full_float32(), progress_bar(n_runs, "removing heads", "prompt") as bar:
         for asked in (task, *controls):
             bench = RemovalBench(model, asked)
             (clean,) = bench.measure([()], modes[0]).to_dict("records")
             orders = [("given", 0, list(heads))]
             if asked is task:
                 orders += [("random", draw, order) for draw, order in enumerate(draws)]
-            for mode, (kind, draw, order) in product(modes, orders):
-                measured = bench.measure([order[:n] for n in counts], mode).to_dict("records")
-                for n, row in zip(removed, [clean, *measured], strict=True):
-                    change = row["log_probability"] - clean["log_probability"]
-                    rows[mode, asked.name, kind, draw, n] = row | {"change": change}
-                bar.update(len(counts))
+            for mode in modes:
+                cases = [order[:n] for _, _, order in orders for n in counts]
+                measured = iter(bench.measure(cases, mode, bar.update).to_dict("records"))
+                for kind, draw, _ in orders:
+                    for n in removed:
+                        row = next(measured) if n else clean
+                        change = row["log_probability"] - clean["log_probability"]
+                        rows[mode, asked.name, kind, draw, n] = row | {"change": change}
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index = pd.MultiIndex.from_tuples(
         frame.index, names=["mode", "task", "heads", "draw", "removed"]
@@ -183,8 +185,8 @@ def ablation_curve(
     }
     frame = frame.sort_index()
     accuracy = {}
-    # Of more prompts than heads are removed on: the choice is to be no accident.
-    for asked in whole:
+    # Of more prompts than heads are removed on: the choice, if any, is to be no accident.
+    for asked in whole if controls else []:
         bench = RemovalBench(model, asked.draw(MAX_CLEAN, seed))
         accuracy[asked.name] = float(bench.measure([()], modes[0])["accuracy"][0])
     choice = choose_control(model, accuracy, whole[1:], task.name, heads)

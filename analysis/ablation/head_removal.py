@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -20,7 +21,7 @@ from torch import Tensor
 from analysis import circuits
 from analysis.ablation.tasks import Task
 from analysis.checks import HeadPair
-from analysis.dynamic.shared_start import Start, continued, read_start
+from analysis.dynamic.shared_start import NO_LOGITS, Start, continued, read_start
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -40,30 +41,39 @@ class RemovalBench:
         tokens = task.tokens.to(device)
         self.last, self.answers = tokens[:, -n_answer:], task.answers.to(device)
         self.start: Start | None = read_start(model, tokens[:, :-n_answer])
-        names = [self._hook(layer) for layer in range(model.cfg.n_layers)]
-        everyone = torch.arange(len(task), device=device)
+
+    @cached_property
+    def mean_z(self) -> dict[str, Float[Tensor, "length n_heads d_head"]]:
+        """Each hook's z at the answer's positions, its mean over the clean prompts."""
+        names = [self._hook(layer) for layer in range(self.model.cfg.n_layers)]
         total: dict[str, Tensor] = {}
-        for rows in everyone.split(ROWS):
-            _, cache = model.run_with_cache(
+        for rows in torch.arange(len(self.last), device=self.last.device).split(ROWS):
+            _, cache = self.model.run_with_cache(
                 self.last[rows],
                 names_filter=names,
-                stop_at_layer=model.cfg.n_layers,
+                logits_to_keep=NO_LOGITS,
                 **continued(self.start, rows),
             )
             for name in names:
                 total[name] = total.get(name, 0) + cache[name].sum(0)
-        self.mean_z = {name: z / len(task) for name, z in total.items()}
+        return {name: z / len(self.last) for name, z in total.items()}
 
     @staticmethod
     def _hook(layer: int) -> str:
         return f"blocks.{layer}.attn.hook_z"
 
-    def measure(self, cases: Sequence[Sequence[HeadPair]], mode: str) -> pd.DataFrame:
+    def measure(
+        self,
+        cases: Sequence[Sequence[HeadPair]],
+        mode: str,
+        done: Callable[[int], object] | None = None,
+    ) -> pd.DataFrame:
         """Accuracy and mean log-probability of the answers, for each set of removed heads.
 
         Args:
             cases: heads removed together.
             mode: ``zero`` or ``mean``.
+            done: told how many more prompts have been through the model.
 
         Returns:
             Columns ``accuracy`` and ``log_probability``, a row for each case.
@@ -82,7 +92,7 @@ class RemovalBench:
             hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = []
             for layer in removed.any(0).any(1).nonzero()[:, 0].tolist():
                 name = self._hook(layer)
-                fill = self.mean_z[name] if mode == "mean" else torch.zeros_like(self.mean_z[name])
+                fill = self.mean_z[name] if mode == "mean" else None
                 hooks.append((name, _Replace(removed[:, layer], fill)))
             logits = self.model.run_with_hooks(
                 self.last[prompt], fwd_hooks=hooks, **continued(self.start, prompt)
@@ -91,6 +101,8 @@ class RemovalBench:
             own = logits.float().log_softmax(-1).gather(2, answer[..., None])[..., 0]
             log_probability.append(own.double().sum(1))
             right.append((logits.argmax(-1) == answer).all(1).double())
+            if done is not None:
+                done(len(rows))
         columns = {"accuracy": right, "log_probability": log_probability}
         return pd.DataFrame(
             {name: torch.cat(v).view(n_cases, n).mean(1).cpu() for name, v in columns.items()}
@@ -102,7 +114,8 @@ class _Replace:
     """A hook that puts something else in the place of removed heads' z."""
 
     removed: Bool[Tensor, "n n_heads"]
-    fill: Float[Tensor, "length n_heads d_head"]
+    fill: Float[Tensor, "length n_heads d_head"] | None
 
     def __call__(self, z: Tensor, hook: Any) -> Tensor:
-        return torch.where(self.removed[:, None, :, None], self.fill, z)
+        fill = z.new_zeros(()) if self.fill is None else self.fill
+        return torch.where(self.removed[:, None, :, None], fill, z)

@@ -30,7 +30,7 @@ from torch import Tensor
 from analysis import circuits
 from analysis.checks import whole_number
 from analysis.dynamic.prompts import TEMPLATES, Prompts, enough_names, fill_template
-from analysis.dynamic.shared_start import continued, read_start
+from analysis.dynamic.shared_start import NO_LOGITS, continued, read_start
 from analysis.errors import ParameterError, WeightsError
 from analysis.exact.head_logits import Vocabulary, full_float32
 from analysis.exact.topk import OV, Decisions, decide_heads
@@ -45,8 +45,8 @@ CONTEXTS = ("with", "without")
 """The head as it ran, and made to attend to the name's position alone."""
 
 RUN_TOGETHER = 128
-"""Prompts that go through the model at once, always so many (or all of a shorter list): float32
-rounding may depend on the number of rows, and the scores must not depend on the batch size."""
+"""Prompts, at most, that go through the model at once: ``_rows_at_once`` of them, whatever the
+batch size, since float32 rounding may depend on the number of rows."""
 HELD_BYTES = 1 << 29
 """Memory for the z of one batch of names in all templates, where no batch size is given."""
 _POINTS = ("hook_z", "hook_v")
@@ -186,7 +186,7 @@ def mixed_values(
     """Every head's z at the last position, with and without context.
 
     Args:
-        model: as it is; prompts go through it ``RUN_TOGETHER`` at a time.
+        model: as it is; prompts go through it ``RUN_TOGETHER`` at a time or a few less.
         prompts: of one template. What they have before the name is read once.
         part: which of them.
 
@@ -197,16 +197,15 @@ def mixed_values(
     hooks = [f"blocks.{layer}.attn.{point}" for layer in range(n_layers) for point in _POINTS]
     tokens = prompts.tokens[part].to(circuits.embedding(model).device)
     start = read_start(model, tokens[:1, : prompts.position])
-    n_rows = min(RUN_TOGETHER, len(prompts.tokens))
+    n_rows = _rows_at_once(len(prompts.tokens))
     first = torch.zeros(n_rows, dtype=torch.int64, device=tokens.device)
     found: dict[str, list[list[Tensor]]] = {c: [[] for _ in range(n_layers)] for c in CONTEXTS}
     for block in tokens[:, prompts.position :].split(n_rows):
         n = len(block)
         # The last block is filled up with its last prompt.
         rows = torch.cat([block, block[-1:].expand(n_rows - n, -1)])
-        # The logits of the whole model are not needed.
         _, cache = model.run_with_cache(
-            rows, names_filter=hooks, stop_at_layer=n_layers, **continued(start, first)
+            rows, names_filter=hooks, logits_to_keep=NO_LOGITS, **continued(start, first)
         )
         for layer in range(n_layers):
             z = cache[f"blocks.{layer}.attn.hook_z"]
@@ -252,10 +251,17 @@ def decide_written(
 def _names_at_once(
     model: TransformerBridge, batch_size: int | None, n_names: int, n_templates: int
 ) -> int:
-    """How many names to hold at once, whole blocks of ``RUN_TOGETHER``."""
+    """How many names to hold at once, whole blocks of those that are run at once."""
     if batch_size is None:
         n_values = circuits.output_weights(model, 0)[..., 0].numel()
         bytes_each = len(CONTEXTS) * n_templates * model.cfg.n_layers * n_values * 4
         batch_size = max(1, HELD_BYTES // bytes_each)
     batch_size = whole_number("batch_size", batch_size)
-    return min(n_names, -(-batch_size // RUN_TOGETHER) * RUN_TOGETHER)
+    n_rows = _rows_at_once(n_names)
+    return min(n_names, -(-batch_size // n_rows) * n_rows)
+
+
+def _rows_at_once(n_names: int) -> int:
+    """So many that the last block of all names is filled up with few."""
+    n_blocks = -(-n_names // RUN_TOGETHER)
+    return -(-n_names // n_blocks)

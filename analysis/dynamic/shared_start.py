@@ -18,6 +18,10 @@ from torch import Tensor
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+NO_LOGITS = torch.empty(0, dtype=torch.int64)
+"""``logits_to_keep`` of a run whose activations alone are wanted: transformers then leaves out the
+product with W_U, where the bridge's ``stop_at_layer`` after the last layer does not."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -68,7 +72,7 @@ def read_start(model: TransformerBridge, tokens: Int[Tensor, "n length"]) -> Sta
         past_key_values=cache,
         use_cache=True,
         return_type=None,
-        stop_at_layer=model.cfg.n_layers,
+        logits_to_keep=NO_LOGITS,
     )
     layers: list[Any] = cache.layers
     return Start(
