@@ -162,9 +162,9 @@ def test_any_batch_size_gives_the_same_numbers(
     parts = []
     mixed = dynamic.mixed_values
 
-    def counted(model: Any, prompts: Any, part: slice) -> Any:
+    def counted(model: Any, prompts: Any, part: slice, done: Any) -> Any:
         parts.append(part)
-        return mixed(model, prompts, part)
+        return mixed(model, prompts, part, done)
 
     monkeypatch.setattr(dynamic, "mixed_values", counted)
     expected = dynamic_scores(model, NAMES, TEMPLATES_HERE, k=20)

@@ -16,7 +16,7 @@ For each template and name the model runs once, and for head (l, h)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -110,7 +110,7 @@ def dynamic_scores(
 ) -> DynamicScores:
     """Score what every head writes at the last position of prompts that hold a name.
 
-    A progress bar appears after two seconds.
+    Progress bars appear after two seconds.
 
     Args:
         model: raw weights, from ``load_model``; any device and floating dtype.
@@ -148,22 +148,28 @@ def dynamic_scores(
         for start in range(0, len(pairs), batch_size)
     ]
     n_close = 0
-    with full_float32(), progress_bar(len(parts) * n_layers, "running prompts", "layer") as bar:
+    with full_float32():
         vocabulary = Vocabulary(circuits.unembedding(model))
         for part in parts:
-            values = [mixed_values(model, prompts, part) for prompts in filled]
+            n = len(templates) * (part.stop - part.start)
+            with progress_bar(n, "running prompts", "prompt") as bar:
+                values = [mixed_values(model, prompts, part, bar.update) for prompts in filled]
             asked = targets[part].repeat(len(templates))
-            for layer in range(n_layers):
-                W_O = circuits.output_weights(model, layer)
-                for c, context in enumerate(CONTEXTS):
-                    z = torch.cat([of_one[context][layer] for of_one in values])
-                    _check_written(model, z, layer)
-                    for head, decided in enumerate(decide_written(z, asked, W_O, vocabulary, k)):
-                        for answers, found in ((top, decided.top), (bottom, decided.bottom)):
-                            by_template = found.view(len(templates), -1).numpy()
-                            answers[:, c, layer, head, part] = by_template
-                        n_close += decided.n_close
-                bar.update()
+            with progress_bar(n_layers, "scoring what the heads write", "layer") as bar:
+                for layer in range(n_layers):
+                    W_O = circuits.output_weights(model, layer)
+                    for c, context in enumerate(CONTEXTS):
+                        z = torch.cat([of_one[context][layer] for of_one in values])
+                        _check_written(model, z, layer)
+                        decided = list(decide_written(z, asked, W_O, vocabulary, k))
+                        for answers, found in (
+                            (top, [d.top for d in decided]),
+                            (bottom, [d.bottom for d in decided]),
+                        ):
+                            by_head = torch.stack(found).view(n_heads, len(templates), -1)
+                            answers[:, c, layer, :, part] = by_head.transpose(0, 1).numpy()
+                        n_close += sum(d.n_close for d in decided)
+                    bar.update()
 
     identity = model_identity(model)
     provenance: dict[str, object] = {
@@ -181,7 +187,10 @@ def dynamic_scores(
 
 
 def mixed_values(
-    model: TransformerBridge, prompts: Prompts, part: slice = slice(None)
+    model: TransformerBridge,
+    prompts: Prompts,
+    part: slice = slice(None),
+    done: Callable[[int], object] | None = None,
 ) -> dict[str, list[Float[Tensor, "n n_heads d_head"]]]:
     """Every head's z at the last position, with and without context.
 
@@ -189,6 +198,7 @@ def mixed_values(
         model: as it is; prompts go through it ``RUN_TOGETHER`` at a time or a few less.
         prompts: of one template. What they have before the name is read once.
         part: which of them.
+        done: told how many more of them have been through the model.
 
     Returns:
         For each of ``CONTEXTS`` a tensor for each layer, in the model's dtype.
@@ -213,6 +223,8 @@ def mixed_values(
             group = z.shape[2] // v.shape[2]
             found["with"][layer].append(z[:n, -1])
             found["without"][layer].append(v[:n, 0].repeat_interleave(group, dim=1))
+        if done is not None:
+            done(n)
     return {context: [torch.cat(z) for z in layers] for context, layers in found.items()}
 
 
