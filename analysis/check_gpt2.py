@@ -6,9 +6,11 @@ by head. Beside them stand the published mean ranks of copy suppression (McDouga
 2310.04625) and ours, which decide nothing. Exit status:
 
 - 0: every published name mover and negative name mover is measured to be one;
-- 1: at least one is missed;
-- 2: GPT-2 is there but cannot be read or measured;
-- 3: GPT-2 is neither in the local cache nor to be had from the hub.
+- 3: GPT-2 is neither in the local cache nor to be had from the hub;
+- 4: at least one is missed;
+- 5: GPT-2 is there but cannot be read or measured.
+
+1 and 2 are Python's own, for a crash and for wrong options.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from analysis.vocabulary import rank_vocabulary
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-FOUND, MISSED, FAILED, OUT_OF_REACH = 0, 1, 2, 3
+FOUND, OUT_OF_REACH, MISSED, FAILED = 0, 3, 4, 5
 REQUIRED = (HeadClass.NAME_MOVER, HeadClass.NEGATIVE_NAME_MOVER)
 """Classes of which every published head must be found."""
 
@@ -50,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompts", type=int, default=300, help="how many prompts to run")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts")
     options = parser.parse_args(arguments)
+    if options.prompts < 1 or options.seed < 0:
+        parser.error("--prompts must be at least 1 and --seed at least 0")
     try:
         model = load_model("gpt2")
     except HubError as error:
@@ -61,12 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         scores = score_heads(model, load_names(model)).to_frame()
         measured = measure_heads(model, ioi_prompts(model, options.prompts, options.seed))
+        ranks = compare_ranks(model)
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     table = compare(measured, scores)
     print(table.round(3).to_string(), *findings(measured), sep="\n")
-    print(compare_ranks(model).to_string())
+    print(ranks.to_string())
     return verdict(table)
 
 
@@ -92,7 +97,7 @@ def compare(measured: HeadMeasurements, scores: pd.DataFrame) -> pd.DataFrame:
     )
     table["found"] = table["published"] == table["measured"]
     for by in ("score", "suppression"):
-        rank = scores[by].rank(ascending=False, method="min").astype(int)
+        rank = scores[by].rank(ascending=False, method="max").astype(int)
         table[[by, f"rank of {by}"]] = pd.DataFrame({by: scores[by], "rank": rank}).loc[heads]
     shown = ["effect_share", "attention_io", "copy_score", "negative_copy_score", "growth"]
     order = {str(head_class): place for place, head_class in enumerate(COMPARED)}

@@ -23,6 +23,16 @@ def check_kind(name: str, value: object, kind: type, made_by: str) -> None:
         )
 
 
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse what is none of the choices.
+
+    Raises:
+        ParameterError: lists them.
+    """
+    if value not in choices:
+        raise ParameterError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+
+
 def check_model(model: object, parts: Sequence[str] = ("cfg", "blocks", "tokenizer")) -> None:
     """Refuse what is no loaded model, or lacks one of these parts.
 

@@ -130,12 +130,12 @@ def where_they_part(
     """The heads that two definitions rank most differently, the farthest apart first.
 
     Returns:
-        The two definitions' numbers and ranks (1 the highest), and ``apart``, by how many ranks
-        they differ.
+        The two definitions' numbers and ranks (1 the highest, equal ones share their mean rank),
+        and ``apart``, by how many ranks they differ.
     """
     frame = definitions[[one, other]].copy()
     for name in (one, other):
-        frame[f"rank by {name}"] = frame[name].rank(ascending=False, method="min").astype(int)
+        frame[f"rank by {name}"] = frame[name].rank(ascending=False)
     frame["apart"] = (frame[f"rank by {one}"] - frame[f"rank by {other}"]).abs()
     return frame.sort_values("apart", ascending=False, kind="stable").round(3)
 
@@ -145,11 +145,14 @@ def parting_sentences(definitions: pd.DataFrame) -> list[str]:
     said = []
     for column in [name for name in definitions if str(name).startswith("eigenvalue")]:
         positive = definitions[definitions[column] > 0.9]
+        n = len(positive)
         never = positive[positive["names copied"] < 0.01]
         copiers = definitions[definitions["names copied"] >= 0.5]
         text = (
-            f"{column}: of {len(positive)} heads above 0.9, {len(never)} copy fewer than one name "
-            "in a hundred"
+            f"{column}: of {n} head{'s' if n != 1 else ''} above 0.9, {len(never)} "
+            f"{'copies' if len(never) == 1 else 'copy'} fewer than one name in a hundred"
+            if n
+            else f"{column}: no head is above 0.9"
         )
         if len(never):
             layer, head = never[column].idxmax()
@@ -163,6 +166,8 @@ def parting_sentences(definitions: pd.DataFrame) -> list[str]:
             text += (
                 f"; the heads that copy half of the names or more have {values.iloc[0]:.2f} to "
                 f"{values.iloc[-1]:.2f}"
+                if len(values) > 1
+                else f"; the head that copies half of the names or more has {values.iloc[0]:.2f}"
             )
         said.append(text + ".")
     return said

@@ -8,7 +8,10 @@ import pandas as pd
 import torch
 
 from analysis import circuits
+from analysis.checks import whole_number
+from analysis.errors import ParameterError
 from analysis.identity import model_identity
+from analysis.names import token_pairs
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -60,7 +63,12 @@ def next_tokens(model: TransformerBridge, prompt: str, n: int = 5) -> pd.DataFra
     Returns:
         Columns ``token`` (text) and ``probability`` (float, to three decimals, which holds from
         one processor to another), indexed by ``rank`` from 1.
+
+    Raises:
+        ParameterError: the prompt is no text, or n no whole number from 1.
     """
+    _check_prompt(prompt)
+    n = whole_number("n", n, 1, model.cfg.d_vocab, "the vocabulary's size")
     logits = model(prompt)[0, -1].float()
     top = logits.softmax(-1).topk(n)
     return pd.DataFrame(
@@ -73,11 +81,17 @@ def next_tokens(model: TransformerBridge, prompt: str, n: int = 5) -> pd.DataFra
 
 
 def answer(model: TransformerBridge, prompt: str, right: str, wrong: str) -> str:
-    """A sentence: which of two names the model gives after a prompt, and by how much."""
+    """A sentence: which of two names the model gives after a prompt, and by how much.
+
+    Raises:
+        NamesError: a name is not one token.
+        ParameterError: the prompt is no text, or the names are the same.
+    """
+    _check_prompt(prompt)
+    if right == wrong:
+        raise ParameterError(f"two different names are needed, not {right!r} twice.")
+    ids = [token_pairs(model, [name]).source_tokens[0] for name in (right, wrong)]
     logits = model(prompt)[0, -1].detach().float()
-    ids = [
-        model.tokenizer(" " + n, add_special_tokens=False)["input_ids"][0] for n in (right, wrong)
-    ]
     difference = float(logits[ids[0]] - logits[ids[1]])
     rank = int((logits > logits[ids[0]]).sum()) + 1
     verdict = f"{right} over {wrong}" if difference > 0 else f"{wrong} over {right}"
@@ -85,3 +99,8 @@ def answer(model: TransformerBridge, prompt: str, right: str, wrong: str) -> str
         f"{model_identity(model).title} prefers {verdict} (logit difference {difference:+.1f}); "
         f"{right} is its answer number {rank}."
     )
+
+
+def _check_prompt(prompt: object) -> None:
+    if not isinstance(prompt, str) or not prompt:
+        raise ParameterError(f"the prompt must be text, not {prompt!r}.")

@@ -15,6 +15,7 @@ import torch
 
 from analysis import circuits
 from analysis.exact.head_logits import slices
+from analysis.progress import progress_bar
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -72,8 +73,11 @@ def eigenvalue_scores(
 def _token_to_logit(model: TransformerBridge, W_U: torch.Tensor, kind: str) -> torch.Tensor:
     """``W_U·X`` for the effective embeddings X of all tokens, float64 ``[d_model, d_model]``."""
     total = torch.zeros(())
-    for s in slices(W_U.shape[1], BLOCK):
-        tokens = torch.arange(s.start, s.stop)
-        x = circuits.effective_embedding(model, tokens, kind)
-        total = total.to(x) + W_U[:, s].to(x) @ x
+    n_tokens = W_U.shape[1]
+    with progress_bar(n_tokens, f"embedding tokens ({kind})", "token") as bar:
+        for s in slices(n_tokens, BLOCK):
+            tokens = torch.arange(s.start, s.stop)
+            x = circuits.effective_embedding(model, tokens, kind)
+            total = total.to(x) + W_U[:, s].to(x) @ x
+            bar.update(len(tokens))
     return total

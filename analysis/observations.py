@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis.checks import check_choice, whole_number
 from analysis.classes import HeadClass
+from analysis.errors import ParameterError
 from analysis.head_scores import HeadScores
 from analysis.names import TokenPairs
 from analysis.scores import score_heads
@@ -30,11 +32,20 @@ def strongest_heads(scores: HeadScores, by: str = "score", n: int = 10) -> pd.Da
     Returns:
         Columns ``score``, ``suppression``, ``names`` (how many of how many counted for ``by``).
     """
+    check_choice("by", by, ("score", "suppression"))
+    n = whole_number("n", n)
     counts = scores.n_top if by == "score" else scores.n_bottom
     frame = scores.to_frame().assign(count=counts.ravel())
     top = frame.sort_values(by, ascending=False, kind="stable").head(n)
     top["names"] = [f"{count} of {scores.n_pairs}" for count in top.pop("count")]
     return top.round(3)
+
+
+def places(scores: pd.Series) -> pd.Series:
+    """Place of each head by a score, from 1 for the highest, as text; ties share ``4 to 144``."""
+    first, last = (scores.rank(ascending=False, method=m).astype(int) for m in ("min", "max"))
+    text = [str(a) if a == b else f"{a} to {b}" for a, b in zip(first, last, strict=True)]
+    return pd.Series(text, index=scores.index)
 
 
 def strongest_head(scores: HeadScores, by: str = "score") -> tuple[int, int]:
@@ -61,6 +72,8 @@ def compare_settings(
         A row for each ``k`` and ``first_mlp``: number of heads that copy (suppress) at least half
         of the names, the highest scores, and the Pearson correlation with the reference over heads.
     """
+    if not isinstance(ks, Sequence) or not len(ks):
+        raise ParameterError(f"ks must be a list of at least one k, such as [1, 5], not {ks!r}.")
     every = {
         (k, mlp): score_heads(model, names, k=k, first_mlp=mlp) for mlp in (True, False) for k in ks
     }
@@ -131,9 +144,18 @@ def _where(frame: pd.DataFrame) -> list[str]:
         return []
     last = int(frame.index.get_level_values("layer").max())
     layers = strong.index.get_level_values("layer")
+    if last == 0:
+        return []
+    if len(strong) == 1:
+        return [f"It lies in layer {layers[0]} of 0 to {last}."]
+    where = (
+        f"layer {layers[0]}"
+        if layers.nunique() == 1
+        else f"layers {layers.min()} to {layers.max()}"
+    )
     return [
-        f"They lie in layers {layers.min()} to {layers.max()} of 0 to {last}; "
-        f"{int((layers > last / 2).sum())} of {len(strong)} are in the upper half."
+        f"They lie in {where} of 0 to {last}; {int((layers > last / 2).sum())} of {len(strong)} "
+        "are in the upper half."
     ]
 
 
@@ -156,10 +178,13 @@ def _how_classes_fall(frame: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
         (HeadClass.BACKUP_NAME_MOVER, "score"),
     ):
         heads = classes.index[classes["class"] == head_class]
-        ranks = frame[by].rank(ascending=False, method="min").astype(int)
+        if not len(heads):
+            continue
+        ranks = places(frame[by])
         each = ", ".join(
             f"{head_name(*h)}: {frame.loc[h, by]:.2f} (rank {ranks[h]})" for h in heads
         )
         kind = "copying" if by == "score" else by
-        said.append(f"Published {head_class} heads by {kind} score: {each}.")
+        origin = str(classes["origin"][classes["class"] == head_class].iloc[0]).capitalize()
+        said.append(f"{origin} {head_class} heads by {kind} score: {each}.")
     return said

@@ -19,6 +19,8 @@ from analysis.errors import AnalysisError, ParameterError
 from analysis.models import fetch_model
 from analysis.models.load import AUTO
 
+PATHS = ("model_name", "names_file")
+"""Parameters that may be paths."""
 BUILD = Path(__file__).parents[1] / "build"
 
 
@@ -50,12 +52,14 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
         The executed notebook, under ``build/``.
 
     Raises:
-        ParameterError: the notebook has no such parameter.
+        ParameterError: there is no such notebook, or it has no such parameter.
         AnalysisError: whatever the notebook's cells raise of this package's errors.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    if notebook.suffix != ".ipynb" or not notebook.is_file():
+        raise ParameterError(f"there is no notebook {str(notebook)!r}; give one of notebooks/.")
     known = {
         name: entry["default"] for name, entry in papermill.inspect_notebook(str(notebook)).items()
     }
@@ -91,10 +95,12 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
 def parse_assignments(assignments: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
     """Turn ``K=5`` into ``{"k": 5}``, for a notebook that has these parameters.
 
-    ``MODEL`` is short for ``model_name``. Paths that exist are made absolute.
+    ``MODEL`` is short for ``model_name``. The path of a model or of a file of names, meant from
+    here while the notebook runs in its own folder, is made absolute.
 
     Raises:
-        ParameterError: an assignment has no ``=``, or names a parameter that is not known.
+        ParameterError: an assignment has no ``=``, names a parameter that is not known, or cannot
+            be read.
     """
     parameters: dict[str, Any] = {}
     for assignment in assignments:
@@ -109,12 +115,25 @@ def parse_assignments(assignments: Sequence[str], known: Sequence[str]) -> dict[
                 f"{assignment!r} does not set a parameter of this notebook.{hint} Give NAME=VALUE "
                 f"with one of {', '.join(choices)}."
             )
-        value = text if name == "model_name" else yaml.safe_load(text)
-        # The notebook runs in its own folder: a path is meant from here.
-        if isinstance(value, str) and value and Path(value).expanduser().exists():
-            value = str(Path(value).expanduser().resolve())
-        parameters[name] = value
+        parameters[name] = _value(name, text)
     return parameters
+
+
+def _value(name: str, text: str) -> Any:
+    """A parameter as the notebook takes it."""
+    try:
+        value = text if name == "model_name" else yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ParameterError(
+            f"{name.upper()}={text} cannot be read: give a number, text, true or false, or a list "
+            "such as [1, 5]."
+        ) from None
+    is_path = name in PATHS and isinstance(value, str) and bool(value)
+    if name == "model_name":  # lest a folder that happens to be called gpt2 stand for GPT-2
+        is_path = os.sep in text or text.startswith((".", "~"))
+    if is_path and Path(value).expanduser().exists():
+        return str(Path(value).expanduser().resolve())
+    return value
 
 
 def _names_of(kind: type[Exception]) -> set[str]:

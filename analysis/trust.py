@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
-from analysis.ablation.curve import MAX_CLEAN, AblationCurve
+from analysis.ablation.curve import MAX_CLEAN, MIN_ACCURACY, AblationCurve
 from analysis.dynamic.agreement import KINDS, OUTLIER, POOLED, head_table
-from analysis.dynamic.random_heads import FDR
+from analysis.dynamic.random_heads import AT_LEAST, FDR, stand_out
 from analysis.observations import head_name
 
 ENOUGH = 0.95
@@ -31,7 +32,12 @@ def trust_in_weights(
     """
     said = [_correlation(table, kind) for kind in ("score", "suppression")]
     said += [_standing_out(null, kind) for kind in KINDS]
-    return [*said, _removal(copying, mode), _control(copying, mode), _raised(suppressing, mode)]
+    return [
+        *said,
+        _removal(copying, null, mode),
+        _control(copying, mode),
+        _raised(suppressing, null, mode),
+    ]
 
 
 def correlation_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -78,12 +84,19 @@ def off_the_line(static: pd.DataFrame, dynamic: pd.DataFrame) -> pd.DataFrame:
 def _correlation(table: pd.DataFrame, kind: str) -> str:
     what = "Copying" if kind == "score" else "Suppression"
     alone, ran = (table.loc[(context, POOLED, kind)] for context in ("without", "with"))
+    text = f"{what}: Pearson's correlation of weights and writing"
+    if np.isnan(alone["pearson"]):
+        return f"{text} cannot be computed, since all heads score the same."
     verdict = "reached" if alone["pearson"] >= ENOUGH else "not reached"
+    with_context = (
+        "cannot be computed with context, since all heads score the same there"
+        if np.isnan(ran["pearson"])
+        else f"{ran['pearson']:.2f} with context ({_span(ran, 'names')}, {_span(ran, 'heads')})"
+    )
     return (
-        f"{what}: Pearson's correlation of weights and writing is {alone['pearson']:.2f} without "
+        f"{text} is {alone['pearson']:.2f} without "
         f"context (95 % over names {_span(alone, 'names')}, over heads {_span(alone, 'heads')}; "
-        f"{ENOUGH} is {verdict}) and {ran['pearson']:.2f} with context "
-        f"({_span(ran, 'names')}, {_span(ran, 'heads')})."
+        f"{ENOUGH} is {verdict}) and {with_context}."
     )
 
 
@@ -94,23 +107,39 @@ def _span(row: pd.Series, over: str, name: str = "pearson") -> str:
 def _standing_out(null: pd.DataFrame, kind: str) -> str:
     verb = "copy" if kind == "score" else "suppress"
     found = null.index[null[f"{kind}_q"] <= FDR]
-    half = int((null.loc[found, kind] >= 0.5).sum())
+    few = int((null.loc[found, kind] < AT_LEAST).sum())
     return (
         f"{len(found)} of {len(null)} heads {verb} more names than heads of random weights do "
-        f"(false discovery rate {FDR:.0%}; smallest p-value that the draws allow reached by "
-        f"{int((null[f'{kind}_p'] == null[f'{kind}_p'].min()).sum())}); {half} of them reach half "
-        "of the names."
+        f"(false discovery rate {FDR:.0%}; of {null.attrs['n_random']:,} random scores the highest "
+        f"is {null.attrs['highest']:.1%}), {few} of them less than {AT_LEAST:.0%} of the names; "
+        f"{int((null[kind] >= 0.5).sum())} of all heads {verb} half of the names or more."
     )
 
 
-def _removal(curve: AblationCurve, mode: str) -> str:
+def _removed(curve: AblationCurve, null: pd.DataFrame, kind: str) -> tuple[str, str]:
+    """A remark where the removed heads do not stand out, and how to call them."""
+    n = len(curve.heads)
+    what = "copying" if kind == "score" else "suppressing"
+    heads = ", ".join(head_name(*head) for head in curve.heads)
+    if stand_out(null, kind, curve.heads):
+        return "", f"{n} {what} head{'s' if n != 1 else ''} ({heads}"
+    return (
+        f"No {what} head stands out and scores {AT_LEAST:.0%}; the best-scored is removed all the "
+        "same. ",
+        f"{n} head{'s' if n != 1 else ''} ({heads}",
+    )
+
+
+def _removal(curve: AblationCurve, null: pd.DataFrame, mode: str) -> str:
     accuracy = curve.given(mode)["accuracy"]
     band = curve.random_band(mode, "accuracy").iloc[-1]
-    heads = ", ".join(head_name(*head) for head in curve.heads)
+    remark, heads = _removed(curve, null, "score")
+    hardly = accuracy.iloc[0] < MIN_ACCURACY
     return (
-        f"Removing {accuracy.index[-1]} copying heads ({heads}; {mode} ablation) takes the "
-        f"accuracy of copying names from {accuracy.iloc[0]:.0%} to {accuracy.iloc[-1]:.0%}; as "
+        f"{remark}Removing {heads}; {mode} ablation) takes the accuracy of copying names, on "
+        f"{curve.n_prompts} prompts, from {accuracy.iloc[0]:.0%} to {accuracy.iloc[-1]:.0%}; as "
         f"many random heads leave {band['low']:.0%} to {band['high']:.0%}."
+        + (" The model hardly does this task, so this tells little." if hardly else "")
     )
 
 
@@ -132,13 +161,15 @@ def _control(curve: AblationCurve, mode: str) -> str:
     return f"The same heads removed on other tasks: {'; '.join(said)}. Of these, {verdict}."
 
 
-def _raised(curve: AblationCurve, mode: str) -> str:
+def _raised(curve: AblationCurve, null: pd.DataFrame, mode: str) -> str:
     change = curve.given(mode)["change"].iloc[-1]
     band = curve.random_band(mode, "change").iloc[-1]
-    verb = "raises" if change > 0 else "lowers"
-    heads = ", ".join(head_name(*head) for head in curve.heads)
-    return (
-        f"Removing {len(curve.heads)} suppressing heads ({heads}) {verb} the name's "
-        f"log-probability by {abs(change):.1f} nats; random heads change it by "
-        f"{band['low']:.1f} to {band['high']:.1f}."
+    remark, heads = _removed(curve, null, "suppression")
+    effect = (
+        f"{'raises' if change > 0 else 'lowers'} the name's log-probability by "
+        f"{abs(change):.1f} nats"
+        if abs(change) >= 0.05
+        else "leaves the name's log-probability as it is, to a tenth of a nat"
     )
+    low, high = (round(float(band[end]), 1) + 0.0 for end in ("low", "high"))
+    return f"{remark}Removing {heads}) {effect}; random heads change it by {low} to {high}."

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import checkpoints
 import numpy as np
+import pandas as pd
 import planted
 import pytest
 import torch
 from planted import MAKERS
 
+from analysis.ablation import curve as ablation
+from analysis.ablation import head_removal
 from analysis.ablation.curve import AblationCurve, ablation_curve, choose_control
 from analysis.ablation.head_removal import MODES, RemovalBench
 from analysis.ablation.tasks import Task, control_tasks, few_shot, name_copying
-from analysis.errors import NamesError, ParameterError
+from analysis.dynamic.shared_start import read_start
+from analysis.errors import ArchitectureError, NamesError, ParameterError
+from analysis.identity import ModelIdentity
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,6 +142,34 @@ def test_the_fair_control_nearest_in_accuracy_is_chosen() -> None:
     assert far["gap"].round(6).tolist() == [0.45, 0.3]
 
 
+def test_of_two_fair_controls_the_nearer_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = name_copying(random_model("gpt2"), NAMES)
+    names = ["far and fair", "near and fair", "near and shared", "too far"]
+    accuracy = dict(zip([task.name, *names], [0.5, 0.65, 0.45, 0.5, 0.75], strict=True))
+    shared = dict(zip(names, [0.0, 0.125, 0.25, 0.0], strict=True))
+    monkeypatch.setattr(ablation, "_shared", lambda model, control, heads: shared[control.name])
+    controls = [replace(task, name=name) for name in names]
+    table = choose_control(random_model("gpt2"), accuracy, controls, task.name, COPYING)
+    assert table["fair"].tolist() == [True, True, False, False]
+    assert table.index[table["chosen"]].tolist() == ["near and fair"]
+
+
+def test_shared_are_the_removed_heads_among_the_controls_own_best() -> None:
+    hf = checkpoints.gpt2_model(D_VOCAB, n_embd=64)
+    planted.plant(hf, planted.name_tokens(TOKENIZER, NAMES))
+    model = planted.boot(hf, TOKENIZER)
+    control = name_copying(model, NAMES)  # the planted copiers are best at it, the others bad
+    one, two, three = planted.COPYING
+    for heads, share in (
+        ((one, two, three), 1),
+        ((one, two, (1, 2)), 2 / 3),
+        ((three, (0, 3), *planted.SUPPRESSING[:1]), 1 / 3),
+        (planted.SUPPRESSING, 0),
+    ):
+        table = choose_control(model, {control.name: 0.5}, [control], control.name, heads)
+        assert table.loc[control.name, "shared"] == pytest.approx(share)
+
+
 # ---- against whole prompts run plainly
 
 
@@ -168,6 +202,60 @@ def test_what_is_measured_is_what_whole_prompts_give(kind: str, task_name: str, 
         right = (logits.argmax(-1) == task.answers).all(1).double()
         assert found["log_probability"][case] == pytest.approx(float(own.mean()), abs=1e-4)
         assert found["accuracy"][case] == pytest.approx(float(right.mean()), abs=1e-9)
+
+
+@torch.no_grad()
+def test_the_mean_is_over_all_prompts_whatever_goes_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(head_removal, "ROWS", 7)  # the last batch is smaller than the others
+    model = random_model("llama")
+    task = name_copying(model, NAMES)
+    _, cache = model.run_with_cache(task.tokens)
+    found = RemovalBench(model, task).mean_z
+    for layer in range(3):
+        name = f"blocks.{layer}.attn.hook_z"
+        expected = cache[name][:, -1:].double().mean(0)
+        assert torch.allclose(found[name].double().cpu(), expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_an_answer_is_right_and_likely_by_every_token_of_it() -> None:
+    model = random_model("gpt2")
+    pairs = [(name, letter) for name, letter in zip(NAMES, "abcdefgh" * 4, strict=True)]
+    task = few_shot(model, "letters", pairs, (("John", "y"), ("Donna", "z")))
+    assert task.answers.shape == (32, 2)  # a space and a letter
+    logits = model(task.tokens)[:, -2:].double()
+    answers = logits.argmax(-1)
+    answers[8:20, 0] = (answers[8:20, 0] + 1) % D_VOCAB
+    answers[16:32, 1] = (answers[16:32, 1] + 1) % D_VOCAB  # 8 wrong first, 12 last, 4 in both
+    (found,) = RemovalBench(model, replace(task, answers=answers)).measure([()], "zero").to_numpy()
+    own = logits.log_softmax(-1).gather(2, answers[..., None])[..., 0]
+    likely = float((own[:, 0] + own[:, 1]).mean())
+    assert found == pytest.approx([8 / 32, likely], abs=1e-4)
+
+
+def test_the_change_is_from_nothing_removed_for_random_heads_too() -> None:
+    curve = ablation_curve(
+        random_model("gpt2"), NAMES, [(0, 0), (1, 1)], n_draws=3, modes="zero", controls=[]
+    )
+    likely = curve.frame["log_probability"].unstack("removed")
+    change = curve.frame["change"].unstack("removed")
+    assert len(change) == 4  # the given heads and three draws
+    assert (change[0] == 0).all()
+    for removed in (1, 2):
+        assert change[removed].to_numpy() == pytest.approx((likely[removed] - likely[0]).to_numpy())
+        assert (change[removed].abs() > 1e-6).all()
+
+
+def test_the_band_holds_nine_tenths_of_the_draws() -> None:
+    keys = [("zero", "t", "given", 0, 1), *(("zero", "t", "random", d, 1) for d in range(21))]
+    index = pd.MultiIndex.from_tuples(keys, names=["mode", "task", "heads", "draw", "removed"])
+    frame = pd.DataFrame({"accuracy": [5.0, *np.arange(21) / 20]}, index)
+    curve = AblationCurve(frame, pd.DataFrame(), ((0, 0),), "t", ModelIdentity("m", "M"), {})
+    band = curve.random_band("zero", "accuracy")
+    assert band.index.tolist() == [1]
+    assert band[["low", "mean", "high"]].to_numpy() == pytest.approx(np.array([[0.05, 0.5, 0.95]]))
 
 
 # ---- tasks
@@ -240,3 +328,39 @@ def test_bad_input_is_one_clear_error(
     given = {"names": NAMES, "heads": [(0, 0)]} | arguments
     with pytest.raises(error, match=message):
         ablation_curve(random_model("gpt2"), **given)
+
+
+def test_means_of_half_precision_do_not_overflow() -> None:
+    model = copier()
+    bench = RemovalBench(model, name_copying(model, NAMES))
+    run = model.run_with_cache
+
+    def half(*args: Any, **options: Any) -> Any:
+        logits, cache = run(*args, **options)
+        return logits, {name: torch.full_like(cache[name], 30_000).half() for name in cache}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "run_with_cache", half)
+        assert all((z == 30_000).all() for z in bench.mean_z.values())
+
+
+def test_what_prompts_begin_with_is_kept_once() -> None:
+    model = copier()
+    tokens = name_copying(model, NAMES).tokens[:, :-1]
+    alike = int((tokens == tokens[0]).all(0).long().cumprod(0).sum())
+    assert 0 < alike < tokens.shape[1]
+    start = read_start(model, tokens)
+    assert start is not None
+    common, own = (part[0][0] for part in start.parts)
+    assert common.shape[0] == 1 and common.shape[2] == alike
+    assert own.shape[0] == len(tokens) and own.shape[2] == tokens.shape[1] - alike
+    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in (common, own)}
+    assert sum(held.values()) == common.nbytes + own.nbytes, "and nothing beside it"
+
+
+def test_prompts_longer_than_a_sliding_window_are_refused() -> None:
+    model = copier()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.original_model.config, "sliding_window", 2, raising=False)
+        with pytest.raises(ArchitectureError, match="last 2 tokens"):
+            read_start(model, torch.tensor([[0, 1, 2]]))

@@ -28,6 +28,7 @@ from analysis.dynamic.random_heads import (
     _rotated,
     _singular_values,
     against_random_heads,
+    stand_out,
     standing_out,
 )
 from analysis.dynamic.scores import CONTEXTS, DynamicScores
@@ -121,12 +122,34 @@ def test_resampling_names_is_as_doing_it_by_hand() -> None:
     assert row["pearson_names_high"] == pytest.approx(np.quantile(by_hand, 0.975))
 
 
+def test_resampling_heads_is_as_doing_it_by_hand() -> None:
+    """Heads with all their templates, as many as there are; other draws give the same ends."""
+    static, dynamic = made_up(6, 0.4)
+    dynamic.top[0] = static.top  # so that the templates do not agree alike
+    table = agreement(static, dynamic, n_resamples=2000)
+    x = static.top.mean(-1).ravel()
+    rng = np.random.default_rng(100)
+    for c, context in enumerate(CONTEXTS):
+        of_templates = dynamic.top[:, c].mean(-1).reshape(len(TEMPLATES), -1)
+        for template, y in ((TEMPLATES[1], of_templates[1:]), (POOLED, of_templates)):
+            by_hand = []
+            for _ in range(2000):
+                which = rng.integers(len(x), size=len(x))
+                pair = np.tile(x[which], len(y)), y[:, which].ravel()
+                by_hand.append(np.corrcoef(*pair)[0, 1])
+            low, high = np.quantile(by_hand, [0.025, 0.975])
+            row = table.loc[(context, template, "score")]
+            found = row["pearson_heads_low"], row["pearson_heads_high"]
+            assert found == pytest.approx((low, high), abs=0.12 * (high - low))
+            assert found[1] - found[0] == pytest.approx(high - low, rel=0.15)
+
+
 def test_scores_of_other_names_cannot_be_compared() -> None:
     static, dynamic = made_up(0, 0.1)
     other = replace(static, pairs=made_up_pairs(7))
-    with pytest.raises(ParameterError, match="same names and k"):
+    with pytest.raises(ParameterError, match="same model, names and k"):
         agreement(other, dynamic)
-    with pytest.raises(ParameterError, match="same names and k"):
+    with pytest.raises(ParameterError, match="same model, names and k"):
         agreement(replace(static, k=2), dynamic)
     with pytest.raises(ParameterError, match="n_resamples"):
         agreement(static, dynamic, n_resamples=0)
@@ -167,6 +190,33 @@ def test_a_head_off_the_line_has_a_large_residual() -> None:
     assert table["residual"].abs().idxmax() == (2, 3)
 
 
+def test_the_table_of_heads_is_fitted_by_hand() -> None:
+    counts, n = np.array([[0, 20, 90], [50, 100, 35]]), 100
+    static = scores_from_counts(counts).to_frame(intervals=True)
+    rng = np.random.default_rng(0)
+    of_templates = rng.random((2, counts.size))
+    index = pd.MultiIndex.from_product(
+        [TEMPLATES, range(2), range(3)], names=["template", "layer", "head"]
+    )
+    table = head_table(static, pd.DataFrame({"score": of_templates.ravel()}, index), "score")
+    x, y = counts.ravel() / n, (of_templates[0] + of_templates[1]) / 2
+    assert table["static"].to_numpy() == pytest.approx(x)
+    assert table["dynamic"].to_numpy() == pytest.approx(y)
+    z = scipy.stats.norm.ppf(0.975)  # Wilson: |x - p| = z·√(p(1-p)/n), solved for p
+    middle = (x + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(x * (1 - x) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    assert table["low"].to_numpy() == pytest.approx(middle - half, abs=1e-9)
+    assert table["high"].to_numpy() == pytest.approx(middle + half, abs=1e-9)
+    slope, intercept = np.polyfit(x, y, 1)
+    off = y - intercept - slope * x
+    leverage = 1 / len(x) + (x - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum()
+    deviation = np.sqrt((off**2).sum() / (len(x) - 2))
+    t = scipy.stats.t.ppf(0.975, len(x) - 2)
+    assert table["fitted"].to_numpy() == pytest.approx(intercept + slope * x)
+    assert table["band"].to_numpy() == pytest.approx(t * deviation * np.sqrt(leverage))
+    assert table["residual"].to_numpy() == pytest.approx(off / deviation / np.sqrt(1 - leverage))
+
+
 # ---- heads of random weights
 
 
@@ -185,11 +235,11 @@ def test_planted_heads_stand_out_and_others_do_not() -> None:
     assert table.equals(against_random_heads(model, static, n_draws=20, seed=1))
 
 
-def test_no_draw_is_an_error() -> None:
+def test_too_few_draws_for_a_single_head_are_an_error() -> None:
     model = planted.planted_model("gpt2")
     static = score_heads(model, planted.NAMES)
     with pytest.raises(ParameterError, match="n_draws"):
-        against_random_heads(model, static, n_draws=0)
+        against_random_heads(model, static, n_draws=9)
 
 
 @pytest.mark.parametrize("shape", [(20, 6), (9, 6), (6, 6), (6, 9)])
@@ -208,9 +258,34 @@ def test_heads_without_weights_are_no_part_of_the_null() -> None:
     hf = planted.MAKERS["gpt2"](len(TOKENIZER))
     hf.transformer.h[1].attn.c_proj.weight.data.zero_()
     model = planted.boot(hf, TOKENIZER)
-    null = against_random_heads(model, score_heads(model, planted.NAMES), n_draws=4)
-    smallest = 1 / (1 + 4 * 8)  # two layers of four heads, four draws
+    null = against_random_heads(model, score_heads(model, planted.NAMES), n_draws=10)
+    smallest = 1 / (1 + 2 * 10 * 8)  # two layers of four heads, ten draws, both directions
+    assert null.attrs["n_random"] == 2 * 10 * 8
     assert null["score_p"].min() == pytest.approx(smallest)
+
+
+@pytest.mark.parametrize("first_mlp", [True, False])
+def test_random_heads_of_later_layers_read_what_the_first_mlp_writes(first_mlp: bool) -> None:
+    """Here it writes nothing: then random heads of layer 0 alone have something to read."""
+    hf = planted.MAKERS["gpt2"](len(TOKENIZER))
+    planted.plant(hf, planted.name_tokens(TOKENIZER), copying=[(0, 1)])
+    for weight in hf.transformer.h[0].mlp.c_proj.parameters():
+        weight.data.zero_()
+    model = planted.boot(hf, TOKENIZER)
+    static = score_heads(model, planted.NAMES, first_mlp=first_mlp)
+    null = against_random_heads(model, static, n_draws=10)
+    n_layers = 1 if first_mlp else 3
+    assert null.loc[(0, 1), "score_p"] == pytest.approx(1 / (1 + 2 * 10 * 4 * n_layers))
+
+
+def test_no_head_stands_out_where_every_token_counts() -> None:
+    """Random heads are asked for as many of the largest logits as the model's own."""
+    model = planted.planted_model("gpt2")
+    static = score_heads(model, planted.NAMES, k=model.cfg.d_vocab)
+    null = against_random_heads(model, static)
+    for kind in KINDS:
+        assert (null[kind] == 1).all()
+        assert (null[f"{kind}_p"] == 1).all()
 
 
 def test_those_that_stand_out_come_highest_first() -> None:
@@ -218,4 +293,16 @@ def test_those_that_stand_out_come_highest_first() -> None:
     null = pd.DataFrame({"score": [0.1, 0.9, 0.4, 0.2], "score_q": [0.5, 0.01, 0.02, 0.05]}, index)
     assert standing_out(null, "score", 8) == [(0, 1), (1, 0), (1, 1)]
     assert standing_out(null, "score", 2) == [(0, 1), (1, 0)]
+    assert standing_out(null.assign(score=null["score"] / 50), "score", 8) == [(0, 1)], "too little"
     assert standing_out(null.assign(score_q=1.0), "score", 2) == [(0, 1)]
+
+
+def test_a_single_head_can_stand_out_with_the_fewest_draws() -> None:
+    hf = planted.MAKERS["gpt2"](len(TOKENIZER))
+    tokens = planted.name_tokens(TOKENIZER, planted.NAMES)
+    planted.plant(hf, tokens, with_first_mlp=True, copying=[], suppressing=[(1, 2)])
+    model = planted.boot(hf, TOKENIZER)
+    null = against_random_heads(model, score_heads(model, planted.NAMES))
+    assert null.loc[(1, 2), "suppression"] == 1
+    assert standing_out(null, "suppression", 4)[0] == (1, 2)
+    assert stand_out(null, "suppression", [(1, 2)])

@@ -9,9 +9,11 @@ import checkpoints
 import ioi_models
 import pandas as pd
 import pytest
+import torch
 from loopback_hub import LoopbackHub, Repository, point_at
+from planted import boot
 
-from analysis.check_gpt2 import FAILED, FOUND, MISSED, OUT_OF_REACH, main, verdict
+from analysis.check_gpt2 import FAILED, FOUND, MISSED, OUT_OF_REACH, compare_ranks, main, verdict
 from analysis.classes import HeadClass, published_classes
 from analysis.identity import GPT2_SMALL
 from analysis.models.load import PINNED
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 PUBLISHED = published_classes("gpt2")["class"]
 MOVERS = [*PUBLISHED.index[PUBLISHED == HeadClass.NAME_MOVER]]
 NEGATIVES = [*PUBLISHED.index[PUBLISHED == HeadClass.NEGATIVE_NAME_MOVER]]
+COPY_SUPPRESSING = {(8, 10): 149, (10, 7): 115, (11, 10): 542}
+"""Mean ranks published by McDougall et al."""
 
 
 def serve(model: PreTrainedModel, folder: Path) -> LoopbackHub:
@@ -105,3 +109,26 @@ def test_only_required_heads_decide() -> None:
         index=pd.MultiIndex.from_tuples([(9, 9), (9, 0)], names=["layer", "head"]),
     )
     assert verdict(table) == FOUND
+
+
+@torch.no_grad()
+def test_ranks_are_those_after_the_first_block_with_norms() -> None:
+    """Against the model's own modules, each token alone and without its position."""
+    tokenizer = checkpoints.make_tokenizer()
+    hf = checkpoints.gpt2_model(len(tokenizer), n_layer=12, n_head=12, n_embd=48)
+    hf.transformer.wpe.weight.zero_()
+    blocks, W_U = hf.transformer.h, hf.lm_head.weight.T
+    after_block = hf(torch.arange(len(tokenizer))[:, None], output_hidden_states=True)
+    x = after_block.hidden_states[1][:, 0]
+    expected = {}
+    for layer, head in COPY_SUPPRESSING:
+        attention, norm = blocks[layer].attn, blocks[layer].ln_1
+        W_V = attention.c_attn.weight[:, 96:].unflatten(1, (12, 4))[:, head]
+        W_O = attention.c_proj.weight.unflatten(0, (12, 4))[head]
+        written = (norm(x) - norm.bias) @ W_V @ W_O
+        centred = written - written.mean(1, keepdim=True)
+        logits = centred * hf.transformer.ln_f.weight @ W_U
+        expected[layer, head] = float((logits < logits.diagonal()[:, None]).sum(1).float().mean())
+    table = compare_ranks(boot(hf, tokenizer))
+    assert table["published"].to_dict() == COPY_SUPPRESSING
+    assert table["mean_rank"].to_dict() == pytest.approx(expected, abs=0.2)

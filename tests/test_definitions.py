@@ -104,6 +104,6 @@ def test_where_two_definitions_part() -> None:
     assert parted.index[0] == (0, 1)
     assert parted.loc[(0, 1), "apart"] == 2
     (said,) = parting_sentences(frame)
-    assert "eigenvalue, mlp: of 2 heads above 0.9, 1 copy" in said
+    assert "eigenvalue, mlp: of 2 heads above 0.9, 1 copies" in said
     assert "for example 0.1 (0.99, and 0.0% of names)" in said
-    assert "half of the names or more have 0.95 to 0.95" in said
+    assert "the head that copies half of the names or more has 0.95" in said

@@ -149,6 +149,22 @@ def test_a_head_that_reads_the_embedding_copies_when_it_attends_to_the_name() ->
     assert (alone.xs(2, level="head")["suppression"] == 1).all()
 
 
+def test_of_a_pair_the_source_is_read_and_the_target_asked_about() -> None:
+    """A head of layer 0 is planted that takes every name to the next."""
+    model = checkpoints.llama_model(D_VOCAB, hidden_size=64)
+    sources, nexts = NAMES, NAMES[1:] + NAMES[:1]
+    tokens = [planted.name_tokens(TOKENIZER, names) for names in (sources, nexts)]
+    with torch.no_grad():
+        planted.layers(model)[0].input_layernorm.weight.fill_(1.0)
+        planted.plant(model, *tokens, with_first_mlp=False, copying=[(0, 1)], suppressing=[])
+    bridge = planted.boot(model, TOKENIZER)
+    pairs = list(zip(sources, nexts, strict=True))
+    for asked, score in ((pairs, 1), (list(sources), 0)):
+        found = dynamic_scores(bridge, asked, TEMPLATES_HERE).to_frame()
+        alone = found.xs(("without", 0, 1), level=("context", "layer", "head"))
+        assert (alone["score"] == score).all()
+
+
 # ---- the same numbers, whatever the batches
 
 

@@ -386,6 +386,14 @@ def test_every_setting_off_its_default_enters_the_name() -> None:
     ]
     assert len({figure_stem(other).name for other in [scores, *others]}) == 5
     assert figure_stem(scores, "mine").name == "mine"
+    assert figure_stem(replace(scores, k=5), kind="curve").name == "gpt2_curve_k5"
+
+
+def test_the_record_says_what_made_any_other_figure(tmp_path: Path) -> None:
+    fig = go.Figure(go.Scatter(x=[1], y=[1]))
+    written = export_figure(fig, tmp_path / "a", ["html"], provenance={"seed": 3})
+    record = json.loads(written[-1].read_text())
+    assert record["made_by"] == {"seed": 3}
 
 
 def test_what_is_no_figure_is_an_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +73,33 @@ def test_intervals_hold_the_value_and_come_from_the_seed() -> None:
     row = first.iloc[0]
     for kind in ("auroc", "average_precision"):
         assert row[f"{kind}_low"] < row[kind] < row[f"{kind}_high"]
+
+
+@pytest.mark.parametrize("one_in_class", [True, False])
+def test_intervals_are_those_of_the_binomial_distribution(one_in_class: bool) -> None:
+    """One head of the class against 100 others, or 100 of the class against one.
+
+    Of the pairs 60 in 100 are in the right order; only the 100 heads can be drawn differently.
+    """
+    right, wrong = (0.0, 2.0) if one_in_class else (2.0, 0.0)
+    index = heads(101, 1)
+    scores = pd.DataFrame({"a": [1.0, *[right] * 60, *[wrong] * 40]}, index=index)
+    classes = classes_of(list(index[:1] if one_in_class else index[1:]))
+    row = agreement_with_classes(scores, classes, n_draws=4000).iloc[0]
+
+    def average_precision(share: float) -> float:
+        if one_in_class:  # the others in the wrong order stand before it
+            return 1 / (1 + 100 * (1 - share))
+        return share + (1 - share) * 100 / 101  # those behind the one have precision 100 of 101
+
+    assert row["auroc"] == 0.6
+    assert row["average_precision"] == pytest.approx(average_precision(0.6))
+    shares = scipy.stats.binom(100, 0.6).ppf([0.025, 0.975]) / 100
+    assert shares.tolist() == [0.5, 0.69]
+    for end, share in zip(("low", "high"), shares, strict=True):
+        less, more = share - 0.011, share + 0.011  # draws may miss it by one head
+        assert less < row[f"auroc_{end}"] < more
+        assert average_precision(less) < row[f"average_precision_{end}"] < average_precision(more)
 
 
 def test_classes_without_heads_are_left_out() -> None:

@@ -30,7 +30,7 @@ def cache_of(model: TransformerBridge, prompts: IOIPrompts, prompt: int) -> dict
 def test_attention_and_what_is_written_for_it(kind: str) -> None:
     model = ioi_models.random_model(kind)
     prompts = ioi_prompts(model, 10)
-    clean = run_prompts(model, prompts, batch_size=4)
+    clean = run_prompts(model, prompts)
     layer, head = 1, 2
     attention = np.zeros((10, 3))
     written = np.zeros((10, 2))

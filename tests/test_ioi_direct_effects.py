@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import ioi_models
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
-from analysis.errors import ArchitectureError
+from analysis.errors import ArchitectureError, ParameterError
+from analysis.ioi import activations
 from analysis.ioi.activations import run_prompts
 from analysis.ioi.backups import after_removal, template_means
 from analysis.ioi.direct_effects import attributions, direct_effects, path_effects
@@ -114,7 +116,7 @@ def test_after_removal_it_is_the_same_with_the_heads_replaced(kind: str) -> None
     prompts = ioi_prompts(model, 12, templates=TEMPLATES[:2])
     other = run_prompts(model, prompts, counterfactual=True)
     removed = [(0, 1), (1, 2)]
-    after = after_removal(model, prompts, other, removed, batch_size=5)
+    after = after_removal(model, prompts, other, removed)
     means = template_means(prompts, other, removed)
     for template, group in prompts.frame.groupby("template"):
         rows = list(group.index)
@@ -158,13 +160,16 @@ def test_attribution_is_that_of_transformer_lens(kind: str) -> None:
         torch.testing.assert_close(by_head, mine[i].flatten(), atol=1e-4, rtol=1e-4)
 
 
-def test_batch_size_changes_nothing() -> None:
+def test_what_runs_together_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ioi_models.planted_bridge()
     prompts = ioi_prompts(model, 40)
-    reference = direct_effects(model, prompts, batch_size=40)
-    for batch_size in (1, 7):
-        other = direct_effects(model, prompts, batch_size=batch_size)
-        assert other.equals(reference)
+    reference = direct_effects(model, prompts)
+    assert direct_effects(model, prompts).equals(reference), "the same numbers twice"
+    for together in (1, 7, 40):
+        monkeypatch.setattr(activations, "RUN_TOGETHER", together)
+        pd.testing.assert_frame_equal(
+            direct_effects(model, prompts), reference, check_exact=False, rtol=0, atol=1e-5
+        )
     assert list(reference.columns[:3]) == [
         "direct_effect",
         "direct_effect_low",
@@ -186,3 +191,10 @@ def test_an_unembedding_bias_is_refused() -> None:
     model.original_model.lm_head.original_component.bias = torch.nn.Parameter(bias)
     with pytest.raises(ArchitectureError, match="unembedding bias"):
         run_prompts(model, prompts)
+
+
+def test_prompts_of_another_tokenizer_are_refused() -> None:
+    prompts = ioi_prompts(ioi_models.planted_bridge(), 4)
+    prompts.tokens[0, 2] += 1
+    with pytest.raises(ParameterError, match="other tokens"):
+        run_prompts(ioi_models.planted_bridge(), prompts)

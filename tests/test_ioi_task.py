@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import ioi_models
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from analysis.errors import NamesError, ParameterError, PromptError
-from analysis.ioi.performance import task_performance
+from analysis.ioi.activations import run_prompts
+from analysis.ioi.performance import performance_of, task_performance
 from analysis.ioi.task import OBJECTS, PLACES, TEMPLATES, ioi_prompts
 
 if TYPE_CHECKING:
@@ -150,11 +152,24 @@ def test_performance_of_a_model_that_can_and_of_one_that_cannot(model: Transform
     assert "does not do the task" in str(cannot)
 
     with torch.no_grad():
-        differences = []
+        differences, io_first = [], []
         for i, row in prompts.frame.iterrows():
             end = row["end_position"]
             logits = random(prompts.tokens[i : i + 1, : end + 1])[0, -1]
             differences.append(float(logits[row["io_token"]] - logits[row["s_token"]]))
+            io_first.append(int(logits.argmax()) == row["io_token"])
     plain = pd.Series(differences)
     assert cannot.logit_difference == pytest.approx(plain.mean(), abs=1e-5)
     assert cannot.accuracy == (plain > 0).mean()
+    assert cannot.io_first == sum(io_first) / 64
+
+
+def test_the_right_name_can_be_preferred_without_being_the_likeliest_token(
+    model: TransformerBridge,
+) -> None:
+    first = torch.tensor([True, False, False, False])
+    clean = replace(run_prompts(model, ioi_prompts(model, 4)), io_first=first)
+    performance = performance_of(model, clean)
+    assert performance.accuracy == 1
+    assert performance.io_first == 0.25
+    assert str(performance).endswith("in 25% that name is the likeliest of all tokens.")

@@ -105,3 +105,29 @@ def test_a_wrong_parameter_is_said_before_anything_runs(
     monkeypatch.setattr(run_notebook, "fetch_model", lambda _: pytest.fail("fetched first"))
     assert main([str(notebook), "MODLE=gpt2"]) == 1
     assert "Did you mean MODEL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["nope.ipynb", ".", "README.md"])
+def test_what_is_no_notebook_is_an_error(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("words")
+    assert main([given]) == 1
+    assert "there is no notebook" in capsys.readouterr().err
+
+
+def test_a_value_that_cannot_be_read_is_an_error() -> None:
+    with pytest.raises(ParameterError, match=r"K=\[ cannot be read"):
+        parse_assignments(["K=["], KNOWN)
+
+
+def test_only_what_looks_like_a_path_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gpt2", "mine"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert parse_assignments(["MODEL=gpt2"], KNOWN) == {"model_name": "gpt2"}
+    assert parse_assignments(["MODEL=./gpt2"], KNOWN) == {"model_name": str(tmp_path / "gpt2")}
+    assert parse_assignments(["FIGURE_NAME=mine"], ["figure_name"]) == {"figure_name": "mine"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import checkpoints
@@ -13,10 +15,10 @@ import pytest
 import torch
 
 from analysis.ablation.curve import AblationCurve, ablation_curve
-from analysis.dynamic.agreement import OUTLIER, agreement, head_table
+from analysis.dynamic.agreement import KINDS, OUTLIER, POOLED, agreement, head_table
 from analysis.dynamic.followed import what_it_writes, where_it_looks
 from analysis.dynamic.random_heads import against_random_heads
-from analysis.dynamic.scores import DynamicScores, dynamic_scores
+from analysis.dynamic.scores import CONTEXTS, DynamicScores, dynamic_scores
 from analysis.errors import ParameterError, PromptError
 from analysis.figures.curves import plot_ablation
 from analysis.figures.scatter import plot_static_dynamic
@@ -89,7 +91,7 @@ def test_the_curves_are_those_of_the_frame(column: str) -> None:
 def test_sentences_hold_the_numbers() -> None:
     answers = score_heads(model(), NAMES, k=20)
     table = agreement(answers, dynamic(), n_resamples=20)
-    null = against_random_heads(model(), answers, n_draws=3)
+    null = against_random_heads(model(), answers, n_draws=10)
     said = " ".join(trust_in_weights(table, null, curve(), curve()))
     r = table.loc[("without", "all templates", "score"), "pearson"]
     assert f"{r:.2f} without context" in said
@@ -100,6 +102,62 @@ def test_sentences_hold_the_numbers() -> None:
     assert correlation_table(table).shape == (len(table), 6)
     off = off_the_line(*frames())
     assert list(off.columns) == ["static", "dynamic", "fitted"]
+
+
+def sentences(null: pd.DataFrame, suppressing: AblationCurve) -> list[str]:
+    """All that is said, correlations being 0.5."""
+    index = pd.MultiIndex.from_product([CONTEXTS, [POOLED], KINDS])
+    ends = [f"_{over}_{end}" for over in ("names", "heads") for end in ("low", "high")]
+    table = pd.DataFrame(0.5, index, [f"pearson{end}" for end in ("", *ends)])
+    return trust_in_weights(table, null, curve(), suppressing)
+
+
+def made_up_null() -> pd.DataFrame:
+    """Of six heads all have a p-value of 0.04; two copy and three suppress after correction."""
+    heads = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 2)]
+    index = pd.MultiIndex.from_tuples(heads, names=["layer", "head"])
+    columns = {"score": [0.9, 0.2, 0.1, 0, 0, 0], "suppression": [0, 0.3, 0, 0, 0.6, 0.7]}
+    columns |= {f"{kind}_p": [0.04] * 6 for kind in KINDS}
+    columns["score_q"] = [0.01, 0.05, 0.06, 0.2, 0.2, 0.2]
+    columns["suppression_q"] = [0.2, 0.03, 0.2, 0.2, 0.02, 0.01]
+    null = pd.DataFrame(columns, index)
+    null.attrs = {"n_random": 120, "highest": 0.05}
+    return null
+
+
+def test_heads_that_stand_out_are_counted_by_their_false_discovery_rate() -> None:
+    said = " ".join(sentences(made_up_null(), curve()))
+    assert re.search(r"\b2 of 6 heads copy\b", said)
+    assert re.search(r"\b3 of 6 heads suppress\b", said)
+    assert "of 120 random scores the highest is 5.0%" in said
+    assert "1 of all heads copy half" in said and "2 of all heads suppress half" in said
+
+
+def test_heads_that_do_not_stand_out_are_not_called_copying() -> None:
+    said = sentences(made_up_null(), curve())
+    (removal,) = [sentence for sentence in said if "accuracy of copying names, on" in sentence]
+    assert removal.startswith("No copying head stands out")
+    assert "Removing 2 heads (0.1, 2.2; mean ablation)" in removal
+
+
+def test_what_cannot_be_correlated_is_said_so() -> None:
+    flat = score_heads(model(), NAMES, k=model().cfg.d_vocab)
+    ran = dynamic_scores(model(), NAMES, k=model().cfg.d_vocab)
+    table = agreement(flat, ran, n_resamples=5)
+    null = made_up_null()
+    said = trust_in_weights(table, null, curve(), curve())
+    assert "cannot be computed, since all heads score the same" in said[0]
+    assert "nan" not in " ".join(said)
+
+
+@pytest.mark.parametrize(("change", "verb"), [(1.5, "raises"), (-2.5, "lowers")])
+def test_it_is_said_whether_removal_raises_or_lowers(change: float, verb: str) -> None:
+    frame = curve().frame.copy()
+    frame.loc[("mean", curve().task, "given", 0, 2), "change"] = change
+    said = sentences(made_up_null(), replace(curve(), frame=frame))
+    (removal,) = [sentence for sentence in said if "suppressing heads (" in sentence]
+    found = re.search(r"(raises|lowers)\D*([\d.]+) nats", removal)
+    assert found and found.groups() == (verb, f"{abs(change)}")
 
 
 @torch.no_grad()
@@ -118,6 +176,26 @@ def test_one_head_is_followed_as_it_ran() -> None:
     assert abs(written.loc["with context", "larger logits"] - rank) <= 1
     best = model().tokenizer.decode([int(logits.argmax())])
     assert written.loc["with context", "most"].startswith(best)
+
+
+def test_a_planted_head_writes_the_name_from_the_weights_and_without_context() -> None:
+    """Heads 0.1 and 1.1 copy; what else head 0.1 looks at comes in with context alone."""
+    hf = checkpoints.llama_model(len(TOKENIZER), hidden_size=64)
+    with torch.no_grad():
+        planted.layers(hf)[0].input_layernorm.weight.fill_(1.0)
+    planted.plant(hf, planted.name_tokens(TOKENIZER, NAMES), copying=[(0, 1), (1, 1)])
+    copier = planted.boot(hf, TOKENIZER)
+    with_context = []
+    for name in NAMES[:5]:
+        first, later = (
+            what_it_writes(copier, name, head, "No <X> means", n=2) for head in ((0, 1), (1, 1))
+        )
+        for row in (first.loc["from the weights"], later.loc["from the weights"]):
+            assert row["larger logits"] == 0 and row["most"].startswith(f" {name}")
+        assert first.loc["without context", "larger logits"] == 0
+        assert first.loc["without context", "most"].startswith(f" {name}")
+        with_context.append(first.loc["with context", "larger logits"])
+    assert max(with_context) > 0
 
 
 def test_a_head_or_slot_that_is_not_there_is_an_error() -> None:

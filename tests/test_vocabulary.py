@@ -10,13 +10,14 @@ import planted
 import pytest
 import scipy.stats
 import torch
+from made_up import MODEL
 
 from analysis import circuits
 from analysis.circuits import EMBEDDINGS
 from analysis.eigenvalues import eigenvalue_scores
 from analysis.errors import ParameterError, WeightsError
 from analysis.exact import topk
-from analysis.vocabulary import rank_vocabulary, score_vocabulary
+from analysis.vocabulary import VocabularyScores, rank_vocabulary, score_vocabulary
 
 TOKENIZER = checkpoints.make_tokenizer()
 D_VOCAB = len(TOKENIZER)
@@ -74,6 +75,9 @@ def test_every_token_is_decided_and_ranked_as_by_the_full_circuit(
         assert np.array_equal(scored.suppressed[row][sure], (smaller < 2).numpy()[sure])
         assert ranked.loc[(layer, head), "mean_rank"] == pytest.approx(
             float(smaller.double().mean()), abs=float(close.sum()) / D_VOCAB + 1e-9
+        )
+        assert ranked.loc[(layer, head), "median_rank"] == pytest.approx(
+            np.median(smaller.numpy()), abs=float(close.sum(1).max())
         )
 
 
@@ -140,6 +144,21 @@ def test_a_sample_is_of_the_vocabulary_and_says_its_error(model: Any) -> None:
     assert np.allclose(frame["copied_se"], expected)
     assert "copied_se" not in whole.to_frame()
     assert (rank_vocabulary(model, heads=[(1, 0)])["standard_error"] == 0).all()
+
+
+def test_each_share_has_its_own_standard_error() -> None:
+    copied, suppressed = (
+        np.array([answers], dtype=bool) for answers in ([1, 0, 0, 0], [1, 1, 0, 0])
+    )
+    scores = VocabularyScores(((0, 0),), np.arange(4), copied, suppressed, 8, MODEL, {})
+    # Four of eight tokens: s² / 4 · (1 - 4/8), with s² = 3/4 / 3 and 1 / 3.
+    expected = {
+        "copied": 1 / 4,
+        "suppressed": 1 / 2,
+        "copied_se": (1 / 32) ** 0.5,
+        "suppressed_se": (1 / 24) ** 0.5,
+    }
+    assert scores.to_frame().loc[(0, 0)].to_dict() == pytest.approx(expected)
 
 
 def test_tokens_in_parts_are_answered_as_together(

@@ -6,8 +6,8 @@
 3. Accuracy (the answer is the likeliest continuation) and the answer's log-probability are
    measured while the given heads go one after another; while as many random other heads go, in
    several draws; and on control tasks while the same given heads go.
-4. A control is *fair* when the model is about as good at it as at copying names and when its own
-   best heads are hardly those removed. Of the fair ones the nearest in accuracy is chosen.
+4. A control is *fair* when the model can do it, is about as good at it as at copying names, and
+   its own best heads are hardly those removed. Of the fair ones the nearest in accuracy is chosen.
 
 (Elhelo & Geva, MAPS, arXiv 2412.11965, section 3.3.) Heads removed earlier change what later
 layers do, at the same positions; heads that come first at other positions are as they were.
@@ -43,6 +43,8 @@ MAX_SHARED = 0.15
 """A fair control's own best heads have less than so many of the removed ones among them (MAPS)."""
 MAX_ACCURACY_GAP = 0.2
 """A fair control's accuracy, nothing removed, is less than so far from the task's (MAPS)."""
+MIN_ACCURACY = 0.1
+"""A fair control's accuracy, at least: what the model cannot do, no removal can harm."""
 MAX_CLEAN = 300
 """Prompts of a task, at most, on which its accuracy is measured for the choice of a control."""
 RELATION_K = 10
@@ -70,6 +72,13 @@ class AblationCurve:
     task: str
     model: ModelIdentity
     provenance: dict[str, object] = field(repr=False)
+
+    @property
+    def n_prompts(self) -> int:
+        """Prompts of the task that the heads were removed on."""
+        prompts = self.provenance["prompts"]
+        assert isinstance(prompts, dict)
+        return int(prompts[self.task])
 
     @property
     def control(self) -> str | None:
@@ -178,6 +187,9 @@ def ablation_curve(
     provenance: dict[str, object] = {
         "model": asdict(identity),
         "prompts": {asked.name: len(asked) for asked in (task, *controls)},
+        "heads": [list(head) for head in heads],
+        "modes": list(modes),
+        "removed": removed,
         "draws": n_draws,
         "seed": seed,
         "versions": package_versions(),
@@ -219,7 +231,8 @@ def choose_control(
     for control in controls:
         shared = _shared(model, control, heads)
         gap = abs(accuracy[control.name] - accuracy[task])
-        fair = gap < MAX_ACCURACY_GAP and shared < MAX_SHARED
+        does = accuracy[control.name] >= MIN_ACCURACY
+        fair = does and gap < MAX_ACCURACY_GAP and shared < MAX_SHARED
         rows[control.name] = (accuracy[control.name], gap, shared, fair)
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     fair_ones = frame[frame["fair"].astype(bool)]

@@ -44,7 +44,10 @@ class RemovalBench:
 
     @cached_property
     def mean_z(self) -> dict[str, Float[Tensor, "length n_heads d_head"]]:
-        """Each hook's z at the answer's positions, its mean over the clean prompts."""
+        """Each hook's z at the answer's positions, its mean over the clean prompts.
+
+        Summed in float64, since sums overflow in float16 and lose digits in bfloat16.
+        """
         names = [self._hook(layer) for layer in range(self.model.cfg.n_layers)]
         total: dict[str, Tensor] = {}
         for rows in torch.arange(len(self.last), device=self.last.device).split(ROWS):
@@ -55,8 +58,9 @@ class RemovalBench:
                 **continued(self.start, rows),
             )
             for name in names:
-                total[name] = total.get(name, 0) + cache[name].sum(0)
-        return {name: z / len(self.last) for name, z in total.items()}
+                total[name] = total.get(name, 0) + cache[name].cpu().double().sum(0)
+        like = circuits.output_weights(self.model, 0)
+        return {name: (z / len(self.last)).to(like) for name, z in total.items()}
 
     @staticmethod
     def _hook(layer: int) -> str:
@@ -99,8 +103,8 @@ class RemovalBench:
             )
             answer = self.answers[prompt]
             own = logits.float().log_softmax(-1).gather(2, answer[..., None])[..., 0]
-            log_probability.append(own.double().sum(1))
-            right.append((logits.argmax(-1) == answer).all(1).double())
+            log_probability.append(own.cpu().double().sum(1))
+            right.append((logits.argmax(-1) == answer).all(1).cpu().double())
             if done is not None:
                 done(len(rows))
         columns = {"accuracy": right, "log_probability": log_probability}

@@ -45,10 +45,14 @@ def agreement(
         ``_names_high``, ``_heads_low``, ``_heads_high``. NaN where all heads score the same.
 
     Raises:
-        ParameterError: the names or k of the two differ, or ``n_resamples`` is below 1.
+        ParameterError: the names, k or models of the two differ, or ``n_resamples`` is below 1.
     """
-    if static.pairs != dynamic.names or static.k != dynamic.k:
-        raise ParameterError("static and dynamic scores must be of the same names and k.")
+    asked = [
+        (s.model, s.k, tuple(names.source_tokens), tuple(names.target_tokens))
+        for s, names in ((static, static.pairs), (dynamic, dynamic.names))
+    ]
+    if asked[0] != asked[1]:
+        raise ParameterError("static and dynamic scores must be of the same model, names and k.")
     n_resamples = whole_number("n_resamples", n_resamples)
     n_heads, n_names = static.top[..., 0].size, len(static.pairs)
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from analysis import circuits
-from analysis.checks import check_heads
+from analysis.checks import check_heads, whole_number
 from analysis.dynamic.prompts import TEMPLATES, fill_template
 from analysis.dynamic.scores import CONTEXTS, mixed_values
 from analysis.names import TokenPairs, token_pairs
@@ -45,7 +45,7 @@ def where_it_looks(
     frame = pd.DataFrame(
         {
             "token": model.tokenizer.batch_decode(prompts.tokens[0][:, None].tolist()),
-            "attention": cache[hook][0, number, -1].double().cpu().numpy(),
+            "attention": cache[hook][0, number, -1].cpu().double().numpy(),
         }
     )
     return frame.rename_axis("position")
@@ -79,6 +79,7 @@ def what_it_writes(
         ParameterError: the head does not exist.
     """
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
+    n = whole_number("n", n)
     names: TokenPairs = token_pairs(model, [name])
     W_V, W_O = circuits.ov_weights(model, layer, number)
     W_U = circuits.unembedding(model).to(W_O.device)

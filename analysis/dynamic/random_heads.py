@@ -3,14 +3,17 @@
 The null: heads whose W_V and W_O have the singular values of the model's own, hence their norms,
 but read and write random directions: ``W_V = A·S·Bᵀ`` becomes ``A'·S·B'ᵀ`` with A' and B' drawn
 uniformly (Haar) among orthonormal frames, likewise W_O. Each of the model's heads is redrawn a few
-times and scored by the exact scorer on the same names. A head's p-value is the share of null
-scores at least as high as its own, pooled over the whole model since a score does not depend on
-the scale of the weights; Benjamini and Hochberg's q-values control the false discovery rate over
-heads (J. R. Stat. Soc. B 57, 1995).
+times and scored by the exact scorer on the same names. A random head's negative is as likely as
+the head itself, so that its suppression score is one more random copying score, and the null is
+the same for both. A head's p-value is the share of null scores at least as high as its own, pooled
+over the random heads of the whole model; Benjamini and Hochberg's q-values control the false
+discovery rate over heads (J. R. Stat. Soc. B 57, 1995).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,10 +35,16 @@ if TYPE_CHECKING:
 
 FDR = 0.05
 """False discovery rate over heads at which a head is said to stand out."""
+MIN_DRAWS = math.ceil(0.5 / FDR)
+"""With fewer random heads for each head, no single head could stand out: the smallest p-value is
+1 / (1 + 2 · draws · heads), and its q-value so many times the number of heads."""
+AT_LEAST = 0.01
+"""Share of the names from which a head that stands out is worth removing: random heads score so
+near 0 that a single name makes a head stand out."""
 
 
 def standing_out(null: pd.DataFrame, kind: str, n: int) -> list[tuple[int, int]]:
-    """The heads whose score stands out from random heads, highest first, at most n of them.
+    """The heads that stand out from random ones and score ``AT_LEAST``, highest first, at most n.
 
     Args:
         null: of ``against_random_heads``.
@@ -45,9 +54,15 @@ def standing_out(null: pd.DataFrame, kind: str, n: int) -> list[tuple[int, int]]
     Returns:
         (layer, head) pairs; where no head stands out, the one with the highest score.
     """
-    order = null.sort_values(kind, ascending=False, kind="stable")
-    found = order.index[order[f"{kind}_q"] <= FDR][: whole_number("n", n)]
-    return [(int(layer), int(head)) for layer, head in (found if len(found) else order.index[:1])]
+    order = null.sort_values(kind, ascending=False, kind="stable").index
+    found = [head for head in order if stand_out(null, kind, [head])][: whole_number("n", n)]
+    return [(int(layer), int(head)) for layer, head in found or order[:1]]
+
+
+def stand_out(null: pd.DataFrame, kind: str, heads: Iterable[tuple[int, int]]) -> bool:
+    """Whether all these heads stand out from random ones and score ``AT_LEAST``."""
+    asked = null.loc[list(heads)]
+    return bool(((asked[f"{kind}_q"] <= FDR) & (asked[kind] >= AT_LEAST)).all())
 
 
 @torch.no_grad()
@@ -62,44 +77,44 @@ def against_random_heads(
     Args:
         model: the model that was scored.
         static: its heads' scores, from ``score_heads``; names, k and source vectors are theirs.
-        n_draws: random heads for each head; the smallest p-value is 1 / (1 + their number).
+        n_draws: random heads for each head, ``MIN_DRAWS`` or more.
         seed: of the random weights.
 
     Returns:
         Columns ``score``, ``score_p``, ``score_q``, ``suppression``, ``suppression_p``,
-        ``suppression_q``, indexed by ``layer`` and ``head``.
+        ``suppression_q``, indexed by ``layer`` and ``head``; in ``attrs`` the number of random
+        scores, ``n_random``, and the ``highest`` of them.
 
     Raises:
-        ParameterError: ``n_draws`` is below 1.
+        ParameterError: ``n_draws`` is below ``MIN_DRAWS``.
     """
-    n_draws = whole_number("n_draws", n_draws)
+    n_draws = whole_number("n_draws", n_draws, MIN_DRAWS)
     from statsmodels.stats.multitest import multipletests
 
-    null_top, null_bottom = _null_counts(model, static, n_draws, seed)
+    null = _null_counts(model, static, n_draws, seed)
     n_layers, n_heads, n_names = static.top.shape
     columns = {}
-    for kind, answers, null in (
-        ("score", static.top, null_top),
-        ("suppression", static.bottom, null_bottom),
-    ):
+    for kind, answers in (("score", static.top), ("suppression", static.bottom)):
         counts = answers.sum(2).ravel()
         at_least = len(null) - np.searchsorted(np.sort(null), counts, side="left")
         p = (1 + at_least) / (1 + len(null))
         columns[kind] = counts / n_names
         columns[f"{kind}_p"], columns[f"{kind}_q"] = p, multipletests(p, method="fdr_bh")[1]
     index = pd.MultiIndex.from_product([range(n_layers), range(n_heads)], names=["layer", "head"])
-    return pd.DataFrame(columns, index=index)
+    frame = pd.DataFrame(columns, index=index)
+    frame.attrs = {"n_random": len(null), "highest": null.max(initial=0) / n_names}
+    return frame
 
 
 def _null_counts(
     model: TransformerBridge, static: HeadScores, n_draws: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Names in the top and in the bottom k of every random head."""
+) -> np.ndarray:
+    """Names in the top, and in the bottom, k of every random head."""
     generator = torch.Generator().manual_seed(seed)
     sources = torch.tensor(static.pairs.source_tokens)
     targets = torch.tensor(static.pairs.target_tokens)
     n_layers, n_heads, _ = static.top.shape
-    top, bottom = [], []
+    counts = []
     with (
         full_float32(),
         progress_bar(n_layers * n_draws * n_heads, "scoring random heads", "head") as bar,
@@ -120,10 +135,9 @@ def _null_counts(
                     heads += [OV(*weights) for weights in zip(V, O, strict=True)]
                 for decided in decide_heads(x, targets, heads, vocabulary, static.k):
                     if decided.n_silent < len(targets):  # a head without weights tells nothing
-                        top.append(int(decided.top.sum()))
-                        bottom.append(int(decided.bottom.sum()))
+                        counts += [int(decided.top.sum()), int(decided.bottom.sum())]
                     bar.update()
-    return np.array(top), np.array(bottom)
+    return np.array(counts, dtype=np.int64)
 
 
 def _singular_values(

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
+
+from analysis.errors import ArchitectureError
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -23,18 +25,21 @@ NO_LOGITS = torch.empty(0, dtype=torch.int64)
 product with W_U, where the bridge's ``stop_at_layer`` after the last layer does not."""
 
 
+ROWS = 256
+"""Beginnings that are read at once."""
+
+
 @dataclass(frozen=True)
 class Start:
-    """Keys and values of the first tokens of some prompts.
+    """Keys and values of the first tokens of some prompts, in parts that follow one another.
 
     Attributes:
-        keys: for each layer, a row for each beginning, or one row where all are alike.
-        values: likewise.
+        parts: for each part and layer the keys and the values, ``[n, n_kv_heads, length, d_head]``
+            with a row for each beginning, or one row where all are alike.
         config: of the transformers model, which says how each layer caches.
     """
 
-    keys: tuple[Float[Tensor, "n n_kv_heads length d_head"], ...]
-    values: tuple[Float[Tensor, "n n_kv_heads length d_head"], ...]
+    parts: tuple[tuple[tuple[Tensor, Tensor], ...], ...]
     config: Any
 
     def cache(self, rows: Int[Tensor, "m"]) -> Any:
@@ -42,44 +47,69 @@ class Start:
         from transformers import DynamicCache
 
         cache = DynamicCache(config=self.config)
-        for layer, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
-            cache.update(key[rows], value[rows], layer)
+        for layer, parts in enumerate(zip(*self.parts, strict=True)):
+            keys, values = (
+                torch.cat([_rows(part[which], rows) for part in parts], dim=2) for which in (0, 1)
+            )
+            cache.update(keys, values, layer)
         return cache
+
+
+def _rows(kept: Tensor, rows: Int[Tensor, "m"]) -> Tensor:
+    return kept.expand(len(rows), -1, -1, -1) if len(kept) == 1 else kept[rows]
 
 
 @torch.no_grad()
 def read_start(model: TransformerBridge, tokens: Int[Tensor, "n length"]) -> Start | None:
     """Read beginnings of one length; None for no tokens, which leave nothing to keep.
 
-    What all rows begin with is read once for all of them.
-    """
-    from transformers import DynamicCache
+    What all rows begin with is read, and kept, once for all of them.
 
-    n, length = tokens.shape
-    if length == 0:
-        return None
-    alike = int((tokens == tokens[0]).all(0).long().cumprod(0).sum()) if n > 1 else 0
-    if alike == length:
-        alike = 0
-        tokens = tokens[:1]
+    Raises:
+        ArchitectureError: the beginnings are longer than the model's sliding window, so that their
+            keys would not be kept whole.
+    """
+    length = tokens.shape[1]
     config: Any = model.original_model.config
-    cache: Any = DynamicCache(config=config)
-    first = read_start(model, tokens[:1, :alike])
-    if first is not None:
-        cache = first.cache(torch.zeros(n, dtype=torch.int64, device=tokens.device))
-    model(
-        tokens[:, alike:],
-        past_key_values=cache,
-        use_cache=True,
-        return_type=None,
-        logits_to_keep=NO_LOGITS,
+    window = getattr(config, "sliding_window", None)
+    if window is not None and length >= window:
+        raise ArchitectureError(
+            f"{model.cfg.model_name} attends to the last {window} tokens only, and the prompts "
+            f"have {length} or more; use shorter ones."
+        )
+    alike = int((tokens == tokens[0]).all(0).long().cumprod(0).sum())
+    start = Start((), config)
+    for piece in (tokens[:1, :alike], tokens[:, alike:]):
+        if piece.shape[1]:
+            start = _continue_start(model, start, piece)
+    return start if start.parts else None
+
+
+def _continue_start(
+    model: TransformerBridge, start: Start, tokens: Int[Tensor, "n length"]
+) -> Start:
+    """A start with one more part."""
+    n, length = tokens.shape
+    blocks: list[list[tuple[Tensor, Tensor]]] = []
+    for rows in torch.arange(n, device=tokens.device).split(ROWS):
+        cache = start.cache(rows)
+        model(
+            tokens[rows],
+            past_key_values=cache,
+            use_cache=True,
+            return_type=None,
+            logits_to_keep=NO_LOGITS,
+        )
+        layers: list[Any] = cache.layers
+        # Copies, lest what is kept hold the beginning once more for each row.
+        blocks.append(
+            [(la.keys[:, :, -length:].clone(), la.values[:, :, -length:].clone()) for la in layers]
+        )
+    part = tuple(
+        (torch.cat([keys for keys, _ in layer]), torch.cat([values for _, values in layer]))
+        for layer in zip(*blocks, strict=True)
     )
-    layers: list[Any] = cache.layers
-    return Start(
-        keys=tuple(layer.keys.expand(n, -1, -1, -1) for layer in layers),
-        values=tuple(layer.values.expand(n, -1, -1, -1) for layer in layers),
-        config=config,
-    )
+    return Start((*start.parts, part), start.config)
 
 
 def continued(start: Start | None, rows: Int[Tensor, "m"]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -45,6 +45,7 @@ def export_figure(
     formats: Sequence[str] = FORMATS,
     *,
     scores: HeadScores | None = None,
+    provenance: Mapping[str, object] | None = None,
     width_in: float = PRINT_WIDTH_IN,
 ) -> list[Path]:
     """Write a figure, with the data that it shows, whole or not at all.
@@ -57,6 +58,7 @@ def export_figure(
         formats: some of ``html``, ``png``, ``svg``, ``pdf``.
         scores: what the figure shows; a figure of ``plot_heatmaps`` knows it. Without scores no
             table is written.
+        provenance: what made a figure of anything else, for the record; ready for JSON.
         width_in: width of the PDF in inches; its smallest text has 6 pt at any width.
 
     Returns:
@@ -89,7 +91,7 @@ def export_figure(
             names[ending]: hashlib.sha256(content).hexdigest()
             for ending, content in contents.items()
         }
-        contents["json"] = _record(scores, checksums).encode()
+        contents["json"] = _record(scores, checksums, provenance).encode()
         files = [folder / names[ending] for ending in contents]
         try:
             for file, content in zip(files, contents.values(), strict=True):
@@ -99,16 +101,17 @@ def export_figure(
         return move_into_place(files, stem.parent)
 
 
-def figure_stem(scores: HeadScores, name: str | None = None) -> Path:
-    """Where a model's heatmaps are written: in ``figures/``, one stem for each setting.
+def figure_stem(scores: HeadScores, name: str | None = None, kind: str = "heatmaps") -> Path:
+    """Where a model's figures are written: in ``figures/``, one stem for each setting.
 
     Args:
         scores: what the figure shows; the model and any setting off its default enter the name,
             other names or pairs by the first digits of their checksum.
         name: a name of your own, instead.
+        kind: of figure.
     """
     if name is None:
-        name = scores.model.name.rsplit("/", 1)[-1].lower() + "_heatmaps"
+        name = scores.model.name.rsplit("/", 1)[-1].lower() + f"_{kind}"
         name += f"_k{scores.k}" if scores.k != 1 else ""
         name += "" if scores.first_mlp else "_without_mlp"
         name += "" if scores.relation == "copying" else "_relation"
@@ -161,7 +164,11 @@ def _pictures(fig: go.Figure, formats: list[str], width_in: float, stem: Path) -
     return dict(zip(formats, drawn, strict=True))
 
 
-def _record(scores: HeadScores | None, checksums: dict[str, str]) -> str:
+def _record(
+    scores: HeadScores | None,
+    checksums: dict[str, str],
+    provenance: Mapping[str, object] | None,
+) -> str:
     """What made the figure, and which files were made of it, as JSON."""
     record: dict[str, object] = {"sha256": checksums}
     if scores is not None:
@@ -175,4 +182,6 @@ def _record(scores: HeadScores | None, checksums: dict[str, str]) -> str:
             "n_heads": scores.n_heads,
             "provenance": scores.provenance,
         }
+    if provenance is not None:
+        record["made_by"] = provenance
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"

@@ -15,19 +15,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis import circuits
-from analysis.checks import whole_number
-from analysis.errors import ArchitectureError
+from analysis.errors import ArchitectureError, ParameterError
 from analysis.ioi.task import IOIPrompts
 from analysis.progress import progress_bar
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-BATCH_SIZE = 50
-"""Prompts taken up at a time."""
 RUN_TOGETHER = 25
 """Prompts that go through the model at once, always so many and filled up to the longest: float32
-rounding may depend on the number of rows, and no number must depend on the batch size."""
+rounding may depend on the number of rows, and no number may on how many prompts there are."""
 
 Replaced = Mapping[tuple[int, int], Float[Tensor, "n d_head"]]
 """By (layer, head), what stands for a head's z at END, for every prompt."""
@@ -69,7 +66,6 @@ def run_prompts(
     *,
     counterfactual: bool = False,
     replaced: Replaced | None = None,
-    batch_size: int = BATCH_SIZE,
 ) -> Activations:
     """Run the prompts, or their counterfactuals, once.
 
@@ -78,31 +74,35 @@ def run_prompts(
         prompts: made for this model.
         counterfactual: run the sentences with the three other names; IO and S stay the prompts'.
         replaced: heads whose z at END is replaced in the run, and by what.
-        batch_size: prompts taken up at a time, in whole passes of ``RUN_TOGETHER``; it changes no
-            number.
 
     Raises:
         ArchitectureError: the model's parts would not be read rightly.
-        ParameterError: ``batch_size`` is not a whole number of at least 1.
+        ParameterError: the prompts were made for a model with other tokens.
     """
     check_measurable(model)
-    batch_size = whole_number("batch_size", batch_size)
+    _check_made_for(model, prompts)
     tokens = prompts.counterfactual_tokens if counterfactual else prompts.tokens
     parts = []
     what = "counterfactuals" if counterfactual else "prompts"
     with progress_bar(len(prompts), f"running {what}", "prompt") as bar:
-        for batch in torch.arange(len(prompts)).split(_whole_passes(batch_size)):
-            for rows in batch.split(RUN_TOGETHER):
-                parts.append(_run_together(model, prompts, tokens, rows, replaced or {}))
-            bar.update(len(batch))
+        for rows in torch.arange(len(prompts)).split(RUN_TOGETHER):
+            parts.append(_run_together(model, prompts, tokens, rows, replaced or {}))
+            bar.update(len(rows))
     return Activations(
         **{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
     )
 
 
-def _whole_passes(batch_size: int) -> int:
-    """The batch size, rounded up to whole passes."""
-    return -(-batch_size // RUN_TOGETHER) * RUN_TOGETHER
+def _check_made_for(model: TransformerBridge, prompts: IOIPrompts) -> None:
+    """Refuse prompts of another tokenizer."""
+    first = prompts.frame.iloc[0]
+    ids = model.tokenizer([first["text"]], add_special_tokens=False)["input_ids"][0]
+    start, stop = int(prompts.prepend_bos), first["end_position"] + 1
+    if list(ids) != prompts.tokens[0, start:stop].tolist():
+        raise ParameterError(
+            "the prompts were made for a model with other tokens; make them for this one: "
+            "ioi_prompts(model, ...)."
+        )
 
 
 def check_measurable(model: TransformerBridge) -> None:

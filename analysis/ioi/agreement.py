@@ -121,7 +121,8 @@ def disagreements(
     """The heads on which a score and a class differ.
 
     Of a class with m heads these are its heads that are not among the m highest scores, and the
-    heads among these that are not in the class.
+    heads among these that are not in the class. Equal scores share the last of their places, so
+    that heads tied at 0 are not among the highest.
 
     Args:
         scores: as :func:`agreement_with_classes` takes them.
@@ -135,12 +136,12 @@ def disagreements(
         highest score), the score and the columns of ``explain``.
     """
     member = _members(scores, classes, head_class)
-    rank = scores[by].rank(ascending=False, method="first").astype(int)
+    rank = scores[by].rank(ascending=False, method="max").astype(int)
     differ = member != (rank <= member.sum()).to_numpy()
     table = pd.DataFrame({"in_class": member, "rank": rank, by: scores[by]}).join(
         explain[[column for column in explain if column != by]]
     )
-    return table[differ].sort_values("rank")
+    return table[differ].sort_values("rank", kind="stable")
 
 
 def _members(scores: pd.DataFrame, classes: pd.DataFrame, head_class: str) -> np.ndarray:

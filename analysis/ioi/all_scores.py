@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis.checks import whole_number
 from analysis.classes import HeadClass
+from analysis.dynamic.prompts import MIN_NAMES
 from analysis.dynamic.scores import dynamic_scores
 from analysis.eigenvalues import eigenvalue_scores
 from analysis.ioi.agreement import agreement_with_classes
@@ -49,6 +51,7 @@ def all_scores(
         over templates), and ``task`` (copy score and its negative twin). A higher score stands for
         more copying in the first frame and for more suppression in the second.
     """
+    n_dynamic = whole_number("n_dynamic", n_dynamic, MIN_NAMES)
     some = load_names(model, names.sources[:: max(1, len(names) // n_dynamic)])
     running = dynamic_scores(model, some).to_frame()
     running = running.groupby(level=["context", "layer", "head"]).mean()

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.ioi.activations import BATCH_SIZE, Activations, Replaced, run_prompts
+from analysis.ioi.activations import Activations, Replaced, run_prompts
 from analysis.ioi.direct_effects import path_effects
 from analysis.ioi.task import IOIPrompts
 
@@ -47,8 +47,6 @@ def after_removal(
     prompts: IOIPrompts,
     counterfactual: Activations,
     heads: Iterable[tuple[int, int]],
-    *,
-    batch_size: int = BATCH_SIZE,
 ) -> AfterRemoval:
     """Measure the direct effects again without some heads.
 
@@ -57,12 +55,11 @@ def after_removal(
         prompts: that were run.
         counterfactual: their counterfactuals' run, of the whole model.
         heads: to remove, (layer, head).
-        batch_size: as :func:`run_prompts` takes it.
     """
     removed = tuple((int(layer), int(head)) for layer, head in heads)
     means = template_means(prompts, counterfactual, removed)
-    clean = run_prompts(model, prompts, replaced=means, batch_size=batch_size)
-    other = run_prompts(model, prompts, counterfactual=True, replaced=means, batch_size=batch_size)
+    clean = run_prompts(model, prompts, replaced=means)
+    other = run_prompts(model, prompts, counterfactual=True, replaced=means)
     return AfterRemoval(removed, path_effects(model, prompts, clean, other), clean.logit_difference)
 
 

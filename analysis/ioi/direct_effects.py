@@ -1,10 +1,12 @@
 """What each head adds to the logit difference by itself: path patching, and attribution.
 
-Path patching from a head to the logits (Wang et al., *Interpretability in the Wild*,
+Path patching from a head to the logits (after Wang et al., *Interpretability in the Wild*,
 arXiv 2211.00593, section 3.1) runs the prompt once more with one change: the head's output at END
 is what it was on the counterfactual, while everything between the head and the logits, all other
 heads and all MLPs, is frozen to what it was on the prompt. So the change reaches the logits through
-the residual stream alone, and only the final norm, its scale included, is computed afresh:
+the residual stream alone, and only the final norm, its scale included, is computed afresh. (Wang et
+al. freeze the other heads only: their direct path may also run through later MLPs, which are
+computed afresh. Effects are then larger or smaller by what those MLPs make of the change.)
 
     direct effect of head (l, h) = D(r) - D(r + (z'_lh - z_lh)·W_O)
 
@@ -31,7 +33,7 @@ from torch import Tensor
 
 from analysis import circuits
 from analysis.circuits import centred, norm_parameters, normalise
-from analysis.ioi.activations import BATCH_SIZE, Activations, run_prompts
+from analysis.ioi.activations import Activations, run_prompts
 from analysis.ioi.intervals import mean_interval
 from analysis.ioi.task import IOIPrompts
 
@@ -39,17 +41,15 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
-def direct_effects(
-    model: TransformerBridge, prompts: IOIPrompts, *, batch_size: int = BATCH_SIZE
-) -> pd.DataFrame:
+def direct_effects(model: TransformerBridge, prompts: IOIPrompts) -> pd.DataFrame:
     """Direct effect and direct logit attribution of every head.
 
     Returns:
         Indexed by ``layer`` and ``head``, in logits: ``direct_effect`` and ``attribution``, means
         over prompts, each with the ends ``_low`` and ``_high`` of its 95 % interval.
     """
-    clean = run_prompts(model, prompts, batch_size=batch_size)
-    other = run_prompts(model, prompts, counterfactual=True, batch_size=batch_size)
+    clean = run_prompts(model, prompts)
+    other = run_prompts(model, prompts, counterfactual=True)
     return over_prompts(
         direct_effect=path_effects(model, prompts, clean, other),
         attribution=attributions(model, prompts, clean),

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from analysis.checks import whole_number
 from analysis.classes import HeadClass
 from analysis.ioi.measured import HeadMeasurements
-from analysis.observations import head_name
+from analysis.observations import head_name, places
 
 SHOWN = [
     "class",
@@ -85,9 +86,9 @@ def what_scores_find(
         if not heads:
             continue
         static = scores.columns[0]
-        rank = scores[static].rank(ascending=False, method="min").astype(int)
-        places = ", ".join(f"{head_name(*head)} is number {rank[head]}" for head in heads)
-        said.append(f"{_plural(head_class)} by static {kind} score, of {len(rank)}: {places}.")
+        place = places(scores[static])
+        each = ", ".join(f"{head_name(*head)} is number {place[head]}" for head in heads)
+        said.append(f"{_plural(head_class)} by static {kind} score, of {len(place)}: {each}.")
         found = agreement.loc[str(head_class)]
         row = found.loc[static]
         said.append(
@@ -99,10 +100,10 @@ def what_scores_find(
         others = found.drop(index="task", errors="ignore")["average_precision"]
         best = others.index[others == others.max()]
         said.append(f"Highest average precision, {others.max():.2f}: {'; '.join(best)}.")
-    remarks = strongest_effects(measured, 5)["remark"]
+    remarks = strongest_effects(measured, 5)["remark"] if measured.performance.solved else {}
     outside = ", ".join(f"{head_name(*head)} ({text})" for head, text in remarks.items() if text)
     if outside:
-        said.append(f"Of the five largest direct effects, these are in no class: {outside}.")
+        said.append(f"Of the {len(remarks)} largest direct effects, in no class: {outside}.")
     return said
 
 
@@ -112,6 +113,7 @@ def strongest_effects(measured: HeadMeasurements, n: int = 10) -> pd.DataFrame:
     Returns:
         The columns of ``SHOWN`` and ``remark``, what keeps a head from a class.
     """
+    n = whole_number("n", n)
     order = measured.numbers["direct_effect"].abs().sort_values(ascending=False, kind="stable")
     return with_remarks(measured).loc[order.index[:n], [SHOWN[0], "remark", *SHOWN[1:]]].round(3)
 
@@ -123,6 +125,7 @@ def most_changed(measured: HeadMeasurements, n: int = 8) -> pd.DataFrame:
         ``class``, ``direct_effect`` (before), ``effect_after``, ``growth`` with its interval,
         ``copy_score`` and ``negative_copy_score``; the removed heads left out.
     """
+    n = whole_number("n", n)
     others = measured.numbers.drop(index=list(measured.removed)).dropna(subset="growth")
     order = others["growth"].abs().sort_values(ascending=False, kind="stable").index[:n]
     columns = ["class", "direct_effect", "effect_after", "growth", "growth_low", "growth_high"]
@@ -130,11 +133,14 @@ def most_changed(measured: HeadMeasurements, n: int = 8) -> pd.DataFrame:
 
 
 def with_remarks(measured: HeadMeasurements) -> pd.DataFrame:
-    """The measured numbers with a column ``remark``: why a head is no (negative) name mover."""
+    """The measured numbers with a column ``remark``: why a head is no (negative) name mover.
+
+    Empty for heads in a class, and for all where the task is not solved.
+    """
     numbers = measured.numbers
     remarks = [
         ""
-        if row["class"]
+        if row["class"] or not measured.performance.solved
         else _remark(row, measured.thresholds.effect, measured.thresholds.copying)
         for _, row in numbers.iterrows()
     ]
@@ -153,6 +159,8 @@ def _remark(row: pd.Series, effect: float, copying: float) -> str:
         return "neither writes nor suppresses names"
     if most != "IO":
         return f"{writes}, attends to {most} most"
+    if row["direct_effect_low"] <= 0 <= row["direct_effect_high"]:
+        return f"{writes}, but the interval of its direct effect includes 0"
     return f"{writes}, yet its direct effect has the other sign"
 
 

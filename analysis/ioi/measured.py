@@ -27,7 +27,7 @@ from analysis.checks import check_kind
 from analysis.classes import COLUMNS, MEASURED, HeadClass
 from analysis.errors import ParameterError
 from analysis.identity import ModelIdentity, model_identity, package_versions
-from analysis.ioi.activations import BATCH_SIZE, Activations, run_prompts
+from analysis.ioi.activations import Activations, run_prompts
 from analysis.ioi.attention import attention_and_output
 from analysis.ioi.backups import after_removal
 from analysis.ioi.copy_score import copy_scores
@@ -128,8 +128,6 @@ def measured_classes(
     model: TransformerBridge,
     prompts: IOIPrompts | None = None,
     thresholds: Thresholds = Thresholds(),
-    *,
-    batch_size: int = BATCH_SIZE,
 ) -> pd.DataFrame:
     """The classes of a model's heads by the rules of this module.
 
@@ -137,7 +135,6 @@ def measured_classes(
         model: raw weights, from ``load_model``.
         prompts: from ``ioi_prompts`` for this model; 200 of them if None.
         thresholds: of the rules.
-        batch_size: as :func:`run_prompts` takes it.
 
     Returns:
         One row a head that has a class, indexed by ``layer`` and ``head``, with the columns of
@@ -146,15 +143,13 @@ def measured_classes(
     Raises:
         ArchitectureError: the model's parts would not be read rightly.
     """
-    return measure_heads(model, prompts, thresholds, batch_size=batch_size).classes
+    return measure_heads(model, prompts, thresholds).classes
 
 
 def measure_heads(
     model: TransformerBridge,
     prompts: IOIPrompts | None = None,
     thresholds: Thresholds = Thresholds(),
-    *,
-    batch_size: int = BATCH_SIZE,
 ) -> HeadMeasurements:
     """Measure every head, in four runs over the prompts at most.
 
@@ -163,8 +158,8 @@ def measure_heads(
     prompts = ioi_prompts(model) if prompts is None else prompts
     check_kind("prompts", prompts, IOIPrompts, "ioi_prompts")
     check_kind("thresholds", thresholds, Thresholds, "Thresholds(...)")
-    clean = run_prompts(model, prompts, batch_size=batch_size)
-    other = run_prompts(model, prompts, counterfactual=True, batch_size=batch_size)
+    clean = run_prompts(model, prompts)
+    other = run_prompts(model, prompts, counterfactual=True)
     performance = performance_of(model, clean)
     before = path_effects(model, prompts, clean, other)
     numbers = over_prompts(
@@ -176,7 +171,7 @@ def measure_heads(
     movers = name_movers(numbers, difference, thresholds) if performance.solved else []
     after = None
     if movers:
-        after = after_removal(model, prompts, other, movers, batch_size=batch_size)
+        after = after_removal(model, prompts, other, movers)
         grown = over_prompts(effect_after=after.effects, growth=after.effects - before)
         numbers = numbers.join(grown.drop(columns=["effect_after_low", "effect_after_high"]))
     else:

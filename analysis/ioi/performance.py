@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.identity import model_identity
-from analysis.ioi.activations import BATCH_SIZE, Activations, run_prompts
+from analysis.ioi.activations import Activations, run_prompts
 from analysis.ioi.intervals import mean_interval, share_interval
 from analysis.ioi.task import IOIPrompts
 
@@ -43,20 +43,25 @@ class TaskPerformance:
     def __str__(self) -> str:
         low, high = self.accuracy_interval
         below, above = self.logit_difference_interval
-        does = "solves" if self.solved else "does not do"
+        can = self.accuracy > 0.5 and self.logit_difference > 0
+        does = (
+            "solves the task"
+            if self.solved
+            else f"may solve the task, but {self.n} prompts are too few to tell"
+            if can
+            else "does not do the task"
+        )
         return (
-            f"{self.title} {does} the task: of {self.n} prompts it prefers the right name in "
+            f"{self.title} {does}: of {self.n} prompts it prefers the right name in "
             f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}), by a mean logit "
             f"difference of {self.logit_difference:.2f} ({below:.2f} to {above:.2f}); in "
             f"{self.io_first:.0%} that name is the likeliest of all tokens."
         )
 
 
-def task_performance(
-    model: TransformerBridge, prompts: IOIPrompts, *, batch_size: int = BATCH_SIZE
-) -> TaskPerformance:
+def task_performance(model: TransformerBridge, prompts: IOIPrompts) -> TaskPerformance:
     """Run the prompts and say how well the model does (Wang et al., section 2.2)."""
-    return performance_of(model, run_prompts(model, prompts, batch_size=batch_size))
+    return performance_of(model, run_prompts(model, prompts))
 
 
 def performance_of(model: TransformerBridge, clean: Activations) -> TaskPerformance:
