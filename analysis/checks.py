@@ -33,6 +33,16 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ParameterError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        ParameterError: names the parameter.
+    """
+    if not isinstance(value, bool):
+        raise ParameterError(f"{name} must be True or False, not {value!r}.")
+
+
 def check_model(model: object, parts: Sequence[str] = ("cfg", "blocks", "tokenizer")) -> None:
     """Refuse what is no loaded model, or lacks one of these parts.
 

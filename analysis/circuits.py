@@ -327,6 +327,13 @@ def check_finite(model: TransformerBridge) -> None:
                         f"{model.cfg.model_name}: {name} of layer {layer}, {kind} {head} holds NaN "
                         "or infinity; load an intact checkpoint."
                     )
+        biases = model.blocks[layer].attn.b_V
+        for head, bias in enumerate([] if biases is None else biases):
+            if not _is_finite(bias.detach()):
+                raise WeightsError(
+                    f"{model.cfg.model_name}: b_V of layer {layer}, key-value head {head} holds "
+                    "NaN or infinity; load an intact checkpoint."
+                )
     for name, p in suspects.items():
         if not _is_finite(p):
             parameter = name.replace("_original_component.", "")

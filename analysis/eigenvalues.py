@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from analysis import circuits
+from analysis.checks import check_flag
 from analysis.exact.head_logits import slices
 from analysis.progress import progress_bar
 
@@ -50,6 +51,7 @@ def eigenvalue_scores(
     """
     circuits.check_readable(model)
     circuits.check_embedding(embedding)
+    check_flag("folded", folded)
     circuits.check_finite(model)
     W_U = circuits.folded_unembedding(model) if folded else circuits.unembedding(model)
     value = circuits.folded_value_weights if folded else circuits.value_weights

@@ -46,6 +46,19 @@ class TokenPairs:
     def __len__(self) -> int:
         return len(self.sources)
 
+    def place(self, source: str) -> int:
+        """Where a source stands among the pairs.
+
+        Raises:
+            NamesError: it is none of them.
+        """
+        if source not in self.sources:
+            raise NamesError(
+                f"{source!r} is not among the {len(self):,} usable names, such as "
+                f"{', '.join(self.sources[:3])}."
+            )
+        return self.sources.index(source)
+
     @property
     def copying(self) -> bool:
         """Whether every target is its source."""

@@ -19,8 +19,7 @@ import pandas as pd
 import torch
 
 from analysis import circuits
-from analysis.checks import HeadPair, whole_number
-from analysis.errors import ParameterError
+from analysis.checks import HeadPair, check_flag, whole_number
 from analysis.exact.questions import OVQuestions, chosen_heads
 from analysis.head_scores import HeadScores
 from analysis.identity import model_identity, package_versions
@@ -64,8 +63,7 @@ def score_heads(
     """
     circuits.check_readable(model)
     k = whole_number("k", k, 1, circuits.unembedding(model).shape[1], "the vocabulary's size")
-    if not isinstance(first_mlp, bool):
-        raise ParameterError(f"first_mlp must be True or False, not {first_mlp!r}.")
+    check_flag("first_mlp", first_mlp)
     ranked = () if ranks is False else chosen_heads(model, None if ranks is True else ranks)
     pairs = token_pairs(model, names)
     circuits.check_finite(model)

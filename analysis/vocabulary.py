@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from analysis import circuits
-from analysis.checks import HeadPair, whole_number
+from analysis.checks import HeadPair, check_flag, whole_number
 from analysis.errors import ParameterError
 from analysis.exact.questions import OVQuestions, chosen_heads
 from analysis.identity import ModelIdentity, model_identity, package_versions
@@ -193,6 +193,7 @@ def _questions(
     """Every token, or a random sample of them, as its own source and target; all checked."""
     circuits.check_readable(model)
     circuits.check_embedding(embedding)
+    check_flag("folded", folded)
     d_vocab = circuits.embedding(model).shape[0]
     if circuits.unembedding(model).shape[1] != d_vocab:
         raise ParameterError("every token must be able to be a source and a target.")

@@ -312,6 +312,7 @@ def test_the_same_seed_draws_the_same_and_prompts_are_not_the_shots() -> None:
         ({"removed": [-1]}, ParameterError, "between 0 and 1"),
         ({"modes": ["noise"]}, ParameterError, "modes must be some of zero, mean"),
         ({"n_draws": 0}, ParameterError, "n_draws"),
+        ({"modes": None}, ParameterError, "modes must be some of"),
         ({"modes": []}, ParameterError, "modes must be some of"),
         ({"removed": [0]}, ParameterError, "a number above 0"),
         ({"removed": 1}, ParameterError, "a list of whole numbers"),

@@ -264,6 +264,17 @@ def test_a_parameter_that_no_head_owns_is_named(parameter: str, named: str) -> N
         circuits.check_finite(boot(model))
 
 
+def test_a_value_bias_names_its_head() -> None:
+    model = random_model("GPT2", GPT)
+    d_model = model.config.n_embd
+    head = 3 * model.config.n_head // 4
+    d_head = d_model // model.config.n_head
+    bias = model.get_parameter("transformer.h.1.attn.c_attn.bias").detach()
+    bias[2 * d_model + head * d_head] = float("inf")
+    with pytest.raises(WeightsError, match=f"b_V of layer 1, key-value head {head} holds NaN"):
+        circuits.check_finite(boot(model))
+
+
 @torch.no_grad()
 def test_large_finite_weights_pass(case: Case) -> None:
     """Their sum overflows, they do not."""

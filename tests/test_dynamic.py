@@ -230,6 +230,7 @@ def test_running_changes_nothing() -> None:
     [
         ({"names": NAMES[:29]}, NamesError, "at least 30 names"),
         ({"templates": []}, ParameterError, "at least one"),
+        ({"templates": 5}, ParameterError, "templates must be a list"),
         ({"templates": [TEMPLATES[0], TEMPLATES[0]]}, ParameterError, "different"),
         ({"templates": ["no slot"]}, PromptError, "no slot"),
         ({"templates": "two <X> <X>"}, PromptError, "2 slots"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from made_up import scores_from_counts
 
 from analysis.classes import MEASURED, HeadClass, published_classes
-from analysis.errors import ClassesError
+from analysis.errors import ClassesError, ParameterError
 from analysis.figures.heatmaps import plot_heatmaps
 from analysis.figures.layout import TEXT_PX, fit_width, label_step, title_lines
 from analysis.head_scores import HeadScores
@@ -283,3 +284,9 @@ def test_fit_width_lays_out_a_copy() -> None:
     assert fit_width(fig, 700) == plot_heatmaps(blank(48, 25), width=700)
     assert fig.to_json() == before
     assert fit_width(go.Figure(), 700).layout.width == 700
+
+
+@pytest.mark.parametrize("width", [100, -5, "wide"])
+def test_a_figure_too_narrow_to_be_drawn_is_an_error(width: Any) -> None:
+    with pytest.raises(ParameterError, match="width must be"):
+        plot_heatmaps(blank(3, 4), width=width)

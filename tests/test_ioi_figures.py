@@ -57,15 +57,16 @@ def test_the_scatter_has_a_panel_for_each_head() -> None:
 def test_precision_recall_has_a_line_for_each_score() -> None:
     curve = pd.DataFrame(
         {
-            "score": ["a", "a", "b"],
+            "score": ["a", "a", "a", "b"],
             "threshold": 1,
-            "recall": [0.5, 1, 1],
-            "precision": [1, 0.5, 0.2],
+            "recall": [0.5, 0.5, 1, 1],
+            "precision": [1, 0.8, 0.5, 0.2],
         }
     )
     fig = plot_precision_recall({"one": curve, "two": curve}, "title")
     assert [trace.name for trace in fig.data] == ["a", "b"] * 2
-    assert fig.data[0].x == (0.5, 1)
+    assert fig.data[0].x == (0, 0.5, 1) and fig.data[0].y == (1, 1, 0.5)
+    assert fig.data[0].line.width > fig.data[1].line.width, "where they coincide, both show"
     assert [trace.showlegend for trace in fig.data] == [True, True, False, False]
     assert len({trace.line.color for trace in fig.data}) == 2
 

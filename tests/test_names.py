@@ -313,3 +313,10 @@ def test_a_mapping_or_frame_is_not_taken_for_its_keys(wrong: Any, said: str) -> 
 def test_what_is_no_model_is_an_error() -> None:
     with pytest.raises(ParameterError, match=r"load_model\('gpt2'\) returns, not a str"):
         load_names("gpt2")  # type: ignore[arg-type]
+
+
+def test_a_name_has_its_place(model: Any) -> None:
+    names = load_names(model, ["Mary", "John"])
+    assert [names.place(name) for name in names.sources] == list(range(len(names)))
+    with pytest.raises(NamesError, match="'Zzyzx' is not among the"):
+        names.place("Zzyzx")

@@ -56,7 +56,9 @@ def test_every_head_is_a_point_of_each_panel_and_is_named_on_hovering() -> None:
     static, running = frames()
     fig = plot_static_dynamic(static, running, title="t")
     for panel, kind in (("x1", "score"), ("x2", "suppression")):
-        points = [t for t in fig.data if t.mode == "markers" and t.xaxis in (panel, panel[:1])]
+        points = [
+            t for t in fig.data if t.mode.startswith("markers") and t.xaxis in (panel, panel[:1])
+        ]
         points = [t for t in points if (t.xaxis == "x2") == (panel == "x2")]
         table = head_table(static, running, kind)
         outliers = set(table.index[table["residual"].abs() > OUTLIER])

@@ -217,3 +217,9 @@ def test_nan_is_an_error_that_names_layer_and_head() -> None:
     for score in (score_vocabulary, rank_vocabulary, eigenvalue_scores):
         with pytest.raises(WeightsError, match="W_O of layer 2, head 1"):
             score(model)
+
+
+@pytest.mark.parametrize("function", [score_vocabulary, rank_vocabulary, eigenvalue_scores])
+def test_folded_is_yes_or_no(model: Any, function: Any) -> None:
+    with pytest.raises(ParameterError, match="folded must be True or False"):
+        function(model, folded="no")

@@ -149,9 +149,9 @@ def ablation_curve(
     circuits.check_runnable(model)
     heads = check_heads(heads, model.cfg.n_layers, model.cfg.n_heads)
     removed = _check_removed(range(len(heads) + 1) if removed is None else removed, len(heads))
-    modes = (modes,) if isinstance(modes, str) else tuple(modes)
-    if not modes or set(modes) - set(MODES):
-        raise ParameterError(f"modes must be some of {', '.join(MODES)}, not {list(modes)!r}.")
+    modes = (modes,) if isinstance(modes, str) else modes
+    if not isinstance(modes, Sequence) or not modes or set(modes) - set(MODES):
+        raise ParameterError(f"modes must be some of {', '.join(MODES)}, not {modes!r}.")
     for control in controls or []:
         check_kind("a control", control, Task, "control_tasks or few_shot")
     seed = whole_number("seed", seed, 0)

@@ -16,7 +16,7 @@ For each template and name the model runs once, and for head (l, h)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -132,6 +132,10 @@ def dynamic_scores(
     circuits.check_runnable(model)
     k = whole_number("k", k, 1, circuits.unembedding(model).shape[1], "the vocabulary's size")
     pairs = enough_names(model, names)
+    if not isinstance(templates, Iterable):
+        raise ParameterError(
+            f"templates must be a list of texts with one <X> each, not {templates!r}."
+        )
     templates = tuple([templates] if isinstance(templates, str) else templates)
     if len(set(templates)) < len(templates) or not templates:
         raise ParameterError(f"templates must be different and at least one, not {templates!r}.")

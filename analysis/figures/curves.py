@@ -38,6 +38,7 @@ def plot_ablation(
             "title": {"text": f"heads removed ({mode} ablation)"},
             "zeroline": False,
             "gridcolor": GRID,
+            "tickvals": curve.given(mode).index.tolist(),  # no half heads
         }
         fig.layout[f"yaxis{number}"] = {
             "anchor": axes["xaxis"],

@@ -23,7 +23,6 @@ _DIVERGING = (
     (1.0, "#053061"),
 )
 """Red, white, blue of ColorBrewer's RdBu, with a white middle where that has a light grey."""
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
 def plot_direct_effects(
@@ -55,7 +54,7 @@ def plot_direct_effects(
                 zmax=largest,
                 colorscale=[list(stop) for stop in _DIVERGING],
                 showscale=row == 1,
-                colorbar={"title": {"text": "Logit difference", "side": "right"}},
+                colorbar={"title": {"text": "Effect<br>(logits)", "side": "top"}},
                 hovertemplate="<b>%{x}.%{y}</b><br>%{z:+.3f} logits<extra></extra>",
             ),
             row=row,
@@ -130,6 +129,9 @@ def plot_attention_against_output(points: pd.DataFrame, title: str) -> go.Figure
 def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Figure:
     """Precision against recall of several scores, a panel for each class.
 
+    A step for each recall that is reached, at the precision with which it is first reached. Scores
+    that coincide show as stripes, the first the widest.
+
     Args:
         curves: by what stands above the panel, frames of
             ``analysis.ioi.agreement.precision_recall``; all of the same scores.
@@ -139,21 +141,22 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
         rows=1, cols=max(len(curves), 1), shared_yaxes=True, subplot_titles=list(curves)
     )
     for col, frame in enumerate(curves.values(), start=1):
-        for number, (name, curve) in enumerate(frame.groupby("score", sort=False)):
+        n_scores = frame["score"].nunique()
+        for number, (name, whole) in enumerate(frame.groupby("score", sort=False)):
+            curve = _steps(whole)
             fig.add_trace(
                 go.Scatter(
                     x=curve["recall"].tolist(),
                     y=curve["precision"].tolist(),
-                    mode="lines+markers",
+                    mode="lines",
                     name=str(name),
                     legendgroup=str(name),
                     showlegend=col == 1,
                     line={
                         "color": _COLOURS[number % len(_COLOURS)],
-                        "dash": _DASHES[number % len(_DASHES)],
+                        "width": 2 + 2 * (n_scores - 1 - number),
                         "shape": "vh",
                     },
-                    marker={"size": 4},
                     customdata=curve["threshold"].tolist(),
                     hovertemplate="score ≥ %{customdata:.3g}<br>precision %{y:.2f}, "
                     "recall %{x:.2f}<extra>" + str(name) + "</extra>",
@@ -171,3 +174,9 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
     fig.update_yaxes(**_AXIS, range=[-0.03, 1.03])
     fig.update_yaxes(title_text="Precision", col=1)
     return fig
+
+
+def _steps(curve: pd.DataFrame) -> pd.DataFrame:
+    """The cut-offs at which the recall grows, begun at a recall of 0."""
+    reached = curve[curve["recall"] > 0].drop_duplicates("recall")
+    return pd.concat([reached.iloc[:1].assign(recall=0.0), reached])

@@ -10,7 +10,10 @@ import textwrap
 
 import plotly.graph_objects as go
 
+from analysis.errors import ParameterError
+
 SCREEN_WIDTH = 1050
+MIN_WIDTH = 400
 TEXT_PX = 13
 """The smallest text. Print shrinks it to 6 pt, see ``analysis.figures.export``."""
 
@@ -69,6 +72,8 @@ def lay_out(fig: go.Figure, width: float = SCREEN_WIDTH) -> None:
         width: of the figure.
     """
     n_heads, n_layers = len(fig.data[0].z), len(fig.data[0].z[0])
+    if not isinstance(width, (int, float)) or width < MIN_WIDTH:
+        raise ParameterError(f"width must be {MIN_WIDTH} CSS pixels or more, not {width!r}.")
     panel_width = (width - 2 * (_LEFT + _COLOR_BAR) - _GAP) / 2
     cell_width = panel_width / n_layers
     panel_height = min(max(cell_width * n_heads, _MIN_PANEL_HEIGHT), _MAX_PANEL_HEIGHT)

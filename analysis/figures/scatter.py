@@ -2,7 +2,7 @@
 
 The points are dynamic scores pooled over templates. The dashed diagonal is equality, the full line
 the least-squares fit with the 95 % band of its mean; heads far off the line (studentized residual
-above 3) are marked, and every point names its head on hovering.
+above 3) are marked and named, and every point names its head on hovering.
 """
 
 from __future__ import annotations
@@ -77,13 +77,19 @@ def _traces(table: pd.DataFrame) -> list[go.Scatter]:
             name="least squares",
         ),
         _points(table[~outlier], names[~outlier], "head", COLORS[0], "circle"),
-        _points(table[outlier], names[outlier], "head off the line", COLORS[1], "diamond"),
+        _points(table[outlier], names[outlier], "head off the line", COLORS[1], "diamond", True),
     ]
 
 
 def _points(
-    table: pd.DataFrame, names: np.ndarray, label: str, color: str, symbol: str
+    table: pd.DataFrame,
+    names: np.ndarray,
+    label: str,
+    color: str,
+    symbol: str,
+    named: bool = False,
 ) -> go.Scatter:
+    """Heads as points with their intervals, and their names beside them where wanted."""
     text = [
         f"<b>{name}</b><br>weights {row.static:.3f} ({row.low:.3f} to {row.high:.3f})"
         f"<br>running {row.dynamic:.3f}<br>fitted {row.fitted:.3f}"
@@ -92,7 +98,10 @@ def _points(
     return go.Scatter(
         x=table["static"].round(6).tolist(),
         y=table["dynamic"].round(6).tolist(),
-        mode="markers",
+        mode="markers+text" if named else "markers",
+        text=names.tolist() if named else None,
+        textposition=_beside(table["dynamic"]) if named else None,
+        textfont={"size": 11},
         marker={
             "color": color,
             "symbol": symbol,
@@ -111,3 +120,9 @@ def _points(
         hoverinfo="text",
         name=label,
     )
+
+
+def _beside(heights: pd.Series) -> list[str]:
+    """Above and below in turn, from the highest point down, so that near ones do not meet."""
+    order = heights.rank(ascending=False, method="first").astype(int)
+    return ["top right" if place % 2 else "bottom right" for place in order]

@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from analysis.checks import whole_number
+from analysis.checks import check_flag, whole_number
 from analysis.errors import NamesError, ParameterError, PromptError
 from analysis.names import load_names, token_pairs
 
@@ -138,6 +138,7 @@ def ioi_prompts(
     """
     n, n_names = whole_number("n", n), whole_number("n_names", n_names, _MADE_OF)
     seed = whole_number("seed", seed, 0)
+    check_flag("prepend_bos", prepend_bos)
     _check_templates(templates)
     people = load_names(model, names).sources[:n_names]
     if len(people) < _MADE_OF:
@@ -173,7 +174,9 @@ def _check_templates(templates: Sequence[str]) -> None:
             raise PromptError(f"a template must be text with {{A}}, {{B}} and {{S}}: {template!r}.")
         try:
             slots = [
-                slot for _, slot, _, _ in string.Formatter().parse(template) if slot is not None
+                f"{slot}{'!' + how if how else ''}{':' + form if form else ''}"
+                for _, slot, form, how in string.Formatter().parse(template)
+                if slot is not None
             ]
         except ValueError as error:
             raise PromptError(f"the template {template!r} cannot be read: {error}.") from error
@@ -181,6 +184,11 @@ def _check_templates(templates: Sequence[str]) -> None:
             raise PromptError(
                 f"the template {template!r} has the slots {slots}: it needs {{A}}, {{B}} and {{S}} "
                 "and may have {place} and {object}, nothing else."
+            )
+        names = [slot for slot in slots if slot in ("A", "B", "S")]
+        if len(names) > len("ABS") or names[-1] != "S":
+            raise PromptError(
+                f"the template {template!r} must name {{A}}, {{B}} and {{S}} once each, {{S}} last."
             )
 
 
