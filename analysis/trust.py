@@ -105,14 +105,16 @@ def _span(row: pd.Series, over: str, name: str = "pearson") -> str:
 
 
 def _standing_out(null: pd.DataFrame, kind: str) -> str:
-    verb = "copy" if kind == "score" else "suppress"
+    one, many = ("copies", "copy") if kind == "score" else ("suppresses", "suppress")
     found = null.index[null[f"{kind}_q"] <= FDR]
+    half = int((null[kind] >= 0.5).sum())
     few = int((null.loc[found, kind] < AT_LEAST).sum())
     return (
-        f"{len(found)} of {len(null)} heads {verb} more names than heads of random weights do "
-        f"(false discovery rate {FDR:.0%}; of {null.attrs['n_random']:,} random scores the highest "
-        f"is {null.attrs['highest']:.1%}), {few} of them less than {AT_LEAST:.0%} of the names; "
-        f"{int((null[kind] >= 0.5).sum())} of all heads {verb} half of the names or more."
+        f"{len(found)} of {len(null)} heads {one if len(found) == 1 else many} more names than "
+        f"heads of random weights do (false discovery rate {FDR:.0%}; of "
+        f"{null.attrs['n_random']:,} random scores the highest is {null.attrs['highest']:.1%}), "
+        f"{few} of them less than {AT_LEAST:.0%} of the names; {half} of all heads "
+        f"{one if half == 1 else many} half of the names or more."
     )
 
 

@@ -132,7 +132,7 @@ def test_heads_that_stand_out_are_counted_by_their_false_discovery_rate() -> Non
     assert re.search(r"\b2 of 6 heads copy\b", said)
     assert re.search(r"\b3 of 6 heads suppress\b", said)
     assert "of 120 random scores the highest is 5.0%" in said
-    assert "1 of all heads copy half" in said and "2 of all heads suppress half" in said
+    assert "1 of all heads copies half" in said and "2 of all heads suppress half" in said
 
 
 def test_heads_that_do_not_stand_out_are_not_called_copying() -> None:
