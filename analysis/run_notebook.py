@@ -19,8 +19,6 @@ from analysis.errors import AnalysisError, ParameterError
 from analysis.models import fetch_model
 from analysis.models.load import AUTO
 
-PATHS = ("model_name", "names_file")
-"""Parameters that may be paths."""
 BUILD = Path(__file__).parents[1] / "build"
 
 
@@ -121,19 +119,23 @@ def parse_assignments(assignments: Sequence[str], known: Sequence[str]) -> dict[
 
 def _value(name: str, text: str) -> Any:
     """A parameter as the notebook takes it."""
+    if name == "model_name":
+        # A bare word is no path, lest a folder that happens to be called gpt2 stand for GPT-2.
+        return _absolute(text) if os.sep in text or text.startswith((".", "~")) else text
     try:
-        value = text if name == "model_name" else yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ParameterError(
             f"{name.upper()}={text} cannot be read: give a number, text, true or false, or a list "
             "such as [1, 5]."
         ) from None
-    is_path = name in PATHS and isinstance(value, str) and bool(value)
-    if name == "model_name":  # lest a folder that happens to be called gpt2 stand for GPT-2
-        is_path = os.sep in text or text.startswith((".", "~"))
-    if is_path and Path(value).expanduser().exists():
-        return str(Path(value).expanduser().resolve())
-    return value
+    return _absolute(value) if name == "names_file" and isinstance(value, str) else value
+
+
+def _absolute(path: str) -> str:
+    """A path that exists from here on, whatever the folder; any other text as it is."""
+    here = Path(path).expanduser()
+    return str(here.resolve()) if path and here.exists() else path
 
 
 def _names_of(kind: type[Exception]) -> set[str]:

@@ -118,27 +118,29 @@ def _standing_out(null: pd.DataFrame, kind: str) -> str:
     )
 
 
-def _removed(curve: AblationCurve, null: pd.DataFrame, kind: str) -> tuple[str, str]:
-    """A remark where the removed heads do not stand out, and how to call them."""
+def _removing(curve: AblationCurve, null: pd.DataFrame, kind: str, how: str = "") -> str:
+    """How a sentence on removed heads begins; before it a remark where they do not stand out."""
     n = len(curve.heads)
     what = "copying" if kind == "score" else "suppressing"
-    heads = ", ".join(head_name(*head) for head in curve.heads)
-    if stand_out(null, kind, curve.heads):
-        return "", f"{n} {what} head{'s' if n != 1 else ''} ({heads}"
-    return (
+    out = stand_out(null, kind, curve.heads)
+    remark = (
         f"No {what} head stands out and scores {AT_LEAST:.0%}; the best-scored is removed all the "
-        "same. ",
-        f"{n} head{'s' if n != 1 else ''} ({heads}",
+        "same. "
+    )
+    heads = ", ".join(head_name(*head) for head in curve.heads)
+    return (
+        f"{'' if out else remark}Removing {n} {f'{what} ' if out else ''}"
+        f"head{'s' if n != 1 else ''} ({heads}{how})"
     )
 
 
 def _removal(curve: AblationCurve, null: pd.DataFrame, mode: str) -> str:
     accuracy = curve.given(mode)["accuracy"]
     band = curve.random_band(mode, "accuracy").iloc[-1]
-    remark, heads = _removed(curve, null, "score")
+    removing = _removing(curve, null, "score", f"; {mode} ablation")
     hardly = accuracy.iloc[0] < MIN_ACCURACY
     return (
-        f"{remark}Removing {heads}; {mode} ablation) takes the accuracy of copying names, on "
+        f"{removing} takes the accuracy of copying names, on "
         f"{curve.n_prompts} prompts, from {accuracy.iloc[0]:.0%} to {accuracy.iloc[-1]:.0%}; as "
         f"many random heads leave {band['low']:.0%} to {band['high']:.0%}."
         + (" The model hardly does this task, so this tells little." if hardly else "")
@@ -166,7 +168,7 @@ def _control(curve: AblationCurve, mode: str) -> str:
 def _raised(curve: AblationCurve, null: pd.DataFrame, mode: str) -> str:
     change = curve.given(mode)["change"].iloc[-1]
     band = curve.random_band(mode, "change").iloc[-1]
-    remark, heads = _removed(curve, null, "suppression")
+    removing = _removing(curve, null, "suppression")
     effect = (
         f"{'raises' if change > 0 else 'lowers'} the name's log-probability by "
         f"{abs(change):.1f} nats"
@@ -174,4 +176,4 @@ def _raised(curve: AblationCurve, null: pd.DataFrame, mode: str) -> str:
         else "leaves the name's log-probability as it is, to a tenth of a nat"
     )
     low, high = (round(float(band[end]), 1) + 0.0 for end in ("low", "high"))
-    return f"{remark}Removing {heads}) {effect}; random heads change it by {low} to {high}."
+    return f"{removing} {effect}; random heads change it by {low} to {high}."

@@ -14,13 +14,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import checkpoints
-import planted
 import pytest
 import torch
 from loopback_hub import LoopbackHub, Repository, point_at
 
-from analysis.describe import answer, next_tokens
-from analysis.errors import ArchitectureError, ModelError, NamesError, ParameterError
+from analysis.errors import ArchitectureError, ModelError, ParameterError
 from analysis.identity import GPT2_SMALL, ModelIdentity, model_identity
 from analysis.models import fetch_model, load_model
 from analysis.models import load as models
@@ -407,17 +405,3 @@ def test_an_unreachable_hub_says_how_to_go_on(hub: LoopbackHub) -> None:
     hub.stop()
     with pytest.raises(ModelError, match=r"connect to the hub, or use load_model\('smollm2-135m'"):
         load_model("gpt2")
-
-
-def test_only_two_names_of_one_token_can_be_answered() -> None:
-    tokenizer = checkpoints.make_tokenizer(["Mary", "John"])
-    model = planted.boot(checkpoints.gpt2_model(len(tokenizer)), tokenizer)
-    assert "over" in answer(model, "a b", "Mary", "John")
-    with pytest.raises(NamesError):
-        answer(model, "a b", "Bartholomew", "John")
-    with pytest.raises(ParameterError, match="different"):
-        answer(model, "a b", "Mary", "Mary")
-    with pytest.raises(ParameterError, match="prompt must be text"):
-        next_tokens(model, ["a", "b"])  # type: ignore[arg-type]
-    with pytest.raises(ParameterError, match="n must be"):
-        next_tokens(model, "a b", n=10**6)

@@ -109,7 +109,7 @@ class RemovalBench:
                 done(len(rows))
         columns = {"accuracy": right, "log_probability": log_probability}
         return pd.DataFrame(
-            {name: torch.cat(v).view(n_cases, n).mean(1).cpu() for name, v in columns.items()}
+            {name: torch.cat(v).view(n_cases, n).mean(1) for name, v in columns.items()}
         )
 
 

@@ -38,14 +38,6 @@ from analysis.ioi.task import IOIPrompts, ioi_prompts
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-CLASSES = (
-    HeadClass.NAME_MOVER,
-    HeadClass.NEGATIVE_NAME_MOVER,
-    HeadClass.BACKUP_NAME_MOVER,
-    HeadClass.BACKUP_NEGATIVE_NAME_MOVER,
-)
-"""The classes that are measured."""
-
 
 @dataclass(frozen=True)
 class Thresholds:
