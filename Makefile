@@ -26,7 +26,7 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 figures: $(READY) ## score the heads and export the two heatmaps to figures/
-	$(PY) -m analysis.run_notebook notebooks/03_heatmaps.ipynb $(filter-out PYTHON=%,$(MAKEOVERRIDES))
+	$(PY) -m analysis.cli.run_notebook notebooks/03_heatmaps.ipynb $(filter-out PYTHON=%,$(MAKEOVERRIDES))
 
 test: $(READY) ## lint, type-check, run every test and compare every notebook's outputs
 	$(VENV)/bin/ruff check .
@@ -41,7 +41,7 @@ notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping t
 	    --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 check-gpt2: $(READY) ## measure GPT-2's head classes and compare them with the published ones
-	$(PY) -m analysis.check_gpt2
+	$(PY) -m analysis.cli.check_gpt2
 
 bench: $(READY) ## hold the scorer against the plain loop, and draw how its time grows
 	$(PY) benchmarks/run.py

@@ -1,7 +1,7 @@
 """Which attention heads copy names, and which suppress them?
 
-The public face is a handful of functions, loaded when first used so that ``import analysis``
-stays fast:
+The public face is a handful of functions and the results that they return, loaded when first used
+so that ``import analysis`` stays fast:
 
 >>> from analysis import load_model, load_names, score_heads, plot_heatmaps, export_figure
 """
@@ -9,26 +9,107 @@ stays fast:
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.ablation.curve import AblationCurve, ablation_curve
+    from analysis.dynamic.scores import DynamicScores, dynamic_scores
+    from analysis.errors import (
+        AnalysisError,
+        ArchitectureError,
+        ClassesError,
+        ExportError,
+        ModelError,
+        NamesError,
+        ParameterError,
+        PromptError,
+        WeightsError,
+    )
+    from analysis.export.display import show_figure
+    from analysis.export.files import export_figure
+    from analysis.ioi.head_classes import HeadClass, published_classes
+    from analysis.ioi.measured_classes import HeadMeasurements, measured_classes
+    from analysis.models import load_model
+    from analysis.names import TokenPairs, load_names
+    from analysis.plots.heatmaps import plot_heatmaps
+    from analysis.prompts.indirect_object import IOIPrompts, ioi_prompts
+    from analysis.provenance import ModelIdentity
+    from analysis.static.eigenvalues import eigenvalue_scores
+    from analysis.static.head_scores import HeadScores
+    from analysis.static.scores import score_heads
+    from analysis.static.vocabulary import VocabularyScores, rank_vocabulary, score_vocabulary
 
 _HOME = {
     "load_model": "analysis.models",
     "load_names": "analysis.names",
-    "score_heads": "analysis.scores",
-    "score_vocabulary": "analysis.vocabulary",
-    "rank_vocabulary": "analysis.vocabulary",
-    "eigenvalue_scores": "analysis.eigenvalues",
+    "score_heads": "analysis.static.scores",
+    "score_vocabulary": "analysis.static.vocabulary",
+    "rank_vocabulary": "analysis.static.vocabulary",
+    "eigenvalue_scores": "analysis.static.eigenvalues",
     "dynamic_scores": "analysis.dynamic.scores",
     "ablation_curve": "analysis.ablation.curve",
-    "ioi_prompts": "analysis.ioi.task",
-    "measured_classes": "analysis.ioi.measured",
-    "published_classes": "analysis.classes",
-    "plot_heatmaps": "analysis.figures.heatmaps",
-    "show_figure": "analysis.figures.display",
-    "export_figure": "analysis.figures.export",
+    "ioi_prompts": "analysis.prompts.indirect_object",
+    "measured_classes": "analysis.ioi.measured_classes",
+    "published_classes": "analysis.ioi.head_classes",
+    "plot_heatmaps": "analysis.plots.heatmaps",
+    "show_figure": "analysis.export.display",
+    "export_figure": "analysis.export.files",
+    # what they return
+    "AblationCurve": "analysis.ablation.curve",
+    "DynamicScores": "analysis.dynamic.scores",
+    "HeadClass": "analysis.ioi.head_classes",
+    "HeadMeasurements": "analysis.ioi.measured_classes",
+    "HeadScores": "analysis.static.head_scores",
+    "IOIPrompts": "analysis.prompts.indirect_object",
+    "ModelIdentity": "analysis.provenance",
+    "TokenPairs": "analysis.names",
+    "VocabularyScores": "analysis.static.vocabulary",
+    # what they raise
+    "AnalysisError": "analysis.errors",
+    "ArchitectureError": "analysis.errors",
+    "ClassesError": "analysis.errors",
+    "ExportError": "analysis.errors",
+    "ModelError": "analysis.errors",
+    "NamesError": "analysis.errors",
+    "ParameterError": "analysis.errors",
+    "PromptError": "analysis.errors",
+    "WeightsError": "analysis.errors",
 }
 
-__all__ = list(_HOME)
+__all__ = [
+    "AblationCurve",
+    "AnalysisError",
+    "ArchitectureError",
+    "ClassesError",
+    "DynamicScores",
+    "ExportError",
+    "HeadClass",
+    "HeadMeasurements",
+    "HeadScores",
+    "IOIPrompts",
+    "ModelError",
+    "ModelIdentity",
+    "NamesError",
+    "ParameterError",
+    "PromptError",
+    "TokenPairs",
+    "VocabularyScores",
+    "WeightsError",
+    "ablation_curve",
+    "dynamic_scores",
+    "eigenvalue_scores",
+    "export_figure",
+    "ioi_prompts",
+    "load_model",
+    "load_names",
+    "measured_classes",
+    "plot_heatmaps",
+    "published_classes",
+    "rank_vocabulary",
+    "score_heads",
+    "score_vocabulary",
+    "show_figure",
+]
 
 
 def __getattr__(name: str) -> Any:

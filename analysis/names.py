@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.checks import check_model
+from analysis.data_files import data_file
 from analysis.errors import NamesError
+from analysis.validation import check_model
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-NAMES_CSV = Path(__file__).parents[1] / "data" / "names.csv"
+NAMES_CSV = data_file("names.csv")
 """3,000 given names of the United States with their counts (data/README.md)."""
 
 

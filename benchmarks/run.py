@@ -18,9 +18,11 @@ import torch
 from plain_loop import plain_counts
 from tqdm.auto import tqdm
 
-from analysis import circuits, load_model, load_names
+from analysis import load_model, load_names
+from analysis.embeddings import effective_embedding
 from analysis.exact.head_logits import Vocabulary, full_float32
 from analysis.exact.topk import OV, decide_heads, layer_heads
+from analysis.weights import embedding_matrix, output_weights, unembedding_matrix, value_weights
 
 RESULTS = Path(__file__).with_name("results.md")
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -57,7 +59,7 @@ class Case:
         decided += decide_heads(self.x_later, self.targets, heads, vocabulary, k)
         work = sum(d.multiply_adds for d in decided)
         dense = self.n_heads * len(self.targets) * self.W_U.numel()
-        return [(int(d.top.sum()), int(d.bottom.sum())) for d in decided], work / dense
+        return [(int(d.in_top_k.sum()), int(d.in_bottom_k.sum())) for d in decided], work / dense
 
 
 def seconds(do: Callable[[], object]) -> tuple[float, object]:
@@ -71,20 +73,20 @@ def smollm2(whole_vocabulary: bool) -> Case:
     """The packaged model with its names, or with every token."""
     model = load_model("smollm2-135m")
     names = load_names(model)
-    d_vocab = circuits.embedding(model).shape[0]
+    d_vocab = embedding_matrix(model).shape[0]
     tokens = torch.arange(d_vocab) if whole_vocabulary else torch.tensor(names.source_tokens)
     layers = [
-        layer_heads(circuits.value_weights(model, i), circuits.output_weights(model, i))
+        layer_heads(value_weights(model, i), output_weights(model, i))
         for i in range(model.cfg.n_layers)
     ]
     return Case(
         model="SmolLM2-135M",
         pairs=f"{'every token' if whole_vocabulary else 'names'} ({len(tokens):,})",
-        x_first=circuits.effective_embedding(model, tokens, "embedding"),
-        x_later=circuits.effective_embedding(model, tokens, "mlp"),
+        x_first=effective_embedding(model, tokens, "embedding"),
+        x_later=effective_embedding(model, tokens, "mlp"),
         targets=tokens,
         layers=layers,
-        W_U=circuits.unembedding(model),
+        W_U=unembedding_matrix(model),
     )
 
 

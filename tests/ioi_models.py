@@ -12,11 +12,10 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import checkpoints
-import planted
 import torch
 
-from analysis.ioi.task import OBJECTS, PLACES, TEMPLATES
+from analysis.prompts.indirect_object import OBJECTS, PLACES, TEMPLATES
+from tests import checkpoints, planted
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.head_scores import HeadScores
-from analysis.identity import ModelIdentity
 from analysis.names import TokenPairs
+from analysis.provenance import ModelIdentity
+from analysis.static.head_scores import HeadScores
 
 MODEL = ModelIdentity("m", "M")
 
@@ -22,8 +22,8 @@ def made_up_pairs(n: int, relation: str = "copying") -> TokenPairs:
 
 
 def scores_from_counts(
-    n_top: np.ndarray,
-    n_bottom: np.ndarray | None = None,
+    n_in_top_k: np.ndarray,
+    n_in_bottom_k: np.ndarray | None = None,
     *,
     n_pairs: int = 100,
     relation: str = "copying",
@@ -31,7 +31,7 @@ def scores_from_counts(
     provenance: dict[str, object] | None = None,
 ) -> HeadScores:
     """Scores with these counts; the first so many pairs of each head count."""
-    n_bottom = np.zeros_like(n_top) if n_bottom is None else n_bottom
-    top, bottom = (np.arange(n_pairs) < counts[..., None] for counts in (n_top, n_bottom))
+    n_in_bottom_k = np.zeros_like(n_in_top_k) if n_in_bottom_k is None else n_in_bottom_k
+    top, bottom = (np.arange(n_pairs) < counts[..., None] for counts in (n_in_top_k, n_in_bottom_k))
     pairs = made_up_pairs(n_pairs, relation)
     return HeadScores(top, bottom, pairs, 1, True, model, provenance or {})

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import checkpoints
 import torch
+
+from tests import checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -12,13 +12,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import checkpoints
-import planted
 import torch
 
-from analysis import circuits
 from analysis.exact import topk
-from analysis.exact.questions import OVQuestions, chosen_heads
+from analysis.exact.batches import OVBatch
+from analysis.heads import chosen_heads
+from analysis.weights import unembedding_matrix
+from tests import checkpoints, planted
 
 D_MODEL = 64
 N_HEADS = 4
@@ -33,7 +33,7 @@ class Case:
     n_layers: int = 3
 
 
-def ask(case: Case) -> OVQuestions:
+def ask(case: Case) -> OVBatch:
     """A random model, one of whose heads copies, so that it is held against every token."""
     hf = checkpoints.gpt2_model(case.d_vocab, n_embd=D_MODEL, n_head=N_HEADS, n_layer=case.n_layers)
     width = D_MODEL // N_HEADS
@@ -41,8 +41,8 @@ def ask(case: Case) -> OVQuestions:
     attention.c_proj.weight.data[:width] = attention.c_attn.weight[:, -D_MODEL:][:, :width].T
     model = planted.boot(hf, checkpoints.make_tokenizer())
     tokens = torch.randint(0, case.d_vocab, (case.n_pairs,))
-    W_U = circuits.unembedding(model)
-    return OVQuestions(model, tokens, tokens, chosen_heads(model, None), "mlp", W_U)
+    W_U = unembedding_matrix(model)
+    return OVBatch(model, tokens, tokens, chosen_heads(model, None), "mlp", W_U)
 
 
 def status(line: str) -> int:
@@ -63,7 +63,7 @@ def growth(case: Case) -> int:
     before = status("VmRSS")
     copied = 0
     for place, _, decided in asked.decisions(1, "scoring"):
-        copied += int(decided.top.sum()) if place == 0 else 0
+        copied += int(decided.in_top_k.sum()) if place == 0 else 0
     assert copied > case.n_pairs / 10, "a head that copies is among them"
     return status("VmHWM") - before
 

@@ -72,7 +72,7 @@ def test_every_imported_package_is_a_direct_dependency(folder: str) -> None:
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.partition(".")[0])
-    own = {"analysis", *(path.stem for path in (ROOT / folder).glob("*.py"))}
+    own = {"analysis", "tests", *(path.stem for path in (ROOT / folder).glob("*.py"))}
     homes = packages_distributions()
     foreign = {name for name in imported - own if name not in sys.stdlib_module_names}
     missing = {

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import checkpoints
 import hypothesis.strategies as st
 import pandas as pd
 import pytest
@@ -16,6 +15,7 @@ from hypothesis import given, settings
 
 from analysis.errors import NamesError, ParameterError
 from analysis.names import NAMES_CSV, TokenPairs, load_names, token_pairs
+from tests import checkpoints
 
 WORDS = ("John", "Mary", "Nan", "Null", "Zoë", "Inf", "1984", "NA")
 """One token each in the tokenizer of these tests; everything else falls into bytes."""

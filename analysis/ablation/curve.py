@@ -25,16 +25,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis import circuits
-from analysis.ablation.head_removal import MODES, RemovalBench
-from analysis.ablation.tasks import Task, control_tasks, name_copying
-from analysis.checks import HeadPair, check_heads, check_kind, whole_number
+from analysis.ablation.head_ablator import MODES, HeadAblator
 from analysis.errors import ParameterError
 from analysis.exact.head_logits import full_float32
-from analysis.identity import ModelIdentity, model_identity, package_versions
+from analysis.heads import HeadPair, check_heads
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
-from analysis.scores import score_heads
+from analysis.prompts.few_shot import Task, control_tasks, name_copying
+from analysis.provenance import ModelIdentity, model_identity, package_versions
+from analysis.static.scores import score_heads
+from analysis.validation import check_int, check_type
+from analysis.weights import check_runnable
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -146,16 +147,16 @@ def ablation_curve(
             there are, or another parameter is out of its range.
         ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
     """
-    circuits.check_runnable(model)
+    check_runnable(model)
     heads = check_heads(heads, model.cfg.n_layers, model.cfg.n_heads)
     removed = _check_removed(range(len(heads) + 1) if removed is None else removed, len(heads))
     modes = (modes,) if isinstance(modes, str) else modes
     if not isinstance(modes, Sequence) or not modes or set(modes) - set(MODES):
         raise ParameterError(f"modes must be some of {', '.join(MODES)}, not {modes!r}.")
     for control in controls or []:
-        check_kind("a control", control, Task, "control_tasks or few_shot")
-    seed = whole_number("seed", seed, 0)
-    n_draws = whole_number("n_draws", n_draws)
+        check_type("a control", control, Task, "control_tasks or few_shot")
+    seed = check_int("seed", seed, 0)
+    n_draws = check_int("n_draws", n_draws)
     whole = [name_copying(model, names), *(control_tasks(model) if controls is None else controls)]
     task, *controls = (asked.draw(n_prompts, seed) for asked in whole)
     draws = _random_orders(model, heads, n_draws, seed)
@@ -166,7 +167,7 @@ def ablation_curve(
     rows: dict[tuple[str, str, str, int, int], dict[str, float]] = {}
     with full_float32(), progress_bar(n_runs, "removing heads", "prompt") as bar:
         for asked in (task, *controls):
-            bench = RemovalBench(model, asked)
+            bench = HeadAblator(model, asked)
             (clean,) = bench.measure([()], modes[0]).to_dict("records")
             orders = [("given", 0, list(heads))]
             if asked is task:
@@ -199,7 +200,7 @@ def ablation_curve(
     accuracy = {}
     # Of more prompts than heads are removed on: the choice, if any, is to be no accident.
     for asked in whole if controls else []:
-        bench = RemovalBench(model, asked.draw(MAX_CLEAN, seed))
+        bench = HeadAblator(model, asked.draw(MAX_CLEAN, seed))
         accuracy[asked.name] = float(bench.measure([()], modes[0])["accuracy"][0])
     choice = choose_control(model, accuracy, whole[1:], task.name, heads)
     return AblationCurve(frame, choice, heads, task.name, identity, provenance)
@@ -244,7 +245,7 @@ def _shared(model: TransformerBridge, control: Task, heads: Sequence[HeadPair]) 
     """Share of the heads that are also among as many best-scored ones of the control task."""
     asked = control.tokens_asked
     scores = score_heads(model, asked, k=1 if asked.copying else RELATION_K)
-    best = scores.to_frame()["score"].sort_values(ascending=False, kind="stable")
+    best = scores.to_frame()[scores.score_columns[0]].sort_values(ascending=False, kind="stable")
     return len(set(best.index[: len(heads)]) & set(heads)) / len(heads)
 
 

@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from analysis.checks import whole_number
 from analysis.dynamic.scores import CONTEXTS, DynamicScores
 from analysis.errors import ParameterError
-from analysis.head_scores import HeadScores
+from analysis.static.head_scores import HeadScores
+from analysis.statistics import pearson, spearman
+from analysis.validation import check_int
 
 POOLED = "all templates"
-KINDS = ("score", "suppression")
 CONFIDENCE = 0.95
 OUTLIER = 3.0
 """Studentized residual from which a head is said to be off the line."""
@@ -53,8 +53,8 @@ def agreement(
     ]
     if asked[0] != asked[1]:
         raise ParameterError("static and dynamic scores must be of the same model, names and k.")
-    n_resamples = whole_number("n_resamples", n_resamples)
-    n_heads, n_names = static.top[..., 0].size, len(static.pairs)
+    n_resamples = check_int("n_resamples", n_resamples)
+    n_heads, n_names = static.in_top_k[..., 0].size, len(static.pairs)
     rng = np.random.default_rng(seed)
     multiplicities = rng.multinomial(n_names, np.full(n_names, 1 / n_names), size=n_resamples).T
     heads = rng.integers(n_heads, size=(n_resamples, n_heads))
@@ -81,8 +81,8 @@ def _compared(
     """What is compared with what: static and dynamic answers ``[templates, heads, names]``."""
     n = len(static.pairs)
     for c, context in enumerate(CONTEXTS):
-        for kind in KINDS:
-            x, y = (s.top if kind == "score" else s.bottom for s in (static, dynamic))
+        answers = ((s.in_top_k, s.in_bottom_k) for s in (static, dynamic))
+        for kind, x, y in zip(static.score_columns, *answers, strict=True):
             x, y = x.reshape(1, -1, n), y[:, c].reshape(len(dynamic.templates), -1, n)
             for t, template in enumerate(dynamic.templates):
                 yield (context, template, kind), x, y[t : t + 1]
@@ -107,28 +107,13 @@ def _ends(values: Float[np.ndarray, "n_resamples"]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pearson's correlation over the last axis, NaN where either is constant."""
-    x, y = (v - v.mean(-1, keepdims=True) for v in (x, y))
-    # Rounding of the mean leaves a constant a hair away from 0.
-    lengths = [np.where(np.abs(v).max(-1) > 1e-9, np.sqrt((v * v).sum(-1)), np.nan) for v in (x, y)]
-    return np.asarray((x * y).sum(-1) / (lengths[0] * lengths[1]))
-
-
-def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's correlation over the last axis; ties share their mean rank."""
-    from scipy.stats import rankdata
-
-    return pearson(rankdata(x, axis=-1), rankdata(y, axis=-1))
-
-
 def head_table(static: pd.DataFrame, dynamic: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Each head's static and pooled dynamic score, and how far it is off the fitted line.
 
     Args:
         static: ``HeadScores.to_frame(intervals=True)``.
         dynamic: ``DynamicScores.to_frame()`` of one context, the level ``context`` gone.
-        kind: ``score`` or ``suppression``.
+        kind: ``copying_score`` or ``suppression_score``.
 
     Returns:
         Columns ``static``, ``low``, ``high`` (Wilson, 95 %), ``dynamic`` (mean over templates),

@@ -27,16 +27,24 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from analysis import circuits
-from analysis.checks import whole_number
-from analysis.dynamic.prompts import TEMPLATES, Prompts, enough_names, fill_template
-from analysis.dynamic.shared_start import NO_LOGITS, continued, read_start
 from analysis.errors import ParameterError, WeightsError
 from analysis.exact.head_logits import Vocabulary, full_float32
 from analysis.exact.topk import OV, Decisions, decide_heads
-from analysis.identity import ModelIdentity, model_identity, package_versions
+from analysis.heads import head_name
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
+from analysis.prompts.prefix_cache import NO_LOGITS, build_prefix_cache, prefix_kwargs
+from analysis.prompts.templates import TEMPLATES, Prompts, enough_names, fill_template
+from analysis.provenance import ModelIdentity, model_identity, package_versions
+from analysis.static.head_scores import score_columns
+from analysis.validation import check_int
+from analysis.weights import (
+    check_finite,
+    check_runnable,
+    embedding_matrix,
+    output_weights,
+    unembedding_matrix,
+)
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -57,8 +65,9 @@ class DynamicScores:
     """For every template, context, head and name: is the name in the head's top (bottom) k?
 
     Attributes:
-        top: bool ``[n_templates, 2, n_layers, n_heads, n_names]``; contexts as in ``CONTEXTS``.
-        bottom: likewise, among the k smallest logits.
+        in_top_k: bool ``[n_templates, 2, n_layers, n_heads, n_names]``, contexts in the order of
+            ``CONTEXTS``.
+        in_bottom_k: likewise, among the k smallest logits.
         templates: the prompts, in order.
         names: the names, in order.
         k: how many of the largest (smallest) logits count.
@@ -66,8 +75,8 @@ class DynamicScores:
         provenance: everything else that made the result, ready for JSON.
     """
 
-    top: Bool[np.ndarray, "n_templates 2 n_layers n_heads n_names"] = field(repr=False)
-    bottom: Bool[np.ndarray, "n_templates 2 n_layers n_heads n_names"] = field(repr=False)
+    in_top_k: Bool[np.ndarray, "n_templates 2 n_layers n_heads n_names"] = field(repr=False)
+    in_bottom_k: Bool[np.ndarray, "n_templates 2 n_layers n_heads n_names"] = field(repr=False)
     templates: tuple[str, ...]
     names: TokenPairs
     k: int
@@ -75,29 +84,30 @@ class DynamicScores:
     provenance: dict[str, object] = field(repr=False)
 
     @property
-    def n_top(self) -> Int[np.ndarray, "n_templates 2 n_layers n_heads"]:
+    def n_in_top_k(self) -> Int[np.ndarray, "n_templates 2 n_layers n_heads"]:
         """Names among the k largest logits."""
-        return np.asarray(self.top.sum(-1))
+        return np.asarray(self.in_top_k.sum(-1))
 
     @property
-    def n_bottom(self) -> Int[np.ndarray, "n_templates 2 n_layers n_heads"]:
+    def n_in_bottom_k(self) -> Int[np.ndarray, "n_templates 2 n_layers n_heads"]:
         """Names among the k smallest logits."""
-        return np.asarray(self.bottom.sum(-1))
+        return np.asarray(self.in_bottom_k.sum(-1))
 
     def to_frame(self) -> pd.DataFrame:
         """The scores as a frame.
 
         Returns:
-            float64 columns ``score`` and ``suppression``, shares of the names in [0, 1], indexed
-            by ``template``, ``context``, ``layer`` and ``head``.
+            float64 columns ``copying_score`` (``relation_score`` for pairs of another relation)
+            and ``suppression_score``, shares of the names in [0, 1], indexed by ``template``,
+            ``context``, ``layer`` and ``head``.
         """
-        _, _, n_layers, n_heads, n_names = self.top.shape
+        _, _, n_layers, n_heads, n_names = self.in_top_k.shape
         index = pd.MultiIndex.from_product(
             [self.templates, CONTEXTS, range(n_layers), range(n_heads)],
             names=["template", "context", "layer", "head"],
         )
-        columns = {"score": self.n_top, "suppression": self.n_bottom}
-        return pd.DataFrame({c: n.ravel() / n_names for c, n in columns.items()}, index=index)
+        counted = zip(score_columns(self.names), (self.n_in_top_k, self.n_in_bottom_k), strict=True)
+        return pd.DataFrame({c: n.ravel() / n_names for c, n in counted}, index=index)
 
 
 @torch.no_grad()
@@ -129,8 +139,8 @@ def dynamic_scores(
         ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
         WeightsError: a weight is NaN or infinite, or what a head mixes overflows.
     """
-    circuits.check_runnable(model)
-    k = whole_number("k", k, 1, circuits.unembedding(model).shape[1], "the vocabulary's size")
+    check_runnable(model)
+    k = check_int("k", k, 1, unembedding_matrix(model).shape[1], "the vocabulary's size")
     pairs = enough_names(model, names)
     if not isinstance(templates, Iterable):
         raise ParameterError(
@@ -141,7 +151,7 @@ def dynamic_scores(
         raise ParameterError(f"templates must be different and at least one, not {templates!r}.")
     filled = [fill_template(model, template, pairs) for template in templates]
     batch_size = _names_at_once(model, batch_size, len(pairs), len(templates))
-    circuits.check_finite(model)
+    check_finite(model)
 
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     shape = (len(templates), len(CONTEXTS), n_layers, n_heads, len(pairs))
@@ -151,28 +161,28 @@ def dynamic_scores(
         slice(start, min(start + batch_size, len(pairs)))
         for start in range(0, len(pairs), batch_size)
     ]
-    n_close = 0
+    n_float64_rechecks = 0
     with full_float32():
-        vocabulary = Vocabulary(circuits.unembedding(model))
+        vocabulary = Vocabulary(unembedding_matrix(model))
         for part in parts:
             n = len(templates) * (part.stop - part.start)
             with progress_bar(n, "running prompts", "prompt") as bar:
-                values = [mixed_values(model, prompts, part, bar.update) for prompts in filled]
+                values = [head_z(model, prompts, part, bar.update) for prompts in filled]
             asked = targets[part].repeat(len(templates))
             with progress_bar(n_layers, "scoring what the heads write", "layer") as bar:
                 for layer in range(n_layers):
-                    W_O = circuits.output_weights(model, layer)
+                    W_O = output_weights(model, layer)
                     for c, context in enumerate(CONTEXTS):
                         z = torch.cat([of_one[context][layer] for of_one in values])
                         _check_written(model, z, layer)
                         decided = list(decide_written(z, asked, W_O, vocabulary, k))
                         for answers, found in (
-                            (top, [d.top for d in decided]),
-                            (bottom, [d.bottom for d in decided]),
+                            (top, [d.in_top_k for d in decided]),
+                            (bottom, [d.in_bottom_k for d in decided]),
                         ):
                             by_head = torch.stack(found).view(n_heads, len(templates), -1)
                             answers[:, c, layer, :, part] = by_head.transpose(0, 1).numpy()
-                        n_close += sum(d.n_close for d in decided)
+                        n_float64_rechecks += sum(d.n_float64_rechecks for d in decided)
                     bar.update()
 
     identity = model_identity(model)
@@ -183,14 +193,14 @@ def dynamic_scores(
         "pairs_sha256": pairs.checksum,
         "k": k,
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
-        "decisions_settled_in_float64": n_close,
+        "decisions_settled_in_float64": n_float64_rechecks,
         "versions": package_versions(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return DynamicScores(top, bottom, templates, pairs, k, identity, provenance)
 
 
-def mixed_values(
+def head_z(
     model: TransformerBridge,
     prompts: Prompts,
     part: slice = slice(None),
@@ -209,8 +219,8 @@ def mixed_values(
     """
     n_layers = model.cfg.n_layers
     hooks = [f"blocks.{layer}.attn.{point}" for layer in range(n_layers) for point in _POINTS]
-    tokens = prompts.tokens[part].to(circuits.embedding(model).device)
-    start = read_start(model, tokens[:1, : prompts.position])
+    tokens = prompts.tokens[part].to(embedding_matrix(model).device)
+    start = build_prefix_cache(model, tokens[:1, : prompts.position])
     n_rows = _rows_at_once(len(prompts.tokens))
     first = torch.zeros(n_rows, dtype=torch.int64, device=tokens.device)
     found: dict[str, list[list[Tensor]]] = {c: [[] for _ in range(n_layers)] for c in CONTEXTS}
@@ -219,7 +229,7 @@ def mixed_values(
         # The last block is filled up with its last prompt.
         rows = torch.cat([block, block[-1:].expand(n_rows - n, -1)])
         _, cache = model.run_with_cache(
-            rows, names_filter=hooks, logits_to_keep=NO_LOGITS, **continued(start, first)
+            rows, names_filter=hooks, logits_to_keep=NO_LOGITS, **prefix_kwargs(start, first)
         )
         for layer in range(n_layers):
             z = cache[f"blocks.{layer}.attn.hook_z"]
@@ -240,7 +250,7 @@ def _check_written(
     if not bool(finite.all()):
         head = int((~finite).nonzero()[0, 0])
         raise WeightsError(
-            f"{model.cfg.model_name}: what head {layer}.{head} mixes overflows in "
+            f"{model.cfg.model_name}: what head {head_name(layer, head)} mixes overflows in "
             f"{str(z.dtype).removeprefix('torch.')}; load the model in float32."
         )
 
@@ -269,10 +279,10 @@ def _names_at_once(
 ) -> int:
     """How many names to hold at once, whole blocks of those that are run at once."""
     if batch_size is None:
-        n_values = circuits.output_weights(model, 0)[..., 0].numel()
+        n_values = output_weights(model, 0)[..., 0].numel()
         bytes_each = len(CONTEXTS) * n_templates * model.cfg.n_layers * n_values * 4
         batch_size = max(1, HELD_BYTES // bytes_each)
-    batch_size = whole_number("batch_size", batch_size)
+    batch_size = check_int("batch_size", batch_size)
     n_rows = _rows_at_once(n_names)
     return min(n_names, -(-batch_size // n_rows) * n_rows)
 

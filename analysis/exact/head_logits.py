@@ -196,7 +196,7 @@ class Head:
         value = (self.sources.x[row].cpu().numpy()[:, None] * W_V).sum(0)
         return np.asarray((value[:, None] * W_O).sum(0))
 
-    def leads_in_float64(
+    def logit_gaps_float64(
         self, row: int, target: int, tokens: Int[Tensor, "n"]
     ) -> Iterator[Float[np.ndarray, "m"]]:
         """By how much each token's logit exceeds the target's, some tokens at a time.

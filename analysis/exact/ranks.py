@@ -84,7 +84,7 @@ def rank_targets(
             for row in near.any(1).nonzero()[:, 0].tolist():
                 at = s.start + row
                 rivals = numbers[near[row]]
-                for leads in head.leads_in_float64(at, int(targets[at]), rivals):
+                for leads in head.logit_gaps_float64(at, int(targets[at]), rivals):
                     larger[at] += int((leads > 0).sum())
                     smaller[at] += int((leads < 0).sum())
     larger[silent], smaller[silent] = 0, 0

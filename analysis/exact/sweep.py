@@ -28,7 +28,7 @@ Block = slice | Int[Tensor, "n"]
 
 
 @dataclass(frozen=True)
-class Questions:
+class OpenPairs:
     """Open questions: do at least k tokens have a strictly larger logit than this target?
 
     "In the bottom k?" is the same question about the negated source.
@@ -46,11 +46,11 @@ class Questions:
     def __len__(self) -> int:
         return int(self.pair.shape[0])
 
-    def keep(self, which: Bool[Tensor, "m"] | slice) -> Questions:
+    def keep(self, which: Bool[Tensor, "m"] | slice) -> OpenPairs:
         """Some of the questions."""
-        return Questions(**{name: value[which] for name, value in vars(self).items()})
+        return OpenPairs(**{name: value[which] for name, value in vars(self).items()})
 
-    def negated(self) -> Questions:
+    def negated(self) -> OpenPairs:
         """The questions about the other end of the logits."""
         return replace(
             self,
@@ -60,7 +60,7 @@ class Questions:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[Questions]) -> Questions:
+    def joined(cls, parts: Sequence[OpenPairs]) -> OpenPairs:
         """All questions of the parts."""
         return cls(
             **{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])}
@@ -68,8 +68,8 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Upheld:
-    """Questions that no token of the vocabulary refutes, and what float64 had to say."""
+class ConfirmedPairs:
+    """OpenPairs that no token of the vocabulary refutes, and what float64 had to say."""
 
     head: Int[Tensor, "m"]
     pair: Int[Tensor, "m"]
@@ -78,7 +78,7 @@ class Upheld:
 
 
 def refute(
-    head: Head, questions: Questions, likely: Int[Tensor, "n"], k: int, tile: int
+    head: Head, questions: OpenPairs, likely: Int[Tensor, "n"], k: int, tile: int
 ) -> tuple[Bool[Tensor, "m"], Bool[Tensor, "m"]]:
     """Which questions, top and bottom, a first block of competitors leaves open."""
     likely = likely.unique()
@@ -100,11 +100,11 @@ def refute(
 
 def still_open(
     space: Head | ResidualStream,
-    questions: Questions,
+    questions: OpenPairs,
     blocks: Iterable[Block],
     k: int,
     tile: int,
-) -> Questions:
+) -> OpenPairs:
     """What some blocks of distinct tokens leave open; no token within the bound counts."""
     for tokens in blocks:
         if len(questions) == 0:
@@ -117,13 +117,13 @@ def still_open(
     return questions
 
 
-def hold_against_all(
+def check_full_vocabulary(
     space: Head | ResidualStream,
     heads: Sequence[Head],
-    questions: Questions,
+    questions: OpenPairs,
     k: int,
     tile: int,
-) -> Upheld:
+) -> ConfirmedPairs:
     """Decide the questions: hold them against every token of the vocabulary.
 
     Args:
@@ -147,9 +147,9 @@ def hold_against_all(
 
 
 class _Sweep:
-    """Questions on their way through the vocabulary, with what is known of each so far."""
+    """OpenPairs on their way through the vocabulary, with what is known of each so far."""
 
-    def __init__(self, heads: Sequence[Head], questions: Questions, k: int) -> None:
+    def __init__(self, heads: Sequence[Head], questions: OpenPairs, k: int) -> None:
         self.heads, self.questions, self.k = heads, questions, k
         self.larger = torch.zeros_like(questions.pair)  # tokens surely larger than the target
         self.settled = torch.zeros_like(questions.negated_source)
@@ -182,14 +182,14 @@ class _Sweep:
         self.questions = self.questions.keep(keep)
         self.larger, self.settled = self.larger[keep], self.settled[keep]
 
-    def upheld(self) -> Upheld:
+    def upheld(self) -> ConfirmedPairs:
         """What is left when every token has been met."""
         row, _ = self._near()
         # Whatever the tokens near its target are, a question with few enough of them is upheld.
         most = self.larger + torch.bincount(row, minlength=len(self.questions))
         self._settle(most >= self.k)
         kept = self.questions.keep(self.larger < self.k)
-        return Upheld(kept.head, kept.pair, kept.negated_source, self.closes)
+        return ConfirmedPairs(kept.head, kept.pair, kept.negated_source, self.closes)
 
     def _near(self) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
         nothing = self.questions.pair[:0]
@@ -205,7 +205,7 @@ class _Sweep:
         for i in which.nonzero()[:, 0].tolist():
             head, target = self.heads[int(self.questions.head[i])], int(self.questions.target[i])
             sign = -1 if self.questions.negated_source[i] else 1
-            for leads in head.leads_in_float64(int(self.questions.pair[i]), target, tokens[i]):
+            for leads in head.logit_gaps_float64(int(self.questions.pair[i]), target, tokens[i]):
                 self.larger[i] += int((sign * leads > 0).sum())
                 if self.larger[i] >= self.k:
                     break
@@ -224,7 +224,7 @@ def growing_blocks(n: int) -> Iterator[slice]:
 
 
 def _tiles(
-    space: Head | ResidualStream, questions: Questions, tokens: Block, tile: int
+    space: Head | ResidualStream, questions: OpenPairs, tokens: Block, tile: int
 ) -> Iterator[tuple[slice, Float[Tensor, "m n"], Float[Tensor, "m"]]]:
     """Logits of a block for some questions at a time, with the rounding bound of each row."""
     left, right = space.operands(questions.source, tokens)

@@ -40,9 +40,9 @@ from analysis.exact.head_logits import (
     slices,
 )
 from analysis.exact.sweep import (
-    Questions,
-    Upheld,
-    hold_against_all,
+    ConfirmedPairs,
+    OpenPairs,
+    check_full_vocabulary,
     refute,
     still_open,
 )
@@ -61,19 +61,19 @@ class Decisions:
     """Answers for one head.
 
     Attributes:
-        top: bool ``[n_pairs]``, is the pair's target among the k largest logits?
-        bottom: bool ``[n_pairs]``, is it among the k smallest?
-        n_close: questions that float32 left open and float64 settled.
-        n_silent: pairs for which the head writes exactly nothing, so that every logit is equal
+        in_top_k: bool ``[n_pairs]``, is the pair's target among the k largest logits?
+        in_bottom_k: bool ``[n_pairs]``, is it among the k smallest?
+        n_float64_rechecks: questions that float32 left open and float64 settled.
+        n_zero_output: pairs for which the head writes exactly nothing, so that every logit is equal
             and the target is, by definition, in the top and in the bottom k.
         multiply_adds: multiplications done, to hold against the dense product's
             ``n_sources · d_model · d_vocab``.
     """
 
-    top: Bool[Tensor, "n_pairs"]
-    bottom: Bool[Tensor, "n_pairs"]
-    n_close: int
-    n_silent: int
+    in_top_k: Bool[Tensor, "n_pairs"]
+    in_bottom_k: Bool[Tensor, "n_pairs"]
+    n_float64_rechecks: int
+    n_zero_output: int
     multiply_adds: int
 
 
@@ -158,28 +158,28 @@ def _heads_together(heads: Sequence[OV]) -> int:
 
 
 @dataclass(frozen=True)
-class _Begun:
+class PrefilterResult:
     """What is left of one head's questions after its likely competitors."""
 
     silent: Bool[Tensor, "n_pairs"]
-    decided: list[Upheld]
-    open: Questions  # too few for a sweep of their own; sources in the residual stream
+    decided: list[ConfirmedPairs]
+    open: OpenPairs  # too few for a sweep of their own; sources in the residual stream
 
 
 def _begin(
     heads: Sequence[Head],
-    questions: Questions,
+    questions: OpenPairs,
     silent: Bool[Tensor, "n_pairs"],
     most: Int[Tensor, "n"],
     least: Int[Tensor, "n"],
     k: int,
     tile: int,
-) -> _Begun:
+) -> PrefilterResult:
     """Step 2 for one head, and step 3 where many of its questions are still open."""
     head = heads[int(questions.head[0])]
     likely = torch.cat([most[:N_LIKELY], least[:N_LIKELY]])
     top, bottom = refute(head, questions, likely, k, tile)
-    left = Questions.joined(
+    left = OpenPairs.joined(
         [
             still_open(head, questions.keep(top & ~silent), [most], k, tile),
             still_open(head, questions.keep(bottom & ~silent).negated(), [least], k, tile),
@@ -187,37 +187,37 @@ def _begin(
     )
     decided = []
     if head.projected is not None or len(left) >= head.Q.shape[0]:
-        decided = [hold_against_all(head, heads, left, k, tile)]
+        decided = [check_full_vocabulary(head, heads, left, k, tile)]
         head.projected = None
         left = left.keep(slice(0, 0))
     head.multiply_adds += left.source.numel() * head.Q.shape[1]
-    return _Begun(silent, decided, replace(left, source=left.source @ head.Q))
+    return PrefilterResult(silent, decided, replace(left, source=left.source @ head.Q))
 
 
 def _finish(
     heads: Sequence[Head],
-    begun: Sequence[_Begun],
+    begun: Sequence[PrefilterResult],
     k: int,
     tile: int,
 ) -> Iterator[Decisions]:
     """The rest of step 3, for the few open questions of all heads together."""
     together = ResidualStream(heads[0].vocabulary)
-    left = Questions.joined([b.open for b in begun])
+    left = OpenPairs.joined([b.open for b in begun])
     decided = [d for b in begun for d in b.decided]
-    decided.append(hold_against_all(together, heads, left, k, tile))
+    decided.append(check_full_vocabulary(together, heads, left, k, tile))
     at = torch.cat([d.head for d in decided])
     pair = torch.cat([d.pair for d in decided])
     negated = torch.cat([d.negated_source for d in decided])
-    n_close = torch.stack([d.closes for d in decided]).sum(0)
+    n_float64_rechecks = torch.stack([d.closes for d in decided]).sum(0)
     for i, (head, b) in enumerate(zip(heads, begun, strict=True)):
         in_top, in_bottom = b.silent.clone(), b.silent.clone()
         in_top[pair[(at == i) & ~negated]] = True
         in_bottom[pair[(at == i) & negated]] = True
         yield Decisions(
-            top=in_top.cpu(),
-            bottom=in_bottom.cpu(),
-            n_close=int(n_close[i]),
-            n_silent=int(b.silent.sum()),
+            in_top_k=in_top.cpu(),
+            in_bottom_k=in_bottom.cpu(),
+            n_float64_rechecks=int(n_float64_rechecks[i]),
+            n_zero_output=int(b.silent.sum()),
             multiply_adds=head.multiply_adds + together.multiply_adds // len(heads),
         )
 
@@ -228,7 +228,7 @@ def _questions(
     values: Float[Tensor, "m d_head"],
     target: Int[Tensor, "m"],
     tile: int,
-) -> tuple[Questions, Bool[Tensor, "m"]]:
+) -> tuple[OpenPairs, Bool[Tensor, "m"]]:
     """The top-k question of every pair, with its target's logit; and where the head is silent.
 
     Args:
@@ -251,7 +251,7 @@ def _questions(
     level = source.new_empty(len(target))
     for s in slices(len(target), max(1, tile // head.Q.shape[1])):
         level[s] = (source[s] * head.project(target[s])).sum(1)
-    questions = Questions(
+    questions = OpenPairs(
         head=torch.full_like(target, number),
         pair=torch.arange(len(target), device=device),
         source=source,

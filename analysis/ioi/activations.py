@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from analysis import circuits
 from analysis.errors import ArchitectureError, ParameterError
-from analysis.ioi.task import IOIPrompts
 from analysis.progress import progress_bar
+from analysis.prompts.indirect_object import IOIPrompts
+from analysis.weights import check_finite, check_runnable
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -42,7 +42,7 @@ class Activations:
             and S2.
         io_logit: float32 ``[n]``.
         s_logit: float32 ``[n]``.
-        io_first: whether IO has the largest logit of all tokens.
+        io_is_argmax: whether IO has the largest logit of all tokens.
     """
 
     z: Float[Tensor, "n n_layers n_heads d_head"]
@@ -51,7 +51,7 @@ class Activations:
     named: Float[Tensor, "n 3 d_model"]
     io_logit: Float[Tensor, "n"]
     s_logit: Float[Tensor, "n"]
-    io_first: Bool[Tensor, "n"]
+    io_is_argmax: Bool[Tensor, "n"]
 
     @property
     def logit_difference(self) -> Float[Tensor, "n"]:
@@ -113,8 +113,8 @@ def check_measurable(model: TransformerBridge) -> None:
             in training mode, or the unembedding has a bias.
         WeightsError: a weight is NaN or infinite.
     """
-    circuits.check_runnable(model)
-    circuits.check_finite(model)
+    check_runnable(model)
+    check_finite(model)
     if bool(model.b_U.any()):
         raise ArchitectureError(
             f"{model.cfg.model_name} has an unembedding bias, which the measurements of its heads "
@@ -187,6 +187,6 @@ def _run_together(
         named=kept["named"],
         io_logit=io,
         s_logit=logits[batch, prompts.column("s_token")[rows]],
-        io_first=io >= logits.max(dim=1).values,
+        io_is_argmax=io >= logits.max(dim=1).values,
     )
     return Activations(**{name: value[:n] for name, value in vars(found).items()})

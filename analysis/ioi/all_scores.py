@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.checks import whole_number
-from analysis.classes import HeadClass
-from analysis.dynamic.prompts import MIN_NAMES
 from analysis.dynamic.scores import dynamic_scores
-from analysis.eigenvalues import eigenvalue_scores
-from analysis.ioi.agreement import agreement_with_classes
-from analysis.ioi.measured import HeadMeasurements
+from analysis.ioi.class_agreement import agreement_with_classes
+from analysis.ioi.head_classes import HeadClass
+from analysis.ioi.measured_classes import HeadMeasurements
 from analysis.names import TokenPairs, load_names
-from analysis.scores import score_heads
-from analysis.vocabulary import score_vocabulary
+from analysis.prompts.templates import MIN_NAMES
+from analysis.static.eigenvalues import eigenvalue_scores
+from analysis.static.scores import score_heads
+from analysis.static.vocabulary import score_vocabulary
+from analysis.validation import check_int
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -46,12 +46,12 @@ def all_scores(
     Returns:
         Two frames indexed by ``layer`` and ``head`` with the same columns: ``static, k = 1``,
         ``static, k = 10``, ``vocabulary``, ``eigenvalue, embedding`` and ``eigenvalue, mlp`` (by
-        ``circuits.effective_embedding``; negated for suppression),
+        ``effective_embedding``; negated for suppression),
         ``dynamic, alone`` (the head attends to the name alone) and ``dynamic, in context`` (means
         over templates), and ``task`` (copy score and its negative twin). A higher score stands for
         more copying in the first frame and for more suppression in the second.
     """
-    n_dynamic = whole_number("n_dynamic", n_dynamic, MIN_NAMES)
+    n_dynamic = check_int("n_dynamic", n_dynamic, MIN_NAMES)
     some = load_names(model, names.sources[:: max(1, len(names) // n_dynamic)])
     running = dynamic_scores(model, some).to_frame()
     running = running.groupby(level=["context", "layer", "head"]).mean()
@@ -63,8 +63,8 @@ def all_scores(
     static = {k: score_heads(model, names, k=k).to_frame() for k in (1, 10)}
     frames = []
     for by, of_vocabulary, sign, of_task in (
-        ("score", "copied", 1, "copy_score"),
-        ("suppression", "suppressed", -1, "negative_copy_score"),
+        ("copying_score", "copied", 1, "copy_score"),
+        ("suppression_score", "suppressed", -1, "negative_copy_score"),
     ):
         columns = {
             "static, k = 1": static[1][by],

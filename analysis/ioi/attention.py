@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.heads import all_heads, head_index
 from analysis.ioi.activations import Activations
-from analysis.ioi.direct_effects import head_index, logits_written
-from analysis.ioi.task import IOIPrompts
+from analysis.ioi.direct_effects import logits_written
+from analysis.prompts.indirect_object import IOIPrompts
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -48,7 +49,7 @@ def attention_and_output(
             "attention_s2": mean[..., 2].flatten().numpy(),
             "correlation": correlation.flatten().numpy(),
         },
-        index=head_index(*correlation.shape),
+        index=head_index(all_heads(*correlation.shape)),
     )
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from analysis.ioi.activations import Activations, Replaced, run_prompts
 from analysis.ioi.direct_effects import path_effects
-from analysis.ioi.task import IOIPrompts
+from analysis.prompts.indirect_object import IOIPrompts
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

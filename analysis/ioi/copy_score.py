@@ -14,14 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis import circuits
-from analysis.circuits import centred, norm_parameters, normalise
 from analysis.dynamic.scores import decide_written
 from analysis.exact.head_logits import Vocabulary, full_float32
+from analysis.heads import all_heads, head_index
 from analysis.ioi.activations import Activations
-from analysis.ioi.direct_effects import head_index
-from analysis.ioi.task import IOIPrompts
+from analysis.norms import centred, norm_parameters, normalise
 from analysis.progress import progress_bar
+from analysis.prompts.indirect_object import IOIPrompts
+from analysis.weights import ov_weights, unembedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -57,7 +57,7 @@ def copy_scores(
     gain, bias = norm_parameters(model, model.ln_final, torch.device("cpu"))
     shares = np.zeros((2, n_layers, n_heads))
     with full_float32(), progress_bar(n_layers * n_heads, "copy scores", "head") as bar:
-        vocabulary = Vocabulary(circuits.unembedding(model))
+        vocabulary = Vocabulary(unembedding_matrix(model))
         for layer in range(n_layers):
             x = normalise(model, model.blocks[layer].ln1, named)
             each = [_values(model, layer, head, x) for head in range(n_heads)]
@@ -65,13 +65,13 @@ def copy_scores(
             to_logits = centred(model, W_O) * gain
             if bias is None:  # negating the output turns the order of the logits round
                 decided = list(decide_written(values, targets, to_logits, vocabulary, k))
-                inside = [[d.top for d in decided], [d.bottom for d in decided]]
+                inside = [[d.in_top_k for d in decided], [d.in_bottom_k for d in decided]]
             else:
                 output = centred(model, torch.einsum("nhe,hed->nhd", values, W_O))
                 scale = (output.square().mean(2, keepdim=True) + model.cfg.eps).sqrt()
                 z = torch.cat([torch.cat([v, scale], 2) for v in (values, -values)], 1)
                 rows = torch.cat([to_logits, bias.expand(n_heads, 1, -1)], 1).repeat(2, 1, 1)
-                tops = [d.top for d in decide_written(z, targets, rows, vocabulary, k)]
+                tops = [d.in_top_k for d in decide_written(z, targets, rows, vocabulary, k)]
                 inside = [tops[:n_heads], tops[n_heads:]]
             for twin, answers in enumerate(inside):
                 some = values.any(2).T  # a head that writes nothing copies nothing
@@ -79,7 +79,7 @@ def copy_scores(
             bar.update(n_heads)
     return pd.DataFrame(
         {"copy_score": shares[0].ravel(), "negative_copy_score": shares[1].ravel()},
-        index=head_index(n_layers, n_heads),
+        index=head_index(all_heads(n_layers, n_heads)),
     )
 
 
@@ -87,7 +87,7 @@ def _values(
     model: TransformerBridge, layer: int, head: int, x: Float[Tensor, "n d_model"]
 ) -> tuple[Float[Tensor, "n d_head"], Float[Tensor, "d_head d_model"]]:
     """``x·W_V + b_V`` and W_O of one head, in float64 on the processor."""
-    W_V, W_O = (weight.cpu() for weight in circuits.ov_weights(model, layer, head))
+    W_V, W_O = (weight.cpu() for weight in ov_weights(model, layer, head))
     values = x @ W_V
     b_V = getattr(model.blocks[layer].attn, "b_V", None)
     if b_V is not None:

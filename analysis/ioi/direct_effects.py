@@ -31,11 +31,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis import circuits
-from analysis.circuits import centred, norm_parameters, normalise
+from analysis.heads import all_heads, head_index
 from analysis.ioi.activations import Activations, run_prompts
-from analysis.ioi.intervals import mean_interval
-from analysis.ioi.task import IOIPrompts
+from analysis.norms import centred, norm_parameters, normalise
+from analysis.prompts.indirect_object import IOIPrompts
+from analysis.statistics import mean_interval
+from analysis.weights import output_weights, unembedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -123,25 +124,20 @@ def over_prompts(**values: Float[Tensor, "n n_layers n_heads"]) -> pd.DataFrame:
     for name, value in values.items():
         mean, low, high = mean_interval(value.numpy())
         columns |= {name: mean.ravel(), f"{name}_low": low.ravel(), f"{name}_high": high.ravel()}
-    return pd.DataFrame(columns, index=head_index(*value.shape[1:]))
-
-
-def head_index(n_layers: int, n_heads: int) -> pd.MultiIndex:
-    """Every head as an index with the levels ``layer`` and ``head``."""
-    return pd.MultiIndex.from_product([range(n_layers), range(n_heads)], names=["layer", "head"])
+    return pd.DataFrame(columns, index=head_index(all_heads(*value.shape[1:])))
 
 
 def _written(
     model: TransformerBridge, layer: int, z: Float[Tensor, "n n_heads d_head"]
 ) -> Float[Tensor, "n n_heads d_model"]:
     """``z·W_O`` of each head of a layer."""
-    W_O = circuits.output_weights(model, layer).to(z)
+    W_O = output_weights(model, layer).to(z)
     return torch.einsum("nhk,hkd->nhd", z, W_O)
 
 
 def _readout(model: TransformerBridge, tokens: Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
     """Columns of W_U."""
-    W_U = circuits.unembedding(model)
+    W_U = unembedding_matrix(model)
     return W_U[:, tokens.to(W_U.device)].T.cpu().double()
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.identity import model_identity
 from analysis.ioi.activations import Activations, run_prompts
-from analysis.ioi.intervals import mean_interval, share_interval
-from analysis.ioi.task import IOIPrompts
+from analysis.prompts.indirect_object import IOIPrompts
+from analysis.provenance import model_identity
+from analysis.statistics import mean_interval, wilson_interval
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -24,7 +24,7 @@ class TaskPerformance:
         accuracy: share of prompts with a larger logit for IO than for S (chance is 1/2), with
             Wilson's interval.
         logit_difference: mean logit of IO less that of S, with Student's interval.
-        io_first: share of prompts where IO has the largest logit of the whole vocabulary.
+        io_is_argmax: share of prompts where IO has the largest logit of the whole vocabulary.
     """
 
     title: str
@@ -33,7 +33,7 @@ class TaskPerformance:
     accuracy_interval: tuple[float, float]
     logit_difference: float
     logit_difference_interval: tuple[float, float]
-    io_first: float
+    io_is_argmax: float
 
     @property
     def solved(self) -> bool:
@@ -55,7 +55,7 @@ class TaskPerformance:
             f"{self.title} {does}: of {self.n} prompts it prefers the right name in "
             f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}), by a mean logit "
             f"difference of {self.logit_difference:.2f} ({below:.2f} to {above:.2f}); in "
-            f"{self.io_first:.0%} that name is the likeliest of all tokens."
+            f"{self.io_is_argmax:.0%} that name is the likeliest of all tokens."
         )
 
 
@@ -69,12 +69,13 @@ def performance_of(model: TransformerBridge, clean: Activations) -> TaskPerforma
     difference = clean.logit_difference.numpy()
     n, right = len(difference), int((difference > 0).sum())
     mean, low, high = mean_interval(difference)
+    accuracy_low, accuracy_high = wilson_interval(right, n)
     return TaskPerformance(
         title=model_identity(model).title,
         n=n,
         accuracy=right / n,
-        accuracy_interval=share_interval(right, n),
+        accuracy_interval=(float(accuracy_low), float(accuracy_high)),
         logit_difference=float(mean),
         logit_difference_interval=(float(low), float(high)),
-        io_first=float(clean.io_first.double().mean()),
+        io_is_argmax=float(clean.io_is_argmax.double().mean()),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ArchitectureError, ModelError
-from analysis.identity import set_identity
 from analysis.models.checkpoint import CONFIG, Checkpoint, first_line, read_json
+from analysis.provenance import set_identity
 
 if TYPE_CHECKING:
     import torch

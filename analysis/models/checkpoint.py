@@ -18,7 +18,7 @@ from analysis.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from analysis.identity import ModelIdentity
+    from analysis.provenance import ModelIdentity
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

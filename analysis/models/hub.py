@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.errors import ModelError
-from analysis.identity import ModelIdentity
 from analysis.models.checkpoint import (
     CONFIG,
     Checkpoint,
@@ -31,6 +30,7 @@ from analysis.models.checkpoint import (
     weights_checksum,
 )
 from analysis.models.hub_listing import HubError, HubUnreachableError, ask_hub, refusal_of
+from analysis.provenance import ModelIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from analysis.errors import ModelError, ParameterError
-from analysis.identity import GPT2_SMALL, ModelIdentity
 from analysis.models.bridge import build_bridge
 from analysis.models.checkpoint import (
     Checkpoint,
@@ -29,6 +28,7 @@ from analysis.models.hub_listing import HubError
 from analysis.models.packaged import NAME as PACKAGED
 from analysis.models.packaged import TITLE as PACKAGED_TITLE
 from analysis.models.packaged import packaged_checkpoint
+from analysis.provenance import GPT2_SMALL, ModelIdentity
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -73,7 +73,7 @@ def load_model(
 
     Returns:
         The model in evaluation mode, no parameter asking for gradients; what it is, is known to
-        ``analysis.identity.model_identity``.
+        ``analysis.provenance.model_identity``.
 
     Raises:
         ModelError: the model cannot be found, fetched, verified or loaded.

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError
-from analysis.identity import ModelIdentity
 from analysis.models.checkpoint import WEIGHTS, Checkpoint, first_line, read_json, sha256_of
+from analysis.provenance import ModelIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

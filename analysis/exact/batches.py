@@ -1,0 +1,129 @@
+"""One question put to a model's heads: is this target among the extremes of that source's logits?
+
+What ``score_heads``, ``score_vocabulary`` and the comparisons ask is one thing: a list of (source,
+target) tokens, some heads, an effective embedding. Here it is cut into parts whose source vectors
+fit into memory, and each part is handed to the exact scorer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from analysis.embeddings import effective_embedding
+from analysis.exact.head_logits import Vocabulary, in_full_float32, slices
+from analysis.exact.ranks import Ranks, rank_targets
+from analysis.exact.topk import (
+    N_TOGETHER,
+    OV,
+    Decisions,
+    decide_heads,
+    layer_heads,
+    pairs_at_once,
+)
+from analysis.heads import HeadPair
+from analysis.progress import progress_bar
+from analysis.weights import folded_value_weights, output_weights, value_weights
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+@dataclass(frozen=True)
+class OVBatch:
+    """Pairs of tokens, and the heads that are asked about them.
+
+    Attributes:
+        model: readable and finite (``check_readable``, ``check_finite``).
+        sources: int64, a token for each pair.
+        targets: int64, likewise.
+        heads: (layer, head) in ascending order.
+        embedding: source vector of heads after layer 0, as ``effective_embedding`` names
+            it; heads of layer 0 always read the token embedding.
+        W_U: the unembedding.
+        folded: whether W_V has its norm folded in.
+    """
+
+    model: TransformerBridge
+    sources: Int[Tensor, "n_pairs"]
+    targets: Int[Tensor, "n_pairs"]
+    heads: tuple[HeadPair, ...]
+    embedding: str
+    W_U: Float[Tensor, "d_model d_vocab"]
+    folded: bool = False
+
+    def decisions(self, k: int, what: str) -> Iterator[tuple[int, slice, Decisions]]:
+        """Decide every pair for every head; a progress bar appears after two seconds.
+
+        Args:
+            k: from 1 to the vocabulary's size.
+            what: is being done, for the progress bar.
+
+        Yields:
+            Place in ``heads``, some of the pairs, and the answers for these.
+        """
+        return in_full_float32(self._decisions(k, what))
+
+    def _decisions(self, k: int, what: str) -> Iterator[tuple[int, slice, Decisions]]:
+        with progress_bar(self._n_steps, what, "head") as bar:
+            vocabulary = Vocabulary(self.W_U)
+            for places, part in self._steps():
+                x = self._source_vectors(places[0], part)
+                for some in slices(len(places), N_TOGETHER):
+                    heads = self._weights(places[some])
+                    decided = decide_heads(x, self.targets[part], heads, vocabulary, k)
+                    for place, answers in zip(places[some], decided, strict=True):
+                        yield place, part, answers
+                        bar.update()
+                del x  # before the next is made: it is the largest thing in memory
+
+    def ranks(self, what: str) -> Iterator[tuple[int, slice, Ranks]]:
+        """Rank every pair's target for every head, with a progress bar like ``decisions``.
+
+        Yields:
+            Place in ``heads``, some of the pairs, and their targets' ranks.
+        """
+        return in_full_float32(self._ranks(what))
+
+    def _ranks(self, what: str) -> Iterator[tuple[int, slice, Ranks]]:
+        with progress_bar(self._n_steps, what, "head") as bar:
+            vocabulary = Vocabulary(self.W_U)
+            for places, part in self._steps():
+                x = self._source_vectors(places[0], part)
+                for place in places:
+                    (ov,) = self._weights([place])
+                    yield place, part, rank_targets(x, self.targets[part], ov, vocabulary)
+                    bar.update()
+                del x
+
+    @property
+    def _parts(self) -> list[slice]:
+        W_V = value_weights(self.model, 0)
+        return list(slices(len(self.sources), pairs_at_once(*W_V.shape[1:])))
+
+    @property
+    def _n_steps(self) -> int:
+        return len(self.heads) * len(self._parts)
+
+    def _steps(self) -> Iterator[tuple[range, slice]]:
+        """Places in ``heads`` that read the same source vectors, with some of the pairs."""
+        n_first = sum(layer == 0 for layer, _ in self.heads)
+        for places in (range(n_first), range(n_first, len(self.heads))):
+            for part in self._parts if len(places) else []:
+                yield places, part
+
+    def _source_vectors(self, place: int, part: slice) -> Float[Tensor, "n d_model"]:
+        kind = "embedding" if self.heads[place][0] == 0 else self.embedding
+        return effective_embedding(self.model, self.sources[part], kind)
+
+    def _weights(self, places: Sequence[int]) -> list[OV]:
+        value = folded_value_weights if self.folded else value_weights
+        layers = {
+            layer: layer_heads(value(self.model, layer), output_weights(self.model, layer))
+            for layer in sorted({self.heads[place][0] for place in places})
+        }
+        return [layers[layer][head] for layer, head in (self.heads[place] for place in places)]

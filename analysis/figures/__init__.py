@@ -1,1 +1,0 @@
-"""The heatmaps: drawing, laying out, showing and exporting them."""

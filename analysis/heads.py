@@ -1,0 +1,79 @@
+"""Attention heads as (layer, head) pairs: checking, choosing, naming and indexing them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from analysis.errors import ParameterError
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+HeadPair = tuple[int, int]
+"""(layer, head), both counted from 0."""
+
+
+def head_name(layer: int, head: int) -> str:
+    """``layer.head``, as the papers write it."""
+    return f"{layer}.{head}"
+
+
+def all_heads(n_layers: int, n_heads: int) -> tuple[HeadPair, ...]:
+    """Every (layer, head), layer by layer."""
+    return tuple((layer, head) for layer in range(n_layers) for head in range(n_heads))
+
+
+def head_index(heads: Iterable[HeadPair]) -> pd.MultiIndex:
+    """Heads as the index of a frame, with the levels ``layer`` and ``head``."""
+    return pd.MultiIndex.from_tuples(list(heads), names=["layer", "head"])
+
+
+def check_heads(heads: Sequence[HeadPair], n_layers: int, n_heads: int) -> tuple[HeadPair, ...]:
+    """The heads as pairs of ints in the order given, if each exists and none comes twice.
+
+    Raises:
+        ParameterError: otherwise, or if there is none.
+    """
+    try:
+        checked = tuple((operator.index(layer), operator.index(head)) for layer, head in heads)
+    except (TypeError, ValueError):
+        raise ParameterError(
+            f"heads must be a list of pairs, such as [(9, 9), (10, 0)], not {heads!r}."
+        ) from None
+    if not checked:
+        raise ParameterError("no head is given: give at least one (layer, head).")
+    if len(checked) > n_layers * n_heads:
+        raise ParameterError(
+            f"{len(checked)} heads are given, more than the {n_layers * n_heads} of the model."
+        )
+    absent = [
+        head_name(layer, head)
+        for layer, head in checked
+        if not (0 <= layer < n_layers and 0 <= head < n_heads)
+    ]
+    if absent:
+        raise ParameterError(
+            f"no such head: {', '.join(absent)}; the model has layers 0 to {n_layers - 1} with "
+            f"heads 0 to {n_heads - 1} each."
+        )
+    if twice := sorted({head for head in checked if checked.count(head) > 1}):
+        raise ParameterError(f"a head can be given once; given more than once: {twice}.")
+    return checked
+
+
+def chosen_heads(
+    model: TransformerBridge, heads: Sequence[HeadPair] | None
+) -> tuple[HeadPair, ...]:
+    """The (layer, head) pairs in ascending order; all of the model's if None.
+
+    Raises:
+        ParameterError: none is given, one does not exist or one comes twice.
+    """
+    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
+    if heads is None:
+        return all_heads(n_layers, n_heads)
+    return tuple(sorted(check_heads(heads, n_layers, n_heads)))

@@ -1,0 +1,113 @@
+"""Which heads others have named, and what they called them.
+
+The classes are those of the indirect-object circuit of GPT-2 small (*Interpretability in the
+Wild*, arXiv 2211.00593), kept in ``data/ioi_heads.csv``. No other model has published classes;
+``analysis.ioi.measured_classes`` measures them on any.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pandas as pd
+
+from analysis.data_files import data_file
+from analysis.errors import ClassesError
+from analysis.heads import head_name
+from analysis.provenance import GPT2_SMALL, ModelIdentity
+
+PUBLISHED = "published"
+"""Origin of the classes that a paper reports."""
+MEASURED = "measured"
+"""Origin of the classes that ``analysis.ioi.measured_classes`` finds by running a model."""
+ORIGINS = (PUBLISHED, MEASURED)
+
+IOI_HEADS = data_file("ioi_heads.csv")
+
+COLUMNS = ("class", "model", "source", "origin")
+
+
+class HeadClass(StrEnum):
+    """The parts that heads play in the indirect-object circuit.
+
+    Published classes know one kind of backup; measured ones tell apart those that suppress.
+    """
+
+    NAME_MOVER = "name mover"
+    NEGATIVE_NAME_MOVER = "negative name mover"
+    BACKUP_NAME_MOVER = "backup name mover"
+    BACKUP_NEGATIVE_NAME_MOVER = "backup negative name mover"
+    S_INHIBITION = "s-inhibition"
+    INDUCTION = "induction"
+    DUPLICATE_TOKEN = "duplicate token"
+    PREVIOUS_TOKEN = "previous token"
+
+
+def published_classes(model: ModelIdentity | str) -> pd.DataFrame:
+    """The published classes of a model's heads.
+
+    Args:
+        model: a model's identity, or its hub id; ``gpt2`` and ``gpt2-small`` stand for GPT-2 small.
+
+    Returns:
+        One row per named head, indexed by ``layer`` and ``head``, with string columns ``class``
+        (a :class:`HeadClass`), ``model`` (hub id), ``source`` (the paper) and ``origin``
+        (``published``). Without rows for every model but GPT-2 small.
+
+    Raises:
+        ClassesError: ``model`` is neither.
+    """
+    if not isinstance(model, (ModelIdentity, str)):
+        raise ClassesError(
+            f"published classes are asked for by name, 'gpt2', or by scores.model, not by a "
+            f"{type(model).__name__}"
+        )
+    if isinstance(model, ModelIdentity):
+        name = model.name
+    else:
+        name = GPT2_SMALL if model in ("gpt2", "gpt2-small") else model
+    heads = pd.read_csv(IOI_HEADS).set_index(["layer", "head"]).assign(origin=PUBLISHED)
+    return heads.loc[heads["model"] == name, list(COLUMNS)].sort_index()
+
+
+def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_heads: int) -> None:
+    """Refuse classes that were not made for this model.
+
+    Args:
+        classes: a frame as :func:`published_classes` returns it, of published heads, measured ones
+            (``analysis.ioi.measured_classes.measured_classes``) or both.
+        model: the model on whose scores the classes are to be drawn.
+        n_layers: how many layers it has.
+        n_heads: how many heads each layer has.
+
+    Raises:
+        ClassesError: a column is missing, or a row names another model, an origin that has no
+            place in the figure, or a head that the model does not have.
+    """
+    missing = [column for column in COLUMNS if column not in classes.columns]
+    if missing or list(classes.index.names) != ["layer", "head"]:
+        raise ClassesError(
+            f"classes need the index (layer, head) and the columns {', '.join(COLUMNS)}; "
+            f"got the index {list(classes.index.names)} and the columns {list(classes.columns)}"
+        )
+    others = sorted(set(classes["model"]) - {model.name})
+    if others:
+        raise ClassesError(
+            f"these classes belong to {', '.join(others)} and the scores to {model.name}; "
+            "leave the classes out, or measure this model's own with measured_classes"
+        )
+    origins = sorted(set(classes["origin"]) - set(ORIGINS))
+    if origins:
+        raise ClassesError(
+            f"cannot draw classes of origin {', '.join(origins)}: not {' or '.join(ORIGINS)}"
+        )
+    outside = [
+        head_name(layer, head)
+        for layer, head in classes.index
+        if not (0 <= layer < n_layers and 0 <= head < n_heads)
+    ]
+    if outside:
+        raise ClassesError(
+            f"{model.name} has {n_layers} layers of {n_heads} heads, but the classes name "
+            f"{', '.join(outside)}"
+        )

@@ -1,0 +1,184 @@
+"""Figures of the indirect-object task: direct effects, attention against output, agreement.
+
+Numbers are rounded to what can be seen, so that a run on another machine gives the same figure.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from analysis.heads import head_name
+
+WIDTH = 900
+_FONT = {"family": "Arial, Helvetica, 'Liberation Sans', sans-serif", "size": 13, "color": "black"}
+_LOOK = {"template": "simple_white", "font": _FONT, "width": WIDTH}
+_AXIS = {"showgrid": False, "ticks": "outside"}
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+"""Okabe and Ito's, told apart by colour-blind readers too."""
+_DIVERGING = (
+    (0.0, "#67001f"),
+    (0.25, "#d6604d"),
+    (0.5, "#ffffff"),
+    (0.75, "#4393c3"),
+    (1.0, "#053061"),
+)
+"""Red, white, blue of ColorBrewer's RdBu, with a white middle where that has a light grey."""
+
+
+def plot_direct_effects(
+    numbers: pd.DataFrame, title: str, columns: dict[str, str] | None = None
+) -> go.Figure:
+    """Heatmaps of effects in logits, one above the other, white at zero and on one scale.
+
+    Args:
+        numbers: indexed by ``layer`` and ``head``.
+        title: of the figure.
+        columns: what stands above each heatmap, by the column of ``numbers`` that it shows; the
+            direct effect alone if None.
+    """
+    columns = {"direct_effect": ""} if columns is None else columns
+    fig = make_subplots(
+        rows=len(columns),
+        cols=1,
+        subplot_titles=list(columns.values()),
+        shared_xaxes=True,
+        vertical_spacing=0.1,
+    )
+    largest = round(float(numbers[list(columns)].abs().max().max()), 3) or 1.0
+    for row, column in enumerate(columns, start=1):
+        grid = numbers[column].unstack("layer")
+        fig.add_trace(
+            go.Heatmap(
+                z=grid.round(3).to_numpy().tolist(),
+                zmin=-largest,
+                zmax=largest,
+                colorscale=[list(stop) for stop in _DIVERGING],
+                showscale=row == 1,
+                colorbar={"title": {"text": "Effect<br>(logits)", "side": "top"}},
+                hovertemplate="<b>%{x}.%{y}</b><br>%{z:+.3f} logits<extra></extra>",
+            ),
+            row=row,
+            col=1,
+        )
+    n_heads = len(grid)
+    fig.update_layout(
+        **_LOOK,
+        height=110 + len(columns) * max(220, 22 * n_heads),
+        title={"text": title, "font": {"size": 16}},
+        margin={"l": 60, "r": 20, "t": 70, "b": 50},
+    )
+    fig.update_xaxes(**_AXIS, tick0=0, dtick=1 if grid.shape[1] <= 32 else 5)
+    fig.update_xaxes(title_text="Layer", row=len(columns), col=1)
+    fig.update_yaxes(**_AXIS, tick0=0, dtick=1 if n_heads <= 16 else 5, title_text="Head")
+    return fig
+
+
+def plot_attention_against_output(points: pd.DataFrame, title: str) -> go.Figure:
+    """What heads write for a name against how much END attends to it, a panel for each head.
+
+    Args:
+        points: from ``analysis.ioi.attention.attention_points``.
+        title: of the figure.
+    """
+    heads = [
+        (int(layer), int(head))
+        for layer, head in points[["layer", "head"]].drop_duplicates().to_numpy()
+    ]
+    fig = make_subplots(
+        rows=1,
+        cols=max(len(heads), 1),
+        shared_yaxes=True,
+        subplot_titles=[head_name(*head) for head in heads],
+        horizontal_spacing=0.02,
+    )
+    looks = {"IO": ("#0072b2", "circle"), "S": ("#d55e00", "x")}
+    for col, (layer, head) in enumerate(heads, start=1):
+        of_head = points[(points["layer"] == layer) & (points["head"] == head)]
+        for name, (colour, symbol) in looks.items():
+            of_name = of_head[of_head["name"] == name].round({"attention": 3, "written": 2})
+            fig.add_trace(
+                go.Scatter(
+                    x=of_name["attention"].tolist(),
+                    y=of_name["written"].tolist(),
+                    mode="markers",
+                    name=name,
+                    legendgroup=name,
+                    showlegend=col == 1,
+                    marker={"color": colour, "symbol": symbol, "size": 5, "opacity": 0.6},
+                    hovertemplate="attention %{x:.2f}<br>%{y:+.2f} logits<extra>"
+                    + name
+                    + "</extra>",
+                ),
+                row=1,
+                col=col,
+            )
+    fig.update_layout(
+        **_LOOK,
+        height=360,
+        title={"text": title, "font": {"size": 16}},
+        legend={"title": {"text": "Name"}},
+        margin={"l": 70, "r": 20, "t": 80, "b": 60},
+    )
+    fig.update_xaxes(**_AXIS, range=[-0.03, 1.03], dtick=0.5, zeroline=False)
+    fig.update_xaxes(title_text="Attention to the name")
+    fig.update_yaxes(**_AXIS, zeroline=True, zerolinecolor="#bbbbbb")
+    fig.update_yaxes(title_text="Logit written for the name", col=1)
+    return fig
+
+
+def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Figure:
+    """Precision against recall of several scores, a panel for each class.
+
+    A step for each recall that is reached, at the precision with which it is first reached. Scores
+    that coincide show as stripes, the first the widest.
+
+    Args:
+        curves: by what stands above the panel, frames of
+            ``analysis.ioi.class_agreement.precision_recall``; all of the same scores.
+        title: of the figure.
+    """
+    fig = make_subplots(
+        rows=1, cols=max(len(curves), 1), shared_yaxes=True, subplot_titles=list(curves)
+    )
+    for col, frame in enumerate(curves.values(), start=1):
+        n_scores = frame["score"].nunique()
+        for number, (name, whole) in enumerate(frame.groupby("score", sort=False)):
+            curve = _steps(whole)
+            fig.add_trace(
+                go.Scatter(
+                    x=curve["recall"].tolist(),
+                    y=curve["precision"].tolist(),
+                    mode="lines",
+                    name=str(name),
+                    legendgroup=str(name),
+                    showlegend=col == 1,
+                    line={
+                        "color": _COLOURS[number % len(_COLOURS)],
+                        "width": 2 + 2 * (n_scores - 1 - number),
+                        "shape": "vh",
+                    },
+                    customdata=curve["threshold"].tolist(),
+                    hovertemplate="score ≥ %{customdata:.3g}<br>precision %{y:.2f}, "
+                    "recall %{x:.2f}<extra>" + str(name) + "</extra>",
+                ),
+                row=1,
+                col=col,
+            )
+    fig.update_layout(
+        **_LOOK,
+        height=420,
+        title={"text": title, "font": {"size": 16}},
+        margin={"l": 70, "r": 20, "t": 80, "b": 60},
+    )
+    fig.update_xaxes(**_AXIS, range=[-0.03, 1.03], title_text="Recall")
+    fig.update_yaxes(**_AXIS, range=[-0.03, 1.03])
+    fig.update_yaxes(title_text="Precision", col=1)
+    return fig
+
+
+def _steps(curve: pd.DataFrame) -> pd.DataFrame:
+    """The cut-offs at which the recall grows, begun at a recall of 0."""
+    reached = curve[curve["recall"] > 0].drop_duplicates("recall")
+    return pd.concat([reached.iloc[:1].assign(recall=0.0), reached])

@@ -1,0 +1,129 @@
+"""Static against dynamic scores, a point for each head, copying left and suppression right.
+
+The points are dynamic scores pooled over templates. The dashed diagonal is equality, the full line
+the least-squares fit with the 95 % band of its mean; heads far off the line (studentized residual
+above 3) are marked and named, and every point names its head on hovering.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.dynamic.agreement import OUTLIER, head_table
+from analysis.heads import head_name
+from analysis.plots.heatmap_layout import SCREEN_WIDTH
+from analysis.plots.style import COLORS, GRID, band, framed
+
+_NAMES = {"copying_score": "Name copying", "suppression_score": "Suppression of names"}
+
+
+def plot_static_dynamic(
+    static: pd.DataFrame, dynamic: pd.DataFrame, *, title: str, width: float = SCREEN_WIDTH
+) -> go.Figure:
+    """Draw both scatter plots.
+
+    Args:
+        static: ``HeadScores.to_frame(intervals=True)``.
+        dynamic: ``DynamicScores.to_frame()`` of one context, the level ``context`` gone.
+        title: what stands above, such as the model and the context.
+        width: of the figure in CSS pixels.
+    """
+    fig = framed(title, width, width * 0.5, below=90, legend_y=-0.16)
+    for number, kind in enumerate(_NAMES):
+        axes = {"xaxis": f"x{number + 1}", "yaxis": f"y{number + 1}", "showlegend": number == 0}
+        for trace in _traces(head_table(static, dynamic, kind)):
+            fig.add_trace(trace.update(axes))
+        axis = {"range": [-0.04, 1.04], "dtick": 0.2, "zeroline": False, "gridcolor": GRID}
+        side = [0, 0.46] if number == 0 else [0.54, 1]
+        fig.layout[f"xaxis{number + 1}"] = axis | {
+            "domain": side,
+            "anchor": axes["yaxis"],
+            "title": {"text": f"{_NAMES[kind]}, from the weights"},
+        }
+        fig.layout[f"yaxis{number + 1}"] = axis | {
+            "anchor": axes["xaxis"],
+            "title": {"text": "when the model runs"},
+        }
+    return fig
+
+
+def _traces(table: pd.DataFrame) -> list[go.Scatter]:
+    """Band, lines and points of one panel."""
+    line = table.sort_values("static").drop_duplicates("static")
+    names = np.array([head_name(*head) for head in table.index])
+    outlier = (table["residual"].abs() > OUTLIER).to_numpy()
+    return [
+        band(
+            line["static"].round(6).tolist(),
+            (line["fitted"] - line["band"]).round(6).tolist(),
+            (line["fitted"] + line["band"]).round(6).tolist(),
+            "95 % band of the line",
+        ),
+        go.Scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            line={"color": "#777777", "width": 1, "dash": "dash"},
+            hoverinfo="skip",
+            name="equal scores",
+        ),
+        go.Scatter(
+            x=line["static"].round(6).tolist(),
+            y=line["fitted"].round(6).tolist(),
+            mode="lines",
+            line={"color": "black", "width": 1.5},
+            hoverinfo="skip",
+            name="least squares",
+        ),
+        _points(table[~outlier], names[~outlier], "head", COLORS[0], "circle"),
+        _points(table[outlier], names[outlier], "head off the line", COLORS[1], "diamond", True),
+    ]
+
+
+def _points(
+    table: pd.DataFrame,
+    names: np.ndarray,
+    label: str,
+    color: str,
+    symbol: str,
+    named: bool = False,
+) -> go.Scatter:
+    """Heads as points with their intervals, and their names beside them where wanted."""
+    text = [
+        f"<b>{name}</b><br>weights {row.static:.3f} ({row.low:.3f} to {row.high:.3f})"
+        f"<br>running {row.dynamic:.3f}<br>fitted {row.fitted:.3f}"
+        for name, row in zip(names, table.itertuples(), strict=True)
+    ]
+    return go.Scatter(
+        x=table["static"].round(6).tolist(),
+        y=table["dynamic"].round(6).tolist(),
+        mode="markers+text" if named else "markers",
+        text=names.tolist() if named else None,
+        textposition=_beside(table["dynamic"]) if named else None,
+        textfont={"size": 11},
+        marker={
+            "color": color,
+            "symbol": symbol,
+            "size": 8,
+            "line": {"color": "white", "width": 0.7},
+        },
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": (table["high"] - table["static"]).round(6).tolist(),
+            "arrayminus": (table["static"] - table["low"]).round(6).tolist(),
+            "thickness": 1,
+            "width": 0,
+        },
+        hovertext=text,
+        hoverinfo="text",
+        name=label,
+    )
+
+
+def _beside(heights: pd.Series) -> list[str]:
+    """Above and below in turn, from the highest point down, so that near ones do not meet."""
+    order = heights.rank(ascending=False, method="first").astype(int)
+    return ["top right" if place % 2 else "bottom right" for place in order]

@@ -1,0 +1,1 @@
+"""The prompts that models run on, as tokens of one model."""

@@ -1,0 +1,121 @@
+"""Running many prompts that begin alike: the beginning is read once, its keys and values kept.
+
+What a causal model does at a position depends on what stands before it, never on what follows.
+So the keys and values of a beginning that prompts share, or that an intervention at the last
+positions leaves as it is, are computed once and prefix_kwargs, by transformers' own cache, through
+the bridge with all its hooks. Rounding aside, the activations are those of the whole prompts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from analysis.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+NO_LOGITS = torch.empty(0, dtype=torch.int64)
+"""``logits_to_keep`` of a run whose activations alone are wanted: transformers then leaves out the
+product with W_U, where the bridge's ``stop_at_layer`` after the last layer does not."""
+
+
+ROWS = 256
+"""Beginnings that are read at once."""
+
+
+@dataclass(frozen=True)
+class PrefixCache:
+    """Keys and values of the first tokens of some prompts, in parts that follow one another.
+
+    Attributes:
+        parts: for each part and layer the keys and the values, ``[n, n_kv_heads, length, d_head]``
+            with a row for each beginning, or one row where all are alike.
+        config: of the transformers model, which says how each layer caches.
+    """
+
+    parts: tuple[tuple[tuple[Tensor, Tensor], ...], ...]
+    config: Any
+
+    def cache(self, rows: Int[Tensor, "m"]) -> Any:
+        """A fresh cache that begins with some rows; a model that continues it adds to it."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=self.config)
+        for layer, parts in enumerate(zip(*self.parts, strict=True)):
+            keys, values = (
+                torch.cat([_rows(part[which], rows) for part in parts], dim=2) for which in (0, 1)
+            )
+            cache.update(keys, values, layer)
+        return cache
+
+
+def _rows(kept: Tensor, rows: Int[Tensor, "m"]) -> Tensor:
+    return kept.expand(len(rows), -1, -1, -1) if len(kept) == 1 else kept[rows]
+
+
+@torch.no_grad()
+def build_prefix_cache(
+    model: TransformerBridge, tokens: Int[Tensor, "n length"]
+) -> PrefixCache | None:
+    """Read beginnings of one length; None for no tokens, which leave nothing to keep.
+
+    What all rows begin with is read, and kept, once for all of them.
+
+    Raises:
+        ArchitectureError: the beginnings are longer than the model's sliding window, so that their
+            keys would not be kept whole.
+    """
+    length = tokens.shape[1]
+    config: Any = model.original_model.config
+    window = getattr(config, "sliding_window", None)
+    if window is not None and length >= window:
+        raise ArchitectureError(
+            f"{model.cfg.model_name} attends to the last {window} tokens only, and the prompts "
+            f"have {length} or more; use shorter ones."
+        )
+    alike = int((tokens == tokens[0]).all(0).long().cumprod(0).sum())
+    start = PrefixCache((), config)
+    for piece in (tokens[:1, :alike], tokens[:, alike:]):
+        if piece.shape[1]:
+            start = _continue_start(model, start, piece)
+    return start if start.parts else None
+
+
+def _continue_start(
+    model: TransformerBridge, start: PrefixCache, tokens: Int[Tensor, "n length"]
+) -> PrefixCache:
+    """A start with one more part."""
+    n, length = tokens.shape
+    blocks: list[list[tuple[Tensor, Tensor]]] = []
+    for rows in torch.arange(n, device=tokens.device).split(ROWS):
+        cache = start.cache(rows)
+        model(
+            tokens[rows],
+            past_key_values=cache,
+            use_cache=True,
+            return_type=None,
+            logits_to_keep=NO_LOGITS,
+        )
+        layers: list[Any] = cache.layers
+        # Copies, lest what is kept hold the beginning once more for each row.
+        blocks.append(
+            [(la.keys[:, :, -length:].clone(), la.values[:, :, -length:].clone()) for la in layers]
+        )
+    part = tuple(
+        (torch.cat([keys for keys, _ in layer]), torch.cat([values for _, values in layer]))
+        for layer in zip(*blocks, strict=True)
+    )
+    return PrefixCache((*start.parts, part), start.config)
+
+
+def prefix_kwargs(start: PrefixCache | None, rows: Int[Tensor, "m"]) -> dict[str, Any]:
+    """Arguments with which the model's call takes tokens that follow these rows of a start."""
+    if start is None:
+        return {}
+    return {"past_key_values": start.cache(rows), "use_cache": True}

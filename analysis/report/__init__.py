@@ -1,0 +1,1 @@
+"""Results to the sentences and tables of the notebooks."""

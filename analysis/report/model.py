@@ -1,0 +1,106 @@
+"""What a loaded model consists of, and what it answers: the tables of the first notebook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+
+from analysis.errors import ParameterError
+from analysis.names import token_pairs
+from analysis.provenance import model_identity
+from analysis.validation import check_int
+from analysis.weights import embedding_matrix, output_weights, unembedding_matrix, value_weights
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+def describe_model(model: TransformerBridge) -> pd.DataFrame:
+    """The model's name and sizes, one a row, in a column ``value``."""
+    identity = model_identity(model)
+    cfg = model.cfg
+    rows = {
+        "model": identity.title,
+        "weights": identity.name
+        + (f" at {identity.revision[:12]}" if identity.revision else "")
+        + (f", {identity.note}" if identity.note else ""),
+        "SHA-256 of the weights": f"{identity.checksum[:12]}…" if identity.checksum else "unknown",
+        "layers": cfg.n_layers,
+        "heads per layer": cfg.n_heads,
+        "key-value heads per layer": value_weights(model, 0).shape[0],
+        "d_model": cfg.d_model,
+        "d_head": cfg.d_head,
+        "vocabulary": unembedding_matrix(model).shape[1],
+        "positions": cfg.positional_embedding_type,
+        "norm": "RMSNorm" if cfg.uses_rms_norm else "LayerNorm",
+        "MLP": "gated" if cfg.gated_mlp else "plain",
+    }
+    return pd.DataFrame({"value": rows}).rename_axis("property")
+
+
+def weight_table(model: TransformerBridge) -> pd.DataFrame:
+    """The matrices that the scores read, with the shape of one head's and how many there are."""
+    layers = range(model.cfg.n_layers)
+    V, O = value_weights(model, 0), output_weights(model, 0)  # noqa: E741
+    E, U = embedding_matrix(model), unembedding_matrix(model)
+    rows = [
+        ("W_E", "embedding: token → residual stream", E.shape, 1),
+        ("W_V", "value: residual stream → head", V.shape[1:], len(layers) * V.shape[0]),
+        ("W_O", "output: head → residual stream", O.shape[1:], len(layers) * O.shape[0]),
+        ("W_U", "unembedding: residual stream → logits", U.shape, 1),
+    ]
+    table = pd.DataFrame(rows, columns=["matrix", "meaning", "shape", "count"])
+    table["shape"] = [" × ".join(f"{n:,}" for n in shape) for shape in table["shape"]]
+    return table.set_index("matrix")
+
+
+@torch.no_grad()
+def next_tokens(model: TransformerBridge, prompt: str, n: int = 5) -> pd.DataFrame:
+    """The n likeliest next tokens after a prompt.
+
+    Returns:
+        Columns ``token`` (text) and ``probability`` (float, to three decimals, which holds from
+        one processor to another), indexed by ``rank`` from 1.
+
+    Raises:
+        ParameterError: the prompt is no text, or n no whole number from 1.
+    """
+    _check_prompt(prompt)
+    n = check_int("n", n, 1, model.cfg.d_vocab, "the vocabulary's size")
+    logits = model(prompt)[0, -1].float()
+    top = logits.softmax(-1).topk(n)
+    return pd.DataFrame(
+        {
+            "token": [model.tokenizer.decode([int(i)]) for i in top.indices],
+            "probability": [round(float(p), 3) for p in top.values],
+        },
+        index=pd.RangeIndex(1, n + 1, name="rank"),
+    )
+
+
+def answer(model: TransformerBridge, prompt: str, right: str, wrong: str) -> str:
+    """A sentence: which of two names the model gives after a prompt, and by how much.
+
+    Raises:
+        NamesError: a name is not one token.
+        ParameterError: the prompt is no text, or the names are the same.
+    """
+    _check_prompt(prompt)
+    if right == wrong:
+        raise ParameterError(f"two different names are needed, not {right!r} twice.")
+    ids = [token_pairs(model, [name]).source_tokens[0] for name in (right, wrong)]
+    logits = model(prompt)[0, -1].detach().float()
+    difference = float(logits[ids[0]] - logits[ids[1]])
+    rank = int((logits > logits[ids[0]]).sum()) + 1
+    verdict = f"{right} over {wrong}" if difference > 0 else f"{wrong} over {right}"
+    return (
+        f"{model_identity(model).title} prefers {verdict} (logit difference {difference:+.1f}); "
+        f"{right} is its answer number {rank}."
+    )
+
+
+def _check_prompt(prompt: object) -> None:
+    if not isinstance(prompt, str) or not prompt:
+        raise ParameterError(f"the prompt must be text, not {prompt!r}.")

@@ -1,0 +1,192 @@
+"""Sentences and small tables computed from scores, so that words hold for any model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from analysis.errors import ParameterError
+from analysis.heads import head_name
+from analysis.ioi.head_classes import HeadClass
+from analysis.names import TokenPairs
+from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE, HeadScores
+from analysis.static.scores import score_heads
+from analysis.validation import check_choice, check_int
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+HIGH = 0.5
+"""A head that does it for at least half of the names is spoken of as a copier or suppressor."""
+
+
+def strongest_heads(scores: HeadScores, by: str = COPYING_SCORE, n: int = 10) -> pd.DataFrame:
+    """The n heads with the highest score; ties in order of layer and head.
+
+    Args:
+        scores: of every head.
+        by: one of ``scores.score_columns``.
+        n: at least 1.
+
+    Returns:
+        The two scores, and ``names`` (how many of how many counted for ``by``).
+    """
+    check_choice("by", by, scores.score_columns)
+    n = check_int("n", n)
+    counts = scores.n_in_bottom_k if by == SUPPRESSION_SCORE else scores.n_in_top_k
+    frame = scores.to_frame().assign(count=counts.ravel())
+    top = frame.sort_values(by, ascending=False, kind="stable").head(n)
+    top["names"] = [f"{count} of {scores.n_pairs}" for count in top.pop("count")]
+    return top.round(3)
+
+
+def tied_ranks(scores: pd.Series) -> pd.Series:
+    """Place of each head by a score, from 1 for the highest, as text; ties share ``4 to 144``."""
+    first, last = (scores.rank(ascending=False, method=m).astype(int) for m in ("min", "max"))
+    text = [str(a) if a == b else f"{a} to {b}" for a, b in zip(first, last, strict=True)]
+    return pd.Series(text, index=scores.index)
+
+
+def strongest_head(scores: HeadScores, by: str = COPYING_SCORE) -> tuple[int, int]:
+    """Layer and head of the highest score; ``by`` is one of ``scores.score_columns``."""
+    layer, head = scores.to_frame()[by].idxmax()
+    return int(layer), int(head)
+
+
+def compare_settings(
+    model: TransformerBridge,
+    names: TokenPairs,
+    ks: Sequence[int] = (1, 5, 10),
+    reference: HeadScores | None = None,
+) -> pd.DataFrame:
+    """What k and the first MLP change.
+
+    Args:
+        model: the model to score.
+        names: the names to score it with.
+        ks: values of k.
+        reference: scores to correlate with; k of ``ks[0]`` with the first MLP if None.
+
+    Returns:
+        A row for each ``k`` and ``first_mlp``: number of heads that copy (suppress) at least half
+        of the names, the highest scores, and the Pearson correlation with the reference over heads.
+    """
+    if not isinstance(ks, Sequence) or not len(ks):
+        raise ParameterError(f"ks must be a list of at least one k, such as [1, 5], not {ks!r}.")
+    every = {
+        (k, mlp): score_heads(model, names, k=k, first_mlp=mlp) for mlp in (True, False) for k in ks
+    }
+    base = (reference or every[ks[0], True]).to_frame()
+    rows = {}
+    for setting, scores in every.items():
+        frame = scores.to_frame()
+        rows[setting] = {
+            "copying heads": int((frame["copying_score"] >= HIGH).sum()),
+            "suppressing heads": int((frame["suppression_score"] >= HIGH).sum()),
+            "highest score": frame["copying_score"].max(),
+            "highest suppression": frame["suppression_score"].max(),
+            "r of scores": frame["copying_score"].corr(base["copying_score"]),
+            "r of suppressions": frame["suppression_score"].corr(base["suppression_score"]),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").round(3)
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["k", "first_mlp"])
+    return table
+
+
+def key_observations(scores: HeadScores, classes: pd.DataFrame) -> list[str]:
+    """What the two heatmaps show, each sentence computed.
+
+    Args:
+        scores: of every head.
+        classes: named heads of this model, possibly none.
+    """
+    frame = scores.to_frame()
+    what = "names" if scores.relation == "copying" else "pairs"
+    said = [
+        _strong_heads(frame, scores.score_columns[0], "copies", "copy", what),
+        _strong_heads(frame, SUPPRESSION_SCORE, "suppresses", "suppress", what),
+        *_where(frame),
+        _both(frame, what),
+    ]
+    if len(classes):
+        said += _how_classes_fall(frame, classes)
+    else:
+        said.append(f"No head classes are published for {scores.model.title}, so none are drawn.")
+    return said
+
+
+def _list(heads: pd.Index, limit: int = 8) -> str:
+    names = [head_name(*head) for head in heads[:limit]]
+    more = f" and {len(heads) - limit} more" if len(heads) > limit else ""
+    return ", ".join(names) + more
+
+
+def _strong_heads(frame: pd.DataFrame, by: str, one: str, many: str, what: str) -> str:
+    """How many heads do it for at least half of the names, and which."""
+    ordered = frame[by].sort_values(ascending=False, kind="stable")
+    strong = ordered.index[ordered >= HIGH]
+    if not len(strong):
+        return (
+            f"No head of {len(frame)} {one} at least half of the {what}; the highest "
+            f"{by.replace('_', ' ')} is {ordered.iloc[0]:.2f}, of head "
+            f"{head_name(*ordered.index[0])}."
+        )
+    return (
+        f"{len(strong)} of {len(frame)} heads {one if len(strong) == 1 else many} at least half of "
+        f"the {what} ({_list(strong)}); the median head's {by.replace('_', ' ')} is "
+        f"{frame[by].median():.3f}."
+    )
+
+
+def _where(frame: pd.DataFrame) -> list[str]:
+    """In which layers the heads lie that do either for at least half of the names."""
+    strong = frame[(frame >= HIGH).any(axis=1)]
+    if not len(strong):
+        return []
+    last = int(frame.index.get_level_values("layer").max())
+    layers = strong.index.get_level_values("layer")
+    if last == 0:
+        return []
+    if len(strong) == 1:
+        return [f"It lies in layer {layers[0]} of 0 to {last}."]
+    where = (
+        f"layer {layers[0]}"
+        if layers.nunique() == 1
+        else f"layers {layers.min()} to {layers.max()}"
+    )
+    return [
+        f"They lie in {where} of 0 to {last}; {int((layers > last / 2).sum())} of {len(strong)} "
+        "are in the upper half."
+    ]
+
+
+def _both(frame: pd.DataFrame, what: str) -> str:
+    """Whether the same heads do both."""
+    both = frame.index[(frame > 0.1).all(axis=1)]
+    which = f"{len(both)} ({_list(both)})" if len(both) else "none"
+    text = f"Heads that both copy and suppress more than a tenth of the {what}: {which}."
+    if (frame.nunique() == 1).any():  # a constant correlates with nothing
+        return text
+    rho = frame.iloc[:, 0].corr(frame.iloc[:, 1], method="spearman")
+    return f"{text} Spearman's correlation over all heads: {rho:+.2f}."
+
+
+def _how_classes_fall(frame: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
+    said = []
+    for head_class, by in (
+        (HeadClass.NAME_MOVER, frame.columns[0]),
+        (HeadClass.NEGATIVE_NAME_MOVER, SUPPRESSION_SCORE),
+        (HeadClass.BACKUP_NAME_MOVER, frame.columns[0]),
+    ):
+        heads = classes.index[classes["class"] == head_class]
+        if not len(heads):
+            continue
+        ranks = tied_ranks(frame[by])
+        each = ", ".join(
+            f"{head_name(*h)}: {frame.loc[h, by]:.2f} (rank {ranks[h]})" for h in heads
+        )
+        origin = str(classes["origin"][classes["class"] == head_class].iloc[0]).capitalize()
+        said.append(f"{origin} {head_class} heads by {by.replace('_', ' ')}: {each}.")
+    return said

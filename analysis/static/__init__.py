@@ -1,0 +1,1 @@
+"""Scores read off the weights alone."""

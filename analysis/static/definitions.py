@@ -1,0 +1,193 @@
+"""Which tokens heads copy beyond names, and how definitions of copying agree."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from analysis.heads import head_name
+from analysis.names import TokenPairs
+from analysis.static.head_scores import HeadScores
+from analysis.static.vocabulary import VocabularyScores
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+KINDS = ("name", "Capitalised word", "lower-case word", "word piece", "number", "other")
+
+
+def token_kinds(
+    model: TransformerBridge, tokens: Sequence[int] | np.ndarray, names: TokenPairs
+) -> pd.Series:
+    """What kind of text each token is.
+
+    A word begins with a space and is letters otherwise; a word piece is letters without the space;
+    ``other`` is punctuation, white space, other alphabets' bytes and special tokens.
+
+    Returns:
+        One of ``KINDS`` for each token, indexed by ``token``.
+    """
+    known = set(names.source_tokens)
+    kinds = []
+    for token in map(int, tokens):
+        text = model.tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        word = text.strip()
+        if token in known:
+            kinds.append("name")
+        elif word.isnumeric():
+            kinds.append("number")
+        elif not word or not all(unicodedata.category(c).startswith("L") for c in word):
+            kinds.append("other")
+        elif not text.startswith(" "):
+            kinds.append("word piece")
+        else:
+            kinds.append("Capitalised word" if word[0].isupper() else "lower-case word")
+    return pd.Series(kinds, index=pd.Index(tokens, name="token"), name="kind")
+
+
+def shares_by_kind(
+    scores: VocabularyScores,
+    kinds: pd.Series,
+    heads: Sequence[tuple[int, int]],
+    which: str = "copied",
+) -> pd.DataFrame:
+    """Share of each kind's tokens that the given heads copy (``which="suppressed"``: suppress).
+
+    Returns:
+        A row for each head (``layer.head``), a column for each kind, float64 in [0, 1].
+    """
+    answers = scores.copied if which == "copied" else scores.suppressed
+    rows = {
+        head_name(*head): pd.Series(answers[scores.heads.index(head)]).groupby(kinds.values).mean()
+        for head in heads
+    }
+    frame = pd.DataFrame(rows).T.rename_axis("head")
+    return frame[[kind for kind in KINDS if kind in frame]]
+
+
+def example_tokens(
+    model: TransformerBridge,
+    scores: VocabularyScores,
+    kinds: pd.Series,
+    heads: Sequence[tuple[int, int]],
+    which: str = "copied",
+    n: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Tokens that are no names and that the given heads copy (suppress): a random few of each.
+
+    Returns:
+        Columns ``tokens`` (how many there are) and ``for example``, a row for each head.
+    """
+    generator = np.random.default_rng(seed)
+    rows = {}
+    for head in heads:
+        mine = scores.tokens_of(*head, which)
+        mine = mine[(kinds[mine] != "name").to_numpy()]
+        some = np.sort(generator.permutation(mine)[:n])
+        texts = [model.tokenizer.decode([int(token)]) for token in some]
+        rows[head_name(*head)] = {"tokens": len(mine), "for example": " ".join(map(repr, texts))}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("head")
+
+
+def all_definitions(
+    static: HeadScores, vocabulary: VocabularyScores, eigenvalues: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """Every definition's number for each head, side by side.
+
+    Args:
+        static: of the names.
+        vocabulary: of all tokens.
+        eigenvalues: of ``eigenvalue_scores``, by the embedding that they were computed with.
+
+    Returns:
+        Columns ``names copied``, ``names suppressed``, ``tokens copied``, ``tokens suppressed``
+        (shares) and ``eigenvalue, ...`` for each embedding, indexed by ``layer`` and ``head``.
+    """
+    shares = vocabulary.to_frame()
+    frame = static.to_frame().rename(
+        columns={"copying_score": "names copied", "suppression_score": "names suppressed"}
+    )
+    frame["tokens copied"] = shares["copied"]
+    frame["tokens suppressed"] = shares["suppressed"]
+    for embedding, scores in eigenvalues.items():
+        frame[f"eigenvalue, {embedding}"] = scores["eigenvalue_score"]
+    return frame
+
+
+def agreement(definitions: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's rank correlation of the definitions over heads, to two decimals."""
+    return definitions.corr(method="spearman").round(2)
+
+
+def where_they_part(
+    definitions: pd.DataFrame, other: str, one: str = "names copied"
+) -> pd.DataFrame:
+    """The heads that two definitions rank most differently, the farthest apart first.
+
+    Returns:
+        The two definitions' numbers and ranks (1 the highest, equal ones share their mean rank),
+        and ``apart``, by how many ranks they differ.
+    """
+    frame = definitions[[one, other]].copy()
+    for name in (one, other):
+        frame[f"rank by {name}"] = frame[name].rank(ascending=False)
+    frame["apart"] = (frame[f"rank by {one}"] - frame[f"rank by {other}"]).abs()
+    return frame.sort_values("apart", ascending=False, kind="stable").round(3)
+
+
+def describe_disagreements(definitions: pd.DataFrame) -> list[str]:
+    """For each eigenvalue score, where it disagrees with the names, in words with its numbers."""
+    said = []
+    for column in [name for name in definitions if str(name).startswith("eigenvalue")]:
+        positive = definitions[definitions[column] > 0.9]
+        n = len(positive)
+        never = positive[positive["names copied"] < 0.01]
+        copiers = definitions[definitions["names copied"] >= 0.5]
+        text = (
+            f"{column}: of {n} head{'s' if n != 1 else ''} above 0.9, {len(never)} "
+            f"{'copies' if len(never) == 1 else 'copy'} fewer than one name in a hundred"
+            if n
+            else f"{column}: no head is above 0.9"
+        )
+        if len(never):
+            layer, head = never[column].idxmax()
+            row = never.loc[(layer, head)]
+            text += (
+                f", for example {head_name(layer, head)} ({row[column]:.2f}, and "
+                f"{row['names copied']:.1%} of names)"
+            )
+        if len(copiers):
+            values = copiers[column].sort_values()
+            text += (
+                f"; the heads that copy half of the names or more have {values.iloc[0]:.2f} to "
+                f"{values.iloc[-1]:.2f}"
+                if len(values) > 1
+                else f"; the head that copies half of the names or more has {values.iloc[0]:.2f}"
+            )
+        said.append(text + ".")
+    return said
+
+
+def names_against_rest(
+    scores: VocabularyScores, kinds: pd.Series, copier: tuple[int, int], suppressor: tuple[int, int]
+) -> str:
+    """Two sentences: whether a copier, and a suppressor, treat names unlike the rest."""
+    sentences = []
+    for head, answers, verb in (
+        (copier, scores.copied, "copies"),
+        (suppressor, scores.suppressed, "suppresses"),
+    ):
+        row = answers[scores.heads.index(head)]
+        is_name = (kinds == "name").to_numpy()
+        of_names, of_rest = row[is_name].mean(), row[~is_name].mean()
+        more = "more" if of_names > of_rest else "no more"
+        sentences.append(
+            f"Head {head_name(*head)} {verb} {of_names:.0%} of the names and {of_rest:.1%} of all "
+            f"other tokens: {more} of names than of the rest."
+        )
+    return " ".join(sentences)

@@ -1,0 +1,96 @@
+"""The eigenvalue copying score of a head's full OV circuit.
+
+``W_E·W_V·W_O·W_U`` maps tokens to logits; a head copies in general where its eigenvalues are
+positive. The score is ``Re(Σλ)/Σ|λ|``, from -1 to 1 (Elhage et al., *A Mathematical Framework for
+Transformer Circuits*, 2021, "Summarizing OV/QK matrices").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analysis.embeddings import check_embedding, effective_embedding
+from analysis.exact.head_logits import slices
+from analysis.heads import all_heads, head_index
+from analysis.progress import progress_bar
+from analysis.validation import check_flag
+from analysis.weights import (
+    check_finite,
+    check_readable,
+    float64_device,
+    folded_unembedding,
+    folded_value_weights,
+    output_weights,
+    unembedding_matrix,
+    value_weights,
+)
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+BLOCK = 4096
+"""Tokens whose vectors are held at once."""
+
+
+@torch.no_grad()
+def eigenvalue_scores(
+    model: TransformerBridge, *, embedding: str = "embedding", folded: bool = False
+) -> pd.DataFrame:
+    """Eigenvalue copying score of every head.
+
+    The d_vocab × d_vocab circuit has the nonzero eigenvalues of the d_head × d_head matrix
+    ``W_O·(W_U·W_E)·W_V``, which is what is decomposed, in float64.
+
+    Args:
+        model: raw weights, from ``load_model``.
+        embedding: what stands for W_E in later layers (``effective_embedding``); Elhage
+            et al. take W_E itself.
+        folded: fold norms into W_V and W_U and centre them.
+
+    Returns:
+        float64 column ``eigenvalue_score`` in [-1, 1], indexed by ``layer`` and ``head``; 0 for a
+        head all of whose eigenvalues are 0.
+
+    Raises:
+        ParameterError: the embedding is unknown.
+        ArchitectureError: the model's weights would not be read rightly.
+        WeightsError: a weight is NaN or infinite.
+    """
+    check_readable(model)
+    check_embedding(embedding)
+    check_flag("folded", folded)
+    check_finite(model)
+    W_U = folded_unembedding(model) if folded else unembedding_matrix(model)
+    value = folded_value_weights if folded else value_weights
+    device = float64_device(model)
+    scores = np.zeros((model.cfg.n_layers, model.cfg.n_heads))
+    kind, M = "", torch.empty(0)
+    for layer in range(model.cfg.n_layers):
+        needed = "embedding" if layer == 0 else embedding
+        if kind != needed:
+            kind, M = needed, _token_to_logit(model, W_U, needed)
+        W_V = value(model, layer).to(device).double()
+        W_O = output_weights(model, layer).to(device).double()
+        W_V = W_V.repeat_interleave(len(W_O) // len(W_V), dim=0)
+        eigenvalues = torch.linalg.eigvals((W_O @ M @ W_V).cpu())
+        total = eigenvalues.abs().sum(1)
+        scores[layer] = torch.where(total > 0, eigenvalues.sum(1).real / total, 0.0).numpy()
+    index = head_index(all_heads(*scores.shape))
+    return pd.DataFrame({"eigenvalue_score": scores.ravel()}, index=index)
+
+
+def _token_to_logit(model: TransformerBridge, W_U: torch.Tensor, kind: str) -> torch.Tensor:
+    """``W_U·X`` for the effective embeddings X of all tokens, float64 ``[d_model, d_model]``."""
+    total = torch.zeros(())
+    n_tokens = W_U.shape[1]
+    with progress_bar(n_tokens, f"embedding tokens ({kind})", "token") as bar:
+        for s in slices(n_tokens, BLOCK):
+            tokens = torch.arange(s.start, s.stop)
+            x = effective_embedding(model, tokens, kind)
+            total = total.to(x) + W_U[:, s].to(x) @ x
+            bar.update(len(tokens))
+    return total

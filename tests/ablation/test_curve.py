@@ -1,0 +1,366 @@
+"""Removing heads: planted copiers, against whole prompts run plainly, and bad input."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis.ablation import curve as ablation
+from analysis.ablation import head_ablator as head_removal
+from analysis.ablation.curve import AblationCurve, ablation_curve, choose_control
+from analysis.ablation.head_ablator import MODES, HeadAblator
+from analysis.errors import ArchitectureError, NamesError, ParameterError
+from analysis.prompts.few_shot import Task, control_tasks, few_shot, name_copying
+from analysis.prompts.prefix_cache import build_prefix_cache
+from analysis.provenance import ModelIdentity
+from tests import checkpoints, planted
+from tests.planted import MAKERS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+NAMES = tuple(f"{first}{rest}" for first in "ABCDEFGH" for rest in ("an", "el", "io", "us"))
+WORDS = tuple(f"{a}{b}ord" for a in "bcdfgh" for b in ("lo", "ma", "ni", "pe", "ru", "sti", "to"))
+TOKENIZER = checkpoints.make_tokenizer((*NAMES, *WORDS))
+D_VOCAB = len(TOKENIZER)
+COPYING = ((0, 1), (1, 3), (2, 0))
+SUPPRESSING = ((1, 0), (2, 2))
+EVERY = [(layer, head) for layer in range(3) for head in range(4)]
+
+
+@functools.cache
+def random_model(kind: str) -> TransformerBridge:
+    return planted.boot(MAKERS[kind](D_VOCAB), TOKENIZER)
+
+
+@functools.cache
+def copier() -> TransformerBridge:
+    """A model that copies names by its planted heads alone.
+
+    Names are one-hot. A position vector marks the place of the asked name, another the last one,
+    and from the last every head looks at the name. Planted heads take a name to a code of d_head
+    numbers and from there to its own direction, or away from it. Nothing else of note is written.
+    """
+    model = checkpoints.gpt2_model(D_VOCAB, n_embd=64)
+    names = planted.name_tokens(TOKENIZER, NAMES)
+    task = name_copying(random_model("gpt2"), NAMES)
+    last = task.tokens.shape[1] - 1
+    asked = int((task.tokens[0] == task.answers[0]).nonzero()[-1])
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randn(len(NAMES), 16, generator=generator)
+    codes -= codes.mean(0)  # LayerNorm adds the same to all names, which then cancels
+    codes /= codes.norm(dim=1).mean()
+    with torch.no_grad():
+        inner = model.transformer
+        inner.wte.weight.mul_(0.05)
+        inner.wte.weight[:, :32] = 0
+        inner.wte.weight[names] = torch.eye(len(NAMES), 64)
+        inner.wpe.weight.zero_()
+        inner.wpe.weight[:, 50] = 8  # so that LayerNorm blows up no small vector
+        inner.wpe.weight[asked, 48] = inner.wpe.weight[last, 49] = 8
+        for layer, block in enumerate(inner.h):
+            for part in (block.mlp.c_proj, block.attn.c_attn, block.attn.c_proj):
+                part.bias.zero_()
+            block.mlp.c_proj.weight.zero_()
+            for norm in (block.ln_1, block.ln_2):
+                norm.weight.fill_(1)
+                norm.bias.zero_()
+            queries_keys = block.attn.c_attn.weight[:, :128]
+            queries_keys.zero_()
+            queries_keys[49, :64:16] = queries_keys[48, 64::16] = 2
+            W_V, W_O = planted.value_matrices(model, layer), planted.output_matrices(model, layer)
+            W_V *= 0.02
+            W_O *= 0.02
+            for heads, sign in ((COPYING, 4.0), (SUPPRESSING, -1.0)):
+                for head in (h for la, h in heads if la == layer):
+                    W_V[head], W_O[head] = 0, 0
+                    W_V[head, :32], W_O[head, :, :32] = codes, sign * codes.T
+        inner.ln_f.weight.fill_(1)
+        inner.ln_f.bias.zero_()
+    return planted.boot(model, TOKENIZER, name="copier")
+
+
+@functools.cache
+def curve_of(heads: tuple[tuple[int, int], ...]) -> AblationCurve:
+    return ablation_curve(copier(), NAMES, heads, n_draws=20)
+
+
+# ---- planted heads
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_removing_the_planted_heads_takes_accuracy_to_chance_and_random_ones_do_not(
+    mode: str,
+) -> None:
+    curve = curve_of(COPYING)
+    accuracy = curve.given(mode)["accuracy"]
+    assert accuracy.index.tolist() == [0, 1, 2, 3]
+    assert accuracy.iloc[0] > 0.9
+    assert accuracy.iloc[-1] <= 2 / len(NAMES)  # chance is one name of all
+    band = curve.random_band(mode, "accuracy")
+    assert (band["low"] > 0.9).all()
+    draws = curve.frame.loc[(mode, "names copied", "random")].index.get_level_values("draw")
+    assert draws.nunique() == 20
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_removing_the_suppressing_heads_raises_the_names_log_probability(mode: str) -> None:
+    change = curve_of(SUPPRESSING).given(mode)["change"]
+    assert change.iloc[0] == 0
+    assert (np.diff(change) > 0.05).all()
+    copying = curve_of(COPYING).given(mode)["change"]
+    assert copying.iloc[-1] < -1
+
+
+def test_the_control_table_says_what_is_shared_and_what_is_fair() -> None:
+    curve = curve_of(COPYING)
+    table = curve.controls
+    assert table.index.tolist() == ["words copied", "next year"]
+    fair = (table["gap"] < 0.2) & (table["shared"] < 0.15)
+    assert table["fair"].tolist() == fair.tolist()
+    assert curve.control is None or table.loc[curve.control, "fair"]
+
+
+def test_the_fair_control_nearest_in_accuracy_is_chosen() -> None:
+    model = copier()
+    controls = control_tasks(model)
+    accuracy = {"names copied": 0.5, "words copied": 0.45, "next year": 0.6}
+    table = choose_control(model, accuracy, controls, "names copied", EVERY)
+    assert (table["shared"] == 1).all() and not table["chosen"].any()  # every head is shared
+    far = choose_control(
+        model, accuracy | {"names copied": 0.9}, controls, "names copied", [(0, 0)]
+    )
+    assert not far["fair"].any()
+    assert far["gap"].round(6).tolist() == [0.45, 0.3]
+
+
+def test_of_two_fair_controls_the_nearer_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = name_copying(random_model("gpt2"), NAMES)
+    names = ["far and fair", "near and fair", "near and shared", "too far"]
+    accuracy = dict(zip([task.name, *names], [0.5, 0.65, 0.45, 0.5, 0.75], strict=True))
+    shared = dict(zip(names, [0.0, 0.125, 0.25, 0.0], strict=True))
+    monkeypatch.setattr(ablation, "_shared", lambda model, control, heads: shared[control.name])
+    controls = [replace(task, name=name) for name in names]
+    table = choose_control(random_model("gpt2"), accuracy, controls, task.name, COPYING)
+    assert table["fair"].tolist() == [True, True, False, False]
+    assert table.index[table["chosen"]].tolist() == ["near and fair"]
+
+
+def test_shared_are_the_removed_heads_among_the_controls_own_best() -> None:
+    hf = checkpoints.gpt2_model(D_VOCAB, n_embd=64)
+    planted.plant(hf, planted.name_tokens(TOKENIZER, NAMES))
+    model = planted.boot(hf, TOKENIZER)
+    control = name_copying(model, NAMES)  # the planted copiers are best at it, the others bad
+    one, two, three = planted.COPYING
+    for heads, share in (
+        ((one, two, three), 1),
+        ((one, two, (1, 2)), 2 / 3),
+        ((three, (0, 3), *planted.SUPPRESSING[:1]), 1 / 3),
+        (planted.SUPPRESSING, 0),
+    ):
+        table = choose_control(model, {control.name: 0.5}, [control], control.name, heads)
+        assert table.loc[control.name, "shared"] == pytest.approx(share)
+
+
+# ---- against whole prompts run plainly
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("task_name", ["names copied", "next year"])
+@pytest.mark.parametrize("kind", MAKERS)
+@torch.no_grad()
+def test_what_is_measured_is_what_whole_prompts_give(kind: str, task_name: str, mode: str) -> None:
+    model = random_model(kind)
+    tasks: dict[str, Task] = {task.name: task.draw(30, 0) for task in control_tasks(model)}
+    tasks["names copied"] = name_copying(model, NAMES)
+    task = tasks[task_name]
+    cases = [[], [(0, 1)], [(2, 3), (0, 0), (2, 1)], [(1, h) for h in range(4)]]
+    found = HeadAblator(model, task).measure(cases, mode)
+    n = task.answers.shape[1]
+    _, cache = model.run_with_cache(task.tokens)
+    for case, heads in enumerate(cases):
+
+        def replace(z: Tensor, hook: Any, heads: list[tuple[int, int]] = heads) -> Tensor:
+            z = z.clone()
+            for layer, head in heads:
+                if hook.name.startswith(f"blocks.{layer}."):
+                    clean = cache[f"blocks.{layer}.attn.hook_z"][:, -n:, head]
+                    z[:, -n:, head] = clean.mean(0) if mode == "mean" else 0
+            return z
+
+        hooks = [(f"blocks.{layer}.attn.hook_z", replace) for layer in range(3)]
+        logits = model.run_with_hooks(task.tokens, fwd_hooks=hooks)[:, -n:].double()
+        own = logits.log_softmax(-1).gather(2, task.answers[..., None]).sum((1, 2))
+        right = (logits.argmax(-1) == task.answers).all(1).double()
+        assert found["log_probability"][case] == pytest.approx(float(own.mean()), abs=1e-4)
+        assert found["accuracy"][case] == pytest.approx(float(right.mean()), abs=1e-9)
+
+
+@torch.no_grad()
+def test_the_mean_is_over_all_prompts_whatever_goes_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(head_removal, "ROWS", 7)  # the last batch is smaller than the others
+    model = random_model("llama")
+    task = name_copying(model, NAMES)
+    _, cache = model.run_with_cache(task.tokens)
+    found = HeadAblator(model, task).mean_z
+    for layer in range(3):
+        name = f"blocks.{layer}.attn.hook_z"
+        expected = cache[name][:, -1:].double().mean(0)
+        assert torch.allclose(found[name].double().cpu(), expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_an_answer_is_right_and_likely_by_every_token_of_it() -> None:
+    model = random_model("gpt2")
+    pairs = [(name, letter) for name, letter in zip(NAMES, "abcdefgh" * 4, strict=True)]
+    task = few_shot(model, "letters", pairs, (("John", "y"), ("Donna", "z")))
+    assert task.answers.shape == (32, 2)  # a space and a letter
+    logits = model(task.tokens)[:, -2:].double()
+    answers = logits.argmax(-1)
+    answers[8:20, 0] = (answers[8:20, 0] + 1) % D_VOCAB
+    answers[16:32, 1] = (answers[16:32, 1] + 1) % D_VOCAB  # 8 wrong first, 12 last, 4 in both
+    (found,) = HeadAblator(model, replace(task, answers=answers)).measure([()], "zero").to_numpy()
+    own = logits.log_softmax(-1).gather(2, answers[..., None])[..., 0]
+    likely = float((own[:, 0] + own[:, 1]).mean())
+    assert found == pytest.approx([8 / 32, likely], abs=1e-4)
+
+
+def test_the_change_is_from_nothing_removed_for_random_heads_too() -> None:
+    curve = ablation_curve(
+        random_model("gpt2"), NAMES, [(0, 0), (1, 1)], n_draws=3, modes="zero", controls=[]
+    )
+    likely = curve.frame["log_probability"].unstack("removed")
+    change = curve.frame["change"].unstack("removed")
+    assert len(change) == 4  # the given heads and three draws
+    assert (change[0] == 0).all()
+    for removed in (1, 2):
+        assert change[removed].to_numpy() == pytest.approx((likely[removed] - likely[0]).to_numpy())
+        assert (change[removed].abs() > 1e-6).all()
+
+
+def test_the_band_holds_nine_tenths_of_the_draws() -> None:
+    keys = [("zero", "t", "given", 0, 1), *(("zero", "t", "random", d, 1) for d in range(21))]
+    index = pd.MultiIndex.from_tuples(keys, names=["mode", "task", "heads", "draw", "removed"])
+    frame = pd.DataFrame({"accuracy": [5.0, *np.arange(21) / 20]}, index)
+    curve = AblationCurve(frame, pd.DataFrame(), ((0, 0),), "t", ModelIdentity("m", "M"), {})
+    band = curve.random_band("zero", "accuracy")
+    assert band.index.tolist() == [1]
+    assert band[["low", "mean", "high"]].to_numpy() == pytest.approx(np.array([[0.05, 0.5, 0.95]]))
+
+
+# ---- tasks
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_prompts_of_a_task_are_as_the_model_would_be_given(kind: str) -> None:
+    model = random_model(kind)
+    for task in (name_copying(model, NAMES), *control_tasks(model)):
+        for tokens, answer, (source, target) in zip(
+            task.tokens, task.answers, task.pairs, strict=True
+        ):
+            ids = [token for token in [*tokens.tolist(), int(answer[-1])] if token]  # no BOS
+            whole = model.tokenizer.decode(ids)
+            assert whole.endswith(f"; {source}-> {target}")
+            assert tokens.tolist() == model.to_tokens(whole)[0, :-1].tolist()
+            assert target.endswith(model.tokenizer.decode(answer).strip())
+
+
+def test_years_share_their_first_digits_with_the_prompt() -> None:
+    task = next(t for t in control_tasks(random_model("gpt2")) if t.name == "next year")
+    assert task.answers.shape[1] == 1  # of years in the same decade, the last digit
+    asked = task.tokens_asked
+    assert all(int(t) == int(s) + 1 for s, t in zip(asked.sources, asked.targets, strict=True))
+
+
+def test_the_same_seed_draws_the_same_and_prompts_are_not_the_shots() -> None:
+    model = random_model("llama")
+    task = name_copying(model, NAMES)
+    assert task.draw(30, 1).pairs == task.draw(30, 1).pairs != task.draw(30, 2).pairs
+    one, two = (ablation_curve(model, NAMES, [(0, 0)], n_draws=3, seed=4) for _ in range(2))
+    assert one.frame.equals(two.frame) and one.controls.equals(two.controls)
+    shots = ((NAMES[0], NAMES[0]), (NAMES[1], NAMES[1]))
+    task = few_shot(model, "t", [(name, name) for name in NAMES], shots)
+    assert {name for name, _ in task.pairs} == set(NAMES[2:])
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"heads": [(3, 0)]}, ParameterError, "no such head: 3.0; the model has layers 0 to 2"),
+        ({"heads": [(0, 4)]}, ParameterError, "no such head: 0.4"),
+        ({"heads": [(-1, 0)]}, ParameterError, "no such head: -1.0"),
+        ({"heads": [(0, 0), (0, 0)]}, ParameterError, "given more than once"),
+        ({"heads": [*EVERY, (0, 0)]}, ParameterError, "13 heads are given, more than the 12"),
+        ({"heads": EVERY[:7]}, ParameterError, "leave only 5 to draw"),
+        ({"heads": []}, ParameterError, "at least one"),
+        ({"heads": [3]}, ParameterError, "must be a list of pairs"),
+        ({"heads": None}, ParameterError, "must be a list of pairs"),
+        ({"removed": [2]}, ParameterError, "between 0 and 1 of the given heads"),
+        ({"removed": [-1]}, ParameterError, "between 0 and 1"),
+        ({"modes": ["noise"]}, ParameterError, "modes must be some of zero, mean"),
+        ({"n_draws": 0}, ParameterError, "n_draws"),
+        ({"modes": None}, ParameterError, "modes must be some of"),
+        ({"modes": []}, ParameterError, "modes must be some of"),
+        ({"removed": [0]}, ParameterError, "a number above 0"),
+        ({"removed": 1}, ParameterError, "a list of whole numbers"),
+        ({"controls": ["next year"]}, ParameterError, "a control must be what control_tasks"),
+        ({"seed": -1}, ParameterError, "seed must be a whole number of at least 0"),
+        ({"n_prompts": "30"}, ParameterError, "n_prompts must be a whole number"),
+        ({"n_prompts": 29}, ParameterError, "n_prompts must be a whole number of at least 30"),
+        ({"names": NAMES[:29]}, NamesError, "at least 30 names"),
+    ],
+)
+def test_bad_input_is_one_clear_error(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    given = {"names": NAMES, "heads": [(0, 0)]} | arguments
+    with pytest.raises(error, match=message):
+        ablation_curve(random_model("gpt2"), **given)
+
+
+def test_means_of_half_precision_do_not_overflow() -> None:
+    model = copier()
+    bench = HeadAblator(model, name_copying(model, NAMES))
+    run = model.run_with_cache
+
+    def half(*args: Any, **options: Any) -> Any:
+        logits, cache = run(*args, **options)
+        return logits, {name: torch.full_like(cache[name], 30_000).half() for name in cache}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "run_with_cache", half)
+        assert all((z == 30_000).all() for z in bench.mean_z.values())
+
+
+def test_what_prompts_begin_with_is_kept_once() -> None:
+    model = copier()
+    tokens = name_copying(model, NAMES).tokens[:, :-1]
+    alike = int((tokens == tokens[0]).all(0).long().cumprod(0).sum())
+    assert 0 < alike < tokens.shape[1]
+    start = build_prefix_cache(model, tokens)
+    assert start is not None
+    common, own = (part[0][0] for part in start.parts)
+    assert common.shape[0] == 1 and common.shape[2] == alike
+    assert own.shape[0] == len(tokens) and own.shape[2] == tokens.shape[1] - alike
+    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in (common, own)}
+    assert sum(held.values()) == common.nbytes + own.nbytes, "and nothing beside it"
+
+
+def test_prompts_longer_than_a_sliding_window_are_refused() -> None:
+    model = copier()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.original_model.config, "sliding_window", 2, raising=False)
+        with pytest.raises(ArchitectureError, match="last 2 tokens"):
+            build_prefix_cache(model, torch.tensor([[0, 1, 2]]))

@@ -1,0 +1,71 @@
+"""Published head classes: every one of them, and for GPT-2 small alone."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from analysis.errors import ClassesError
+from analysis.ioi.head_classes import HeadClass, check_classes, published_classes
+from analysis.provenance import GPT2_SMALL, ModelIdentity
+
+GPT2 = ModelIdentity(GPT2_SMALL, "GPT-2")
+
+PUBLISHED = {
+    HeadClass.NAME_MOVER: "9.6 9.9 10.0",
+    HeadClass.NEGATIVE_NAME_MOVER: "10.7 11.10",
+    HeadClass.BACKUP_NAME_MOVER: "9.0 9.7 10.1 10.2 10.6 10.10 11.2 11.9",
+    HeadClass.S_INHIBITION: "7.3 7.9 8.6 8.10",
+    HeadClass.INDUCTION: "5.5 5.8 5.9 6.9",
+    HeadClass.DUPLICATE_TOKEN: "0.1 0.10 3.0",
+    HeadClass.PREVIOUS_TOKEN: "2.2 4.11",
+}
+
+
+@pytest.mark.parametrize("model", [GPT2, GPT2_SMALL, "gpt2"])
+def test_gpt2_has_every_published_head(model: ModelIdentity | str) -> None:
+    classes = published_classes(model)
+    found = {
+        HeadClass(name): " ".join(f"{layer}.{head}" for layer, head in group.index)
+        for name, group in classes.groupby("class")
+    }
+    assert found == PUBLISHED
+    assert set(classes["origin"]) == {"published"}
+    assert set(classes["source"]) == {"arXiv 2211.00593"}
+    assert classes.index.is_unique
+
+
+@pytest.mark.parametrize(
+    "model", ["openai-community/gpt2-medium", "x", ModelIdentity("gpt2", "a folder of this name")]
+)
+def test_other_models_have_none(model: ModelIdentity | str) -> None:
+    classes = published_classes(model)
+    assert classes.empty
+    assert list(classes.columns) == list(published_classes(GPT2).columns)
+    assert classes.index.names == ["layer", "head"]
+
+
+def test_classes_of_another_model_are_refused() -> None:
+    other = ModelIdentity("my-gpt2", "my GPT-2")
+    with pytest.raises(ClassesError, match=r"openai-community/gpt2.*my-gpt2"):
+        check_classes(published_classes(GPT2), other, 12, 12)
+    check_classes(published_classes(GPT2).assign(model="my-gpt2"), other, 12, 12)
+
+
+def test_heads_outside_the_model_are_refused() -> None:
+    with pytest.raises(ClassesError, match=r"11 layers of 12 heads.*11\.2, 11\.9, 11\.10"):
+        check_classes(published_classes(GPT2), GPT2, 11, 12)
+    with pytest.raises(ClassesError, match=r"12 layers of 11 heads.*4\.11"):
+        check_classes(published_classes(GPT2), GPT2, 12, 11)
+
+
+def test_other_frames_are_refused() -> None:
+    classes = published_classes(GPT2)
+    wrong: list[tuple[pd.DataFrame, str]] = [
+        (classes.reset_index(), "index"),
+        (classes.drop(columns="model"), "model"),
+        (classes.assign(origin="guessed"), "guessed: not published or measured"),
+    ]
+    for frame, message in wrong:
+        with pytest.raises(ClassesError, match=message):
+            check_classes(frame, GPT2, 12, 12)

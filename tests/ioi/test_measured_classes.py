@@ -1,0 +1,299 @@
+"""Measured classes: planted heads are found, random models have none, thresholds decide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.errors import ParameterError
+from analysis.ioi.head_classes import COLUMNS, MEASURED, HeadClass, check_classes, published_classes
+from analysis.ioi.measured_classes import (
+    HeadMeasurements,
+    Thresholds,
+    classify,
+    measure_heads,
+    measured_classes,
+)
+from analysis.prompts.indirect_object import ioi_prompts
+from analysis.provenance import GPT2_SMALL, ModelIdentity, set_identity
+from analysis.report.ioi import findings, most_changed, strongest_effects, with_remarks
+from tests import ioi_models
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+PLANTED = {
+    (1, 0): HeadClass.NAME_MOVER,
+    (2, 1): HeadClass.NEGATIVE_NAME_MOVER,
+    (2, 2): HeadClass.BACKUP_NAME_MOVER,
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> TransformerBridge:
+    return ioi_models.planted_bridge()
+
+
+@pytest.fixture(scope="module")
+def measured(model: TransformerBridge) -> HeadMeasurements:
+    return measure_heads(model, ioi_prompts(model, 128))
+
+
+def test_planted_heads_are_classed_right(measured: HeadMeasurements) -> None:
+    assert measured.classes["class"].to_dict() == PLANTED
+    assert measured.removed == ((1, 0),)
+    numbers = measured.numbers
+    assert numbers.loc[(1, 0), "attention_io"] > 0.9
+    assert numbers.loc[(1, 0), "correlation"] > 0.9
+    assert numbers.loc[(2, 1), "correlation"] < -0.9
+    assert numbers.loc[(1, 0), "copy_score"] == 1
+    assert numbers.loc[(2, 1), "negative_copy_score"] == 1
+    assert abs(numbers.loc[(2, 2), "direct_effect"]) < numbers.loc[(2, 2), "effect_after"] / 4
+
+
+def test_planted_heads_are_found_wherever_they_are() -> None:
+    places = {"movers": [(1, 2), (2, 0)], "negatives": [(3, 3), (2, 1)], "backups": [(3, 1)]}
+    model = ioi_models.planted_bridge(**places, n_layers=4)
+    classes = measured_classes(model, ioi_prompts(model, 96, seed=7))
+    found = {kind: sorted(classes.index[classes["class"] == kind]) for kind in PLANTED.values()}
+    assert list(found.values()) == [sorted(heads) for heads in places.values()]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt-neox", "llama"])
+def test_a_random_model_has_none(kind: str) -> None:
+    model = ioi_models.random_model(kind)
+    measured = measure_heads(model, ioi_prompts(model, 64))
+    assert not measured.performance.solved
+    assert measured.classes.empty
+    assert measured.removed == ()
+    assert "does not do the task" in findings(measured)[0]
+    assert "none is given a class" in findings(measured)[1]
+    # No head has what a name mover has, whatever the model's accuracy is.
+    assert not classify(measured.numbers, 0.1, Thresholds()).isin(PLANTED.values()).any()
+    assert np.isfinite(measured.numbers["direct_effect"]).all()
+
+
+def test_a_model_that_may_have_guessed_has_no_classes(model: TransformerBridge) -> None:
+    measured = measure_heads(model, ioi_prompts(model, 3))
+    performance = measured.performance
+    # Three right of three: Wilson's interval for chance 1/2 begins at 3 / (3 + 1.96²) = 0.44.
+    assert performance.accuracy == 1 and performance.logit_difference_interval[0] > 0
+    assert not performance.solved
+    by_numbers = classify(measured.numbers, performance.logit_difference, Thresholds())
+    assert by_numbers[(1, 0)] == HeadClass.NAME_MOVER
+    assert by_numbers[(2, 1)] == HeadClass.NEGATIVE_NAME_MOVER
+
+    assert (measured.numbers["class"] == "").all() and measured.classes.empty
+    assert measured.removed == () and measured.logit_difference_after is None
+    removal = measured.numbers[["effect_after", "growth", "growth_low", "growth_high"]]
+    assert removal.isna().all(axis=None)
+    assert measured.with_thresholds(Thresholds(copying=0.1)).classes.empty
+    assert findings(measured) == [
+        str(performance),
+        "Its heads are measured all the same, but none is given a class.",
+    ]
+
+
+def test_classes_can_be_drawn_like_published_ones(
+    model: TransformerBridge, measured: HeadMeasurements
+) -> None:
+    classes = measured.classes
+    assert list(classes.columns[: len(COLUMNS)]) == list(COLUMNS)
+    assert list(published_classes("gpt2").columns) == list(COLUMNS)
+    check_classes(classes, measured.model, model.cfg.n_layers, model.cfg.n_heads)
+    assert set(classes["origin"]) == {MEASURED}
+    assert set(classes["source"]) == {"indirect-object task, 128 prompts, seed 0"}
+    both = pd.concat([published_classes("gpt2"), classes.assign(model=GPT2_SMALL)])
+    check_classes(both, ModelIdentity(GPT2_SMALL, "GPT-2"), 12, 12)
+
+
+def test_the_same_seed_gives_the_same_numbers(
+    model: TransformerBridge, measured: HeadMeasurements
+) -> None:
+    again = measure_heads(model, ioi_prompts(model, 128))
+    assert again.numbers.equals(measured.numbers)
+    assert str(again.performance) == str(measured.performance)
+    assert again.provenance == measured.provenance
+
+
+def test_thresholds_decide(measured: HeadMeasurements) -> None:
+    difference = measured.performance.logit_difference
+    strict = classify(measured.numbers, difference, Thresholds(effect=1.0))
+    assert HeadClass.NAME_MOVER in set(classify(measured.numbers, difference, Thresholds()))
+    assert HeadClass.NEGATIVE_NAME_MOVER not in set(strict)
+    assert HeadClass.BACKUP_NAME_MOVER not in set(
+        classify(measured.numbers, difference, Thresholds(takeover=1.0))
+    )
+    for wrong in ({"effect": -0.1}, {"copying": 1.5}, {"takeover": float("nan")}):
+        with pytest.raises(ParameterError, match=next(iter(wrong))):
+            Thresholds(**wrong)
+
+
+def one_head(**changes: float) -> pd.DataFrame:
+    """A head that is a name mover unless changed."""
+    head = {
+        "direct_effect": 1.0,
+        "direct_effect_low": 0.8,
+        "direct_effect_high": 1.2,
+        "attention_io": 0.6,
+        "attention_s1": 0.1,
+        "attention_s2": 0.1,
+        "copy_score": 0.9,
+        "negative_copy_score": 0.0,
+        "effect_after": 0.0,
+        "growth": -1.0,
+        "growth_low": -1.2,
+    }
+    index = pd.MultiIndex.from_tuples([(0, 0)], names=["layer", "head"])
+    return pd.DataFrame([head | changes], index=index)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, HeadClass.NAME_MOVER),
+        ({"direct_effect": 0.1}, ""),
+        ({"direct_effect_low": -0.1}, ""),
+        ({"attention_s2": 0.7}, ""),
+        ({"copy_score": 0.4}, ""),
+        (
+            {
+                "direct_effect": -1.0,
+                "direct_effect_low": -1.2,
+                "direct_effect_high": -0.8,
+                "copy_score": 0.0,
+                "negative_copy_score": 0.9,
+            },
+            HeadClass.NEGATIVE_NAME_MOVER,
+        ),
+        (
+            {"direct_effect": 0.0, "effect_after": 0.5, "growth": 0.5, "growth_low": 0.4},
+            HeadClass.BACKUP_NAME_MOVER,
+        ),
+        (
+            {
+                "direct_effect": 0.0,
+                "effect_after": 0.5,
+                "growth": 0.5,
+                "growth_low": 0.4,
+                "copy_score": 0.0,
+                "negative_copy_score": 0.9,
+            },
+            HeadClass.BACKUP_NEGATIVE_NAME_MOVER,
+        ),
+        # It only stops acting against the name: that is no taking over.
+        ({"direct_effect": -0.5, "effect_after": 0.0, "growth": 0.5, "growth_low": 0.4}, ""),
+        # It did nearly all of it before.
+        (
+            {
+                "direct_effect": 1.0,
+                "attention_s1": 0.7,
+                "effect_after": 1.3,
+                "growth": 0.3,
+                "growth_low": 0.2,
+            },
+            "",
+        ),
+    ],
+)
+def test_the_rules(changes: dict[str, float], expected: str) -> None:
+    assert classify(one_head(**changes), 4.0, Thresholds()).tolist() == [expected]
+
+
+NEGATIVE = {
+    "direct_effect": -1.0,
+    "direct_effect_low": -1.2,
+    "direct_effect_high": -0.8,
+    "copy_score": 0.0,
+    "negative_copy_score": 0.9,
+}
+BACKUP = {"direct_effect": 0.0, "effect_after": 0.5, "growth": 0.5, "growth_low": 0.4}
+BACKUP_NEGATIVE = BACKUP | {"copy_score": 0.0, "negative_copy_score": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("head", "expected", "violations"),
+    [
+        (
+            NEGATIVE,
+            HeadClass.NEGATIVE_NAME_MOVER,
+            [
+                {"direct_effect": -0.19},
+                {"direct_effect_high": 0.1},
+                {"attention_s1": 0.7},
+                {"attention_s2": 0.7},
+                {"negative_copy_score": 0.4},
+            ],
+        ),
+        (
+            BACKUP,
+            HeadClass.BACKUP_NAME_MOVER,
+            [
+                {"direct_effect": -0.45, "effect_after": 0.05},
+                {"direct_effect": 0.05, "effect_after": 0.12, "growth": 0.07, "growth_low": 0.06},
+                {"direct_effect": 0.19, "effect_after": 0.28, "growth": 0.09, "growth_low": 0.08},
+                {"growth_low": -0.1},
+                {"copy_score": 0.4},
+            ],
+        ),
+        (
+            BACKUP_NEGATIVE,
+            HeadClass.BACKUP_NEGATIVE_NAME_MOVER,
+            [{"growth_low": -0.1}, {"negative_copy_score": 0.4}],
+        ),
+    ],
+)
+def test_each_condition_of_a_rule_can_fail_alone(
+    head: dict[str, float], expected: str, violations: list[dict[str, float]]
+) -> None:
+    # With a logit difference of 4 an effect must be 0.2, and what is taken over 0.08.
+    assert classify(one_head(**head), 4.0, Thresholds()).tolist() == [expected]
+    for violation in violations:
+        changed = one_head(**(head | violation))
+        assert classify(changed, 4.0, Thresholds()).tolist() == [""], violation
+
+
+def test_findings_are_computed(measured: HeadMeasurements) -> None:
+    said = findings(measured)
+    assert said[0] == str(measured.performance)
+    assert said[1].startswith("Name movers: 1.0; their direct effects add up to +")
+    assert said[2].startswith("Negative name movers: 2.1; their direct effects add up to -")
+    assert "2.2 by +" in said[4]
+    growth = measured.numbers["growth"].drop(index=list(measured.removed)).sum()
+    assert f"together change by {growth:+.2f}" in said[5]
+    assert said[6:] == ["Backup name movers: 2.2.", "Backup negative name movers: none."]
+    table = strongest_effects(measured, 4)
+    assert list(table.index[:2]) == [(1, 0), (2, 1)]
+    assert with_remarks(measured).loc[(0, 3), "remark"] == "little direct effect"
+    assert most_changed(measured, 1).index.tolist() == [(2, 2)]
+
+
+def test_other_thresholds_are_drawn_through_the_same_numbers(measured: HeadMeasurements) -> None:
+    loose = measured.with_thresholds(Thresholds(copying=0.0))
+    expected = classify(
+        measured.numbers, measured.performance.logit_difference, Thresholds(copying=0.0)
+    )
+    assert loose.numbers["class"].tolist() == expected.tolist()
+    columns = measured.numbers.columns.drop("class")
+    assert loose.numbers[columns].equals(measured.numbers[columns])
+    assert set(measured.classes.index) <= set(loose.classes.index)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [((16,), "prompts must be what ioi_prompts returns"), ((None, 0.05), "thresholds must be")],
+)
+def test_what_is_neither_prompts_nor_thresholds_is_refused(
+    model: TransformerBridge, arguments: tuple[Any, ...], said: str
+) -> None:
+    with pytest.raises(ParameterError, match=said):
+        measured_classes(model, *arguments)
+
+
+def test_a_model_knows_its_identity(model: TransformerBridge) -> None:
+    set_identity(model, ModelIdentity("planted", "Planted"))
+    classes = measured_classes(model, ioi_prompts(model, 32))
+    assert set(classes["model"]) == {"planted"}

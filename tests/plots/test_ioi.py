@@ -1,0 +1,82 @@
+"""The task's figures hold the numbers that they are given."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from analysis.export.vector_svg import sharp_svg
+from analysis.plots.ioi import (
+    plot_attention_against_output,
+    plot_direct_effects,
+    plot_precision_recall,
+)
+
+INDEX = pd.MultiIndex.from_product([range(3), range(2)], names=["layer", "head"])
+
+
+def test_direct_effects_are_white_at_zero_on_one_scale() -> None:
+    numbers = pd.DataFrame(
+        {"direct_effect": [0, 1, 2, -3, 0.5, 0], "growth": [0, 0, 0, 0, 5, 0]}, index=INDEX
+    )
+    fig = plot_direct_effects(numbers, "title", {"direct_effect": "before", "growth": "change"})
+    before, change = fig.data
+    # Rows are heads (y), columns are layers (x).
+    assert np.array_equal(np.array(before.z), [[0, 2, 0.5], [1, -3, 0]])
+    assert np.array_equal(np.array(change.z), [[0, 0, 5], [0, 0, 0]])
+    for trace in fig.data:
+        assert (trace.zmin, trace.zmax) == (-5, 5)
+        assert dict(trace.colorscale)[0.5] == "#ffffff"
+    assert plot_direct_effects(numbers * 0, "all zero").data[0].zmax == 1
+
+
+def test_the_scatter_has_a_panel_for_each_head() -> None:
+    points = pd.DataFrame(
+        {
+            "layer": [1, 1, 2, 2],
+            "head": 0,
+            "prompt": 0,
+            "name": ["IO", "S"] * 2,
+            "attention": [0.9, 0.1, 0.2, 0.3],
+            "written": [3.0, 0.5, -1.0, -2.0],
+        }
+    )
+    fig = plot_attention_against_output(points, "title")
+    assert [note.text for note in fig.layout.annotations] == ["1.0", "2.0"]
+    assert [(trace.name, trace.x[0], trace.y[0]) for trace in fig.data] == [
+        ("IO", 0.9, 3.0),
+        ("S", 0.1, 0.5),
+        ("IO", 0.2, -1.0),
+        ("S", 0.3, -2.0),
+    ]
+    assert plot_attention_against_output(points.iloc[:0], "no head").data == ()
+
+
+def test_precision_recall_has_a_line_for_each_score() -> None:
+    curve = pd.DataFrame(
+        {
+            "score": ["a", "a", "a", "b"],
+            "threshold": 1,
+            "recall": [0.5, 0.5, 1, 1],
+            "precision": [1, 0.8, 0.5, 0.2],
+        }
+    )
+    fig = plot_precision_recall({"one": curve, "two": curve}, "title")
+    assert [trace.name for trace in fig.data] == ["a", "b"] * 2
+    assert fig.data[0].x == (0, 0.5, 1) and fig.data[0].y == (1, 1, 0.5)
+    assert fig.data[0].line.width > fig.data[1].line.width, "where they coincide, both show"
+    assert [trace.showlegend for trace in fig.data] == [True, True, False, False]
+    assert len({trace.line.color for trace in fig.data}) == 2
+
+
+def test_a_still_picture_keeps_the_diverging_colours() -> None:
+    numbers = pd.DataFrame({"direct_effect": [0, 1, 2, -2, 0.5, 0]}, index=INDEX)
+    svg = '<svg><image x="0" y="0" width="30" height="20"/></svg>'
+    sharp = sharp_svg(svg, plot_direct_effects(numbers, "title"))
+    fills = re.findall(r'fill="rgb\((.*?)\)"', sharp)
+    assert len(fills) == 6
+    assert fills[0] == fills[5] == "255, 255, 255"
+    assert fills[1] == "5, 48, 97"  # 2, the largest
+    assert fills[4] == "103, 0, 31"  # -2

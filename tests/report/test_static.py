@@ -1,0 +1,59 @@
+"""Words about scores follow from the scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.ioi.head_classes import published_classes
+from analysis.provenance import GPT2_SMALL, ModelIdentity
+from analysis.report.static import key_observations, strongest_head, strongest_heads
+from analysis.static.head_scores import HeadScores
+from tests.made_up import scores_from_counts
+
+
+def scores(top: dict[tuple[int, int], int], bottom: dict[tuple[int, int], int]) -> HeadScores:
+    """Scores of a model of 12 × 12 heads over 100 names, zero but for those given."""
+    n_in_top_k, n_in_bottom_k = np.zeros((2, 12, 12), dtype=np.int64)
+    for head, count in top.items():
+        n_in_top_k[head] = count
+    for head, count in bottom.items():
+        n_in_bottom_k[head] = count
+    model = ModelIdentity(GPT2_SMALL, "GPT-2")
+    return scores_from_counts(n_in_top_k, n_in_bottom_k, model=model)
+
+
+PLANTED = scores({(9, 6): 90, (10, 0): 60, (1, 2): 20}, {(10, 7): 80, (1, 2): 11})
+
+
+def test_strongest_heads_come_in_order_with_their_counts() -> None:
+    table = strongest_heads(PLANTED, "copying_score", 3)
+    assert list(table.index) == [(9, 6), (10, 0), (1, 2)]
+    assert list(table["names"]) == ["90 of 100", "60 of 100", "20 of 100"]
+    assert strongest_head(PLANTED) == (9, 6)
+    assert strongest_head(PLANTED, "suppression_score") == (10, 7)
+
+
+def test_observations_name_the_heads_and_layers_of_the_scores() -> None:
+    said = " ".join(key_observations(PLANTED, pd.DataFrame(columns=["class"])))
+    assert "2 of 144 heads copy at least half of the names (9.6, 10.0)" in said
+    assert "1 of 144 heads suppresses at least half of the names (10.7)" in said
+    assert "layers 9 to 10 of 0 to 11; 3 of 3 are in the upper half" in said
+    assert "more than a tenth of the names: 1 (1.2)" in said
+    assert "No head classes are published" in said
+
+
+def test_observations_rank_the_published_heads() -> None:
+    said = " ".join(key_observations(PLANTED, published_classes(GPT2_SMALL)))
+    assert "9.6: 0.90 (rank 1)" in said
+    assert "10.7: 0.80 (rank 1)" in said
+    assert "9.9: 0.00 (rank 4 to 144)" in said
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_model_without_any_such_head_is_spoken_of_too() -> None:
+    said = " ".join(key_observations(scores({}, {(0, 0): 3}), pd.DataFrame(columns=["class"])))
+    assert "No head of 144 copies at least half" in said
+    assert "No head of 144 suppresses at least half of the names; the highest suppression" in said
+    assert "nan" not in said

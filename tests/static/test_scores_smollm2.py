@@ -1,0 +1,260 @@
+"""Every head of a real language model against a plain computation from its published weights.
+
+The plain computation reads the checkpoint's safetensors by itself and makes every logit,
+``(x·W_V)·(W_O·W_U)``, of every head. It does so in float32, for whose rounding there is a bound:
+each product of a row of W_O and a column of W_U is a sum of d_model products, each logit one of
+d_head such, so with unit roundoff u a logit is off by at most about
+``(d_model + d_head)·u·|x·W_V|·‖W_O‖_F·max_t |w_t|``. What this leaves open is computed again in
+float64. No name and no head is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from analysis.exact import sweep, topk
+from analysis.models.packaged import packaged_checkpoint
+from analysis.names import TokenPairs, load_names, token_pairs
+from analysis.static.scores import score_heads
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+KS = (1, 5, 10)
+RELATIONS = (
+    "France Paris, Germany Berlin, Italy Rome, Spain Madrid, Russia Moscow, Japan Tokyo, "
+    "China Beijing, England London, Greece Athens, Egypt Cairo, big bigger, small smaller, "
+    "fast faster, high higher, strong stronger, good better, cat cats, dog dogs, book books, "
+    "car cars, child children, man woman, king queen, he she, his her, black white, hot cold, "
+    "up down, one two, two three, Monday Tuesday, March April, go went, run running"
+)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The model's weights as they stand in its checkpoint."""
+
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+
+    def matrix(self, name: str) -> Tensor:
+        """A linear layer's weight so that it is applied from the right, ``x @ matrix``."""
+        return self.weights[f"model.layers.{name}.weight"].T
+
+    @property
+    def embedding(self) -> Tensor:
+        return self.weights["model.embed_tokens.weight"]
+
+    @property
+    def unembedding(self) -> Tensor:
+        return self.weights.get("lm_head.weight", self.embedding).T
+
+    def first_mlp(self, x: Tensor) -> Tensor:
+        """The first block's RMSNorm and gated MLP."""
+        gain = self.weights["model.layers.0.post_attention_layernorm.weight"].to(x)
+        x = x / (x.square().mean(1, keepdim=True) + self.config["rms_norm_eps"]).sqrt() * gain
+        gate = x @ self.matrix("0.mlp.gate_proj").to(x)
+        up = x @ self.matrix("0.mlp.up_proj").to(x)
+        return (gate * gate.sigmoid() * up) @ self.matrix("0.mlp.down_proj").to(x)
+
+    def heads(self, layer: int) -> list[tuple[Tensor, Tensor]]:
+        """(W_V, W_O) of every head, in float64; three heads read one key-value head."""
+        n_heads, n_kv = self.config["num_attention_heads"], self.config["num_key_value_heads"]
+        d_head = self.config["hidden_size"] // n_heads
+        W_V = self.matrix(f"{layer}.self_attn.v_proj").double()
+        W_O = self.matrix(f"{layer}.self_attn.o_proj").double()
+        assert W_V.shape == (self.config["hidden_size"], n_kv * d_head)
+        return [
+            (
+                W_V[:, (kv := head * n_kv // n_heads) * d_head : (kv + 1) * d_head],
+                W_O[head * d_head : (head + 1) * d_head],
+            )
+            for head in range(n_heads)
+        ]
+
+
+@pytest.fixture(scope="module")
+def plain() -> Plain:
+    from safetensors.torch import load_file
+
+    folder = packaged_checkpoint().folder
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert (config["model_type"], config["hidden_act"]) == ("llama", "silu")
+    return Plain(config, load_file(folder / "model.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def names(smollm2: TransformerBridge) -> TokenPairs:
+    """All shipped names that are one token."""
+    return load_names(smollm2)
+
+
+@pytest.fixture(scope="module")
+def pairs(smollm2: TransformerBridge, names: TokenPairs) -> TokenPairs:
+    """Some names and the one of them before it in frequency; and words of other relations."""
+    some = names.sources[::4]
+    shifted = list(zip(some[1:], some[:-1], strict=True))
+    words = [tuple(pair.split()) for pair in RELATIONS.split(", ")]
+    usable = token_pairs(smollm2, [*shifted, *words])
+    assert len(usable) > len(shifted) + 20
+    return usable
+
+
+Counts = dict[tuple[str, bool, int], Tensor]
+"""By kind of question, first_mlp and k: ``[2, n_layers, n_heads]``, top and bottom."""
+
+
+@pytest.fixture(scope="module")
+def expected(plain: Plain, names: TokenPairs, pairs: TokenPairs) -> Counts:
+    asked = torch.tensor(names.source_tokens + pairs.source_tokens)
+    targets = torch.tensor(names.target_tokens + pairs.target_tokens)
+    kinds = {"names": slice(0, len(names)), "pairs": slice(len(names), len(asked))}
+    sources, rows = asked.unique(return_inverse=True)
+    embedded = plain.embedding[sources].double()
+    passed = plain.first_mlp(embedded)
+    W_U = plain.unembedding.contiguous()
+    W_U_double = W_U.double()
+    longest = W_U.norm(dim=0).max()
+    W_OU, logits = torch.empty(0), torch.empty(0)  # memory that every head uses again
+    n_layers, n_heads = plain.config["num_hidden_layers"], plain.config["num_attention_heads"]
+    counts = {
+        (kind, first_mlp, k): torch.zeros(2, n_layers, n_heads, dtype=torch.int64)
+        for kind in kinds
+        for first_mlp in (True, False)
+        for k in KS
+    }
+    for layer in range(n_layers):
+        for head, (W_V, W_O) in enumerate(plain.heads(layer)):
+            W_OU = torch.mm(W_O.float(), W_U, out=W_OU)
+            for first_mlp in (True, False):
+                values = (passed if first_mlp and layer > 0 else embedded) @ W_V
+                if first_mlp or layer > 0:  # in layer 0 both are the same
+                    logits = torch.mm(values.float(), W_OU, out=logits)
+                    answers = among_extremes(
+                        logits, values, rows, targets, W_O, W_U_double, longest
+                    )
+                for kind, asked_here in kinds.items():
+                    for k, answer in zip(KS, answers, strict=True):
+                        counts[kind, first_mlp, k][:, layer, head] = answer[:, asked_here].sum(1)
+    return counts
+
+
+def among_extremes(
+    logits: Tensor,
+    values: Tensor,
+    rows: Tensor,
+    targets: Tensor,
+    W_O: Tensor,
+    W_U: Tensor,
+    longest: Tensor,
+) -> list[Tensor]:
+    """For each k, bool ``[2, n_questions]``: target among the k largest, the k smallest logits.
+
+    Args:
+        logits: float32, of every source.
+        values: float64 ``x·W_V`` of every source.
+        rows: the source of each question.
+        targets: its target.
+        W_O: float64.
+        W_U: float64.
+        longest: length of its longest column.
+    """
+    own = logits[rows, targets]
+    roundoff = (W_O.shape[0] + W_O.shape[1]) * 2.0**-24
+    bound = 2.1 * roundoff * values.norm(dim=1)[rows] * W_O.norm() * longest
+    inside, unsure = [], []
+    for sign in (1, -1):
+        extremes = sign * logits.topk(max(KS) + 1, dim=1, largest=sign > 0).values
+        for k in KS:
+            # The k-th competitor, or the next where the target itself is among the first k.
+            surely_out = extremes[rows, k - 1] > sign * own + bound
+            surely_in = extremes[rows, k] < sign * own - bound
+            inside.append(surely_in)
+            unsure.append(~surely_in & ~surely_out)
+    answers = torch.stack(inside).view(2, len(KS), -1)
+    open_still = torch.stack(unsure).view(2, len(KS), -1)
+    question = open_still.any(0).any(0).nonzero()[:, 0]
+    exact = values[rows[question]] @ W_O @ W_U
+    difference = exact - exact.gather(1, targets[question][:, None])
+    for direction, more in enumerate((difference > 0, difference < 0)):
+        for i, k in enumerate(KS):
+            answers[direction, i, question] = more.sum(1) < k
+    return [answers[:, i] for i in range(len(KS))]
+
+
+@pytest.mark.parametrize("k", KS)
+@pytest.mark.parametrize("first_mlp", [True, False], ids=["first MLP", "embedding"])
+@pytest.mark.parametrize("kind", ["names", "pairs"])
+def test_every_head_counts_as_the_plain_computation_does(
+    smollm2: TransformerBridge,
+    names: TokenPairs,
+    pairs: TokenPairs,
+    expected: Counts,
+    kind: str,
+    first_mlp: bool,
+    k: int,
+) -> None:
+    scores = score_heads(smollm2, {"names": names, "pairs": pairs}[kind], k, first_mlp)
+    n_in_top_k, n_in_bottom_k = expected[kind, first_mlp, k]
+    assert scores.n_in_top_k.shape == (30, 9)
+    assert scores.n_in_top_k.tolist() == n_in_top_k.tolist()
+    assert scores.n_in_bottom_k.tolist() == n_in_bottom_k.tolist()
+
+
+@pytest.mark.parametrize(
+    ("threads", "likely", "block"),
+    [(1, 128, 8192), (2, 128, 8192), (2, 16, 1000), (2, 300, 40_000)],
+)
+def test_threads_and_blocks_change_no_answer(
+    smollm2: TransformerBridge,
+    names: TokenPairs,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    likely: int,
+    block: int,
+) -> None:
+    usual = score_heads(smollm2, names)
+    monkeypatch.setattr(topk, "N_LIKELY", likely)
+    monkeypatch.setattr(topk, "N_PREFIX", 2 * likely)
+    monkeypatch.setattr(sweep, "SWEEP_BLOCK", block)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = score_heads(smollm2, names)
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(found.in_top_k, usual.in_top_k)
+    assert np.array_equal(found.in_bottom_k, usual.in_bottom_k)
+
+
+def test_ranks_say_what_every_k_decides(smollm2: TransformerBridge, names: TokenPairs) -> None:
+    heads = [(0, 4), (23, 3), (24, 4)]
+    for k in KS:
+        scores = score_heads(smollm2, names, k, ranks=heads if k == 1 else False)
+        if scores.ranks is not None:
+            ranks = scores.ranks
+        for head in heads:
+            of_head = ranks.loc[head]
+            assert of_head.index.get_level_values("source").tolist() == list(names.sources)
+            assert np.array_equal(scores.in_top_k[head], of_head["larger"] < k)
+            assert np.array_equal(scores.in_bottom_k[head], of_head["smaller"] < k)
+    # No token ties with another here, so the two ranks and the target are the whole vocabulary.
+    total = ranks["larger"] + ranks["smaller"] + 1
+    assert (total == smollm2.cfg.d_vocab).mean() > 0.99
+
+
+def test_there_is_something_to_count(expected: Counts, names: TokenPairs) -> None:
+    """The comparison is not one of zeros: some heads copy or suppress, and more so with k."""
+    assert len(names) > 150
+    for (_, _, k), counts in expected.items():
+        assert counts.sum() > 0, k
+    copied, suppressed = expected["names", True, 1]
+    assert copied.max() > 0.3 * len(names)
+    assert suppressed.max() > 0.1 * len(names)
