@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
-PIP    := $(PY) -m pip install -qq --disable-pip-version-check
+PIP    := $(PY) -m pip install -qq --no-compile --disable-pip-version-check
 
 # Notebooks of `make test` and `make notebooks` run on the packaged model, whatever is in reach.
 PACKAGED := HF_ENDPOINT=https://huggingface.co HF_HUB_OFFLINE=1 HF_HUB_CACHE=$(CURDIR)/build/no-hub TQDM_DISABLE=1
@@ -15,7 +15,7 @@ PYTEST  := $(ONE) $(PY) -m pytest -n $(WORKERS)
 NBVAL   := NAME_HEADS_FIGURES=$(CURDIR)/build/figures $(PACKAGED) $(PYTEST) --dist loadfile --nbval --nbval-current-env
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures lint test test-fast test-notebooks notebooks check-gpt2 bench lock lab clean
+.PHONY: help setup figures lint test test-fast test-notebooks notebooks check-gpt2 bench lock hooks lab clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,10 @@ $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	    "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --no-compile -r requirements.txt -e .
+	@# Unpacking is what takes time: two processes, each with every other pin.
+	@mkdir -p build && awk '!/^#/ {print > ("build/pins." NR % 2)}' requirements.txt
+	$(PIP) --no-deps -r build/pins.0 & $(PIP) --no-deps -r build/pins.1 && wait $$!
+	$(PIP) --no-build-isolation -e .
 	@touch $@
 
 figures: $(READY) ## score the heads and export the two heatmaps to figures/
@@ -62,6 +65,10 @@ bench: $(READY) ## hold the scorer against the plain loop, and draw how its time
 
 lock: $(READY) ## write requirements.txt for pyproject.toml; LOCK=--upgrade takes the newest versions
 	$(PY) .ci/lock.py $(LOCK)
+
+hooks: $(READY) ## in this checkout: notebooks' diffs cell by cell, and the lint before each commit
+	$(VENV)/bin/nbdime config-git --enable
+	$(VENV)/bin/pre-commit install
 
 lab: $(READY) ## open JupyterLab
 	$(VENV)/bin/jupyter lab notebooks

@@ -26,7 +26,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "requirements.txt"
-HEADER = "# Every package of .venv, pinned. Written by `make lock`: change pyproject.toml instead.\n"
+HEADER = (
+    "# Every package of .venv, pinned. Written by `make lock`: change pyproject.toml instead.\n"
+)
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 PLATFORMS = (
     {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"},
@@ -88,11 +90,8 @@ def resolve(requirements: Iterable[str], held: Mapping[str, str]) -> dict[str, P
         asked.write_text("\n".join(requirements), encoding="utf-8")
         kept.write_text("".join(f"{name}=={held[name]}\n" for name in held), encoding="utf-8")
         options = ["-qq", "--dry-run", "--ignore-installed", "--disable-pip-version-check"]
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", *options, "--report", report]
-            + ["--requirement", asked, "--constraint", kept],
-            check=True,
-        )
+        files = ["--requirement", asked, "--constraint", kept, "--report", report]
+        subprocess.run([sys.executable, "-m", "pip", "install", *options, *files], check=True)
         found = json.loads(report.read_text(encoding="utf-8"))["install"]
     packages = {}
     for metadata in (entry["metadata"] for entry in found):
@@ -166,7 +165,9 @@ def lowest() -> str:
     """The lower end of every range, a pin a line."""
     ends = {}
     for requirement in direct_requirements():
-        ends[requirement.name] = next(s.version for s in requirement.specifier if s.operator == ">=")
+        ends[requirement.name] = next(
+            s.version for s in requirement.specifier if s.operator == ">="
+        )
     return "".join(f"{name}=={version}\n" for name, version in ends.items())
 
 

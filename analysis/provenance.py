@@ -38,7 +38,6 @@ class ModelIdentity:
     note: str = ""
 
 
-
 def set_identity(model: TransformerBridge, identity: ModelIdentity) -> None:
     """Give ``model`` its attribute ``identity``; ``load_model`` does this for what it returns."""
     setattr(model, _ATTRIBUTE, identity)
