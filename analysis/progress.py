@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import NoReturn
 
 from tqdm.auto import tqdm
 
 
-def progress_bar(total: int, description: str, unit: str) -> "tqdm[NoReturn]":
+def progress_bar(total: int, description: str, unit: str) -> tqdm:
     """A bar that appears after two seconds and leaves nothing behind.
 
     ``TQDM_DISABLE=1`` in the environment silences it; tqdm's notebook bar does not look there.
