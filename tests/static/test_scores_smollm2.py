@@ -221,8 +221,8 @@ def test_threads_and_blocks_change_no_answer(
     block: int,
 ) -> None:
     usual = score_heads(smollm2, names)
-    monkeypatch.setattr(topk, "N_LIKELY", likely)
-    monkeypatch.setattr(topk, "N_PREFIX", 2 * likely)
+    monkeypatch.setattr(topk, "N_FIRST", likely)
+    monkeypatch.setattr(topk, "N_NEXT", 2 * likely)
     monkeypatch.setattr(sweep, "SWEEP_BLOCK", block)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
