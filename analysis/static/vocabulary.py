@@ -47,7 +47,8 @@ class VocabularyScores:
         tokens: int64 ``[n_tokens]``, the tokens that were sources, in ascending order.
         copied: bool ``[n_heads_asked, n_tokens]``.
         suppressed: bool ``[n_heads_asked, n_tokens]``.
-        d_vocab: tokens of the vocabulary (without padding unless it was asked for); ``tokens`` is a sample of it where shorter.
+        d_vocab: tokens of the vocabulary (without padding unless it was asked for); ``tokens`` is
+            a sample of it where shorter.
         model: which model was scored.
         provenance: everything else that made the result, ready for JSON.
     """
@@ -179,8 +180,8 @@ def rank_vocabulary(
 
     Returns:
         Columns ``mean_rank`` (how many tokens have a smaller logit, so 0 is the most suppressed;
-        the vocabulary's size where the head writes nothing), ``standard_error`` (0 for the whole vocabulary),
-        ``median_rank``, ``n_tokens``, indexed by ``layer`` and ``head``.
+        the vocabulary's size where the head writes nothing), ``standard_error`` (0 for the whole
+        vocabulary), ``median_rank``, ``n_tokens``, indexed by ``layer`` and ``head``.
     """
     asked = _every_token(model, embedding, folded, heads, n_tokens, seed, include_padding)
     n, d_vocab = len(asked.sources), asked.vocabulary.size
