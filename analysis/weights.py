@@ -275,17 +275,19 @@ def check_finite(model: ReadableModel) -> None:
     Raises:
         WeightsError: names the layer and head, or the parameter where no head owns it.
     """
+    if not isinstance(model, torch.nn.Module):
+        return  # a checkpoint looks at each tensor as it is read
     suspects = {
         name: p.detach()
         for name, p in model.original_model.named_parameters()
-        if not _is_finite(p.detach())
+        if not is_finite(p.detach())
     }
     if not suspects:
         return
     for layer in range(model.cfg.n_layers):
         for name in ("W_V", "W_O", "W_Q", "W_K"):
             for head, weight in enumerate(_per_head(model, layer, name)):
-                if not _is_finite(weight):
+                if not is_finite(weight):
                     kind = "key-value head" if name in ("W_K", "W_V") else "head"
                     raise WeightsError(
                         f"{model.cfg.model_name}: {name} of layer {layer}, {kind} {head} holds NaN "
@@ -293,13 +295,13 @@ def check_finite(model: ReadableModel) -> None:
                     )
         biases = model.blocks[layer].attn.b_V
         for head, bias in enumerate([] if biases is None else biases):
-            if not _is_finite(bias.detach()):
+            if not is_finite(bias.detach()):
                 raise WeightsError(
                     f"{model.cfg.model_name}: b_V of layer {layer}, key-value head {head} holds "
                     "NaN or infinity; load an intact checkpoint."
                 )
     for name, p in suspects.items():
-        if not _is_finite(p):
+        if not is_finite(p):
             parameter = name.replace("_original_component.", "")
             raise WeightsError(
                 f"{model.cfg.model_name}: {parameter} holds NaN or infinity; load an intact "
@@ -307,7 +309,7 @@ def check_finite(model: ReadableModel) -> None:
             )
 
 
-def _is_finite(weight: Tensor) -> bool:
+def is_finite(weight: Tensor) -> bool:
     """Whether every number is finite; in blocks, for a sum is quicker than a mask."""
     for block in weight.reshape(-1).split(FINITE_BLOCK):
         if not bool(block.float().sum().isfinite()) and not bool(block.isfinite().all()):

@@ -78,16 +78,6 @@ TINY: dict[str, Tiny] = {
         },
         tied=True,
     ),
-    "falcon-new": Tiny(
-        "FalconForCausalLM",
-        {
-            "hidden_size": D_MODEL,
-            "num_hidden_layers": N_LAYERS,
-            "num_attention_heads": N_HEADS,
-            "num_kv_heads": 2,
-            "new_decoder_architecture": True,
-        },
-    ),
     "falcon-rw": Tiny(
         "FalconForCausalLM",
         {
@@ -106,14 +96,14 @@ TINY: dict[str, Tiny] = {
         tied=True,
     ),
     "stablelm": Tiny("StableLmForCausalLM", GROUPED),
-    "stablelm-parallel": Tiny("StableLmForCausalLM", SIZES | {"use_parallel_residual": True}),
+    "stablelm-parallel": Tiny("StableLmForCausalLM", GROUPED | {"use_parallel_residual": True}),
     "phi": Tiny("PhiForCausalLM", SIZES),
     "phi3": Tiny("Phi3ForCausalLM", GROUPED),
     "codegen": Tiny("CodeGenForCausalLM", GPT_POSITIONS | {"rotary_dim": 4}),
     "llama": Tiny("LlamaForCausalLM", WIDE),
     "llama-biases": Tiny("LlamaForCausalLM", GROUPED | {"attention_bias": True, "mlp_bias": True}),
     "mistral": Tiny("MistralForCausalLM", GROUPED | {"sliding_window": 4}),
-    "ministral": Tiny("MinistralForCausalLM", WIDE),
+    "ministral3": Tiny("Ministral3ForCausalLM", WIDE),
     "mixtral": Tiny(
         "MixtralForCausalLM", GROUPED | {"num_local_experts": 4, "num_experts_per_tok": 2}
     ),
@@ -169,9 +159,8 @@ def tiny_model(name: str, vocabulary: int = 300) -> PreTrainedModel:
     tiny = TINY[name]
     tokens = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     kind: Any = getattr(transformers, tiny.architecture)
-    config = kind.config_class(
-        **(tokens | {"tie_word_embeddings": tiny.tied} | tiny.settings), architectures=[tiny.architecture]
-    )
+    settings = tokens | {"tie_word_embeddings": tiny.tied} | tiny.settings
+    config = kind.config_class(**settings, architectures=[tiny.architecture])
     torch.manual_seed(0)
     model = kind(config).eval()
     with torch.no_grad():
