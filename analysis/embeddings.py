@@ -56,7 +56,10 @@ def effective_embedding(
     Args:
         model: readable (``check_readable``).
         tokens: token ids.
-        kind: ``embedding``: ``W_E[s]``. ``mlp``: ``MLP₀(norm₀(W_E[s]))`` alone (MAPS). ``block``:
+        kind: ``embedding``: ``W_E[s]`` as it enters the first block: with the model's own scale
+            (Gemma, Granite), norm (Bloom) or projection (OPT 350m), without position. ``mlp``:
+            ``MLP₀(norm₀(W_E[s]))`` alone (MAPS), through a norm after the MLP where there is one
+            (Gemma 2, OLMo 2); a constant that scales it (Granite) is left out. ``block``:
             ``W_E[s]`` with everything that the first block adds to it, its attention heads each
             attending to the token itself, biases included, no position (McDougall et al., arXiv
             2310.04625, section 3).
@@ -69,7 +72,7 @@ def effective_embedding(
     block = first_block(weight_reader(model), "as it is" if kind == "block" else "silent")
     run = {"embedding": block.embedded, "mlp": block.mlp, "block": block.block}[kind]
     for part, of in zip(x.split(SOURCE_BLOCK), tokens.split(SOURCE_BLOCK), strict=True):
-        if kind != "embedding":  # the last block is filled up with its last token
-            of = torch.cat([of, of[-1:].expand(SOURCE_BLOCK - len(of))])
+        # The last block is filled up with its last token.
+        of = torch.cat([of, of[-1:].expand(SOURCE_BLOCK - len(of))])
         part.copy_(run(E[of.to(E.device)].to(device))[: len(part)])
     return x

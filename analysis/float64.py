@@ -17,12 +17,22 @@ from torch.overrides import TorchFunctionMode
 
 _LOWER = frozenset({torch.float32, torch.float16, torch.bfloat16})
 _MOVES = frozenset(
-    "T __getitem__ chunk contiguous detach dim expand expand_as flatten is_floating_point mT movedim "
-    "narrow numel permute repeat_interleave requires_grad_ reshape select size split squeeze stride "
-    "swapaxes t transpose unbind unflatten unsqueeze view view_as".split()
+    {
+        *("T", "mT", "t", "transpose", "permute", "swapaxes", "movedim"),
+        *("view", "view_as", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"),
+        *("__getitem__", "select", "narrow", "chunk", "split", "unbind", "repeat_interleave"),
+        *("expand", "expand_as", "contiguous", "detach", "requires_grad_"),
+        *("dim", "size", "stride", "numel", "is_floating_point"),
+    }
 )
 """Functions that compute nothing: a weight goes through them as it is."""
-_NEW = frozenset("zeros ones full empty zeros_like ones_like full_like empty_like arange".split())
+_NEW = frozenset(
+    {
+        *("zeros", "ones", "full", "empty", "arange"),
+        *("zeros_like", "ones_like", "full_like", "empty_like"),
+    }
+)
+"""Functions that choose a dtype themselves."""
 
 
 class Float64Mode(TorchFunctionMode):

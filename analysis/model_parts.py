@@ -76,8 +76,8 @@ def model_paths(adapter: Any) -> ModelPaths:
         after = block.get("ln2_post")
         last = after or (mlp if mlp.name else mlp.submodules["out"])
         fused = "qkv" in attention.submodules
-        unread = () if fused else tuple(
-            f"{attention.submodules[part].name}." for part in ("q", "k")
+        unread = (
+            () if fused else tuple(f"{attention.submodules[part].name}." for part in ("q", "k"))
         )
         return ModelPaths(
             embedding=mapping["embed"].name,

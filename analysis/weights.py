@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.errors import ArchitectureError, WeightsError
+from analysis.errors import ArchitectureError, ModelError, WeightsError
 from analysis.heads import check_heads
 from analysis.model_parts import ModelPaths, model_paths, named_tensors
 from analysis.norms import norm_parameters, takes_mean_away
@@ -58,7 +58,7 @@ class WeightReader(Protocol):
 
     @property
     def hf_config(self) -> Any:
-        """transformers' config of the whole model."""
+        """Transformers' config of the whole model."""
 
     def tensor(self, name: str) -> Tensor:
         """A parameter of the whole model by transformers' name, without a copy."""
@@ -122,9 +122,7 @@ def check_runnable(model: ReadableModel) -> None:
     admit_runs(model)
 
 
-def value_weights(
-    model: ReadableModel, layer: int
-) -> Float[Tensor, "n_kv_heads d_model d_head"]:
+def value_weights(model: ReadableModel, layer: int) -> Float[Tensor, "n_kv_heads d_model d_head"]:
     """W_V of one layer, a matrix for each key-value head."""
     return _per_head(model, layer, "W_V")
 
@@ -212,7 +210,7 @@ def projection_name(model: ReadableModel) -> str:
     name = reader.paths.embedding.rpartition(".")[0] + ".project_out.weight"
     try:
         reader.tensor(name)
-    except KeyError:
+    except (KeyError, ModelError):
         raise ArchitectureError(
             f"{model.cfg.model_name}: the unembedding is {model.W_U.shape[0]} wide, the residual "
             f"stream {model.cfg.d_model}, and no projection between them is known."

@@ -264,8 +264,10 @@ def _first_block_identity(model: ReadableModel) -> Iterator[Identity]:
         theirs = _as_run(model, tokens, kind).to(ours)
         sizes = theirs.abs().amax(1).clamp_min(1e-300)
         error = float(((ours - theirs).abs().amax(1) / sizes).median())
-        where = "the embedding that enters the first block" if kind == "embedding" else (
-            "the first MLP's output"
+        where = (
+            "the embedding that enters the first block"
+            if kind == "embedding"
+            else ("the first MLP's output")
         )
         limit = _AS_RUN.get(dtype, _AS_RUN[torch.bfloat16])
         yield Identity("first block", error, limit, f"{where} and that of the model as it runs")

@@ -244,7 +244,9 @@ def hub_tensors(repo: str, info: ModelInfo, cache: Path) -> HubTensors:
         ModelError: it has no safetensors weights, or a header is damaged.
     """
     listed = {
-        file.rfilename: HubFile(int(file.size or 0), str(file.lfs.sha256 if file.lfs else file.blob_id))
+        file.rfilename: HubFile(
+            int(file.size or 0), str(file.lfs.sha256 if file.lfs else file.blob_id)
+        )
         for file in info.siblings or ()
     }
     names = {WEIGHTS} & set(listed) or {name for name in listed if _SHARD.fullmatch(name)}

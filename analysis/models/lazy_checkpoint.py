@@ -15,9 +15,8 @@ from __future__ import annotations
 import copy
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.errors import ArchitectureError, ModelError, WeightsError
-from analysis.model_parts import ModelPaths, model_paths, one_block
+from analysis.model_parts import ModelPaths, model_paths, one_block, plain_model
 from analysis.models.checkpoint import first_line
 from analysis.models.tensor_files import DTYPES, TensorFiles
 from analysis.provenance import ModelIdentity
@@ -37,7 +36,7 @@ _LAYER = re.compile(r"^(.*?\.)?(\d+)\.")
 """A tensor of a block: the first number in its name is the layer."""
 
 
-@dataclass
+@dataclass(eq=False)
 class LazyCheckpoint:
     """A checkpoint on disk or on the hub, with the reading interface of a loaded model.
 
@@ -49,6 +48,7 @@ class LazyCheckpoint:
         cfg: transformer_lens' configuration of the whole model.
         adapter: transformer_lens' adapter of the architecture.
         paths: where the parts are.
+        stored_as: by transformers' name of a parameter, its name in the files.
         admission: what ``analysis.models.admission`` found, once it has looked.
     """
 
@@ -59,6 +59,7 @@ class LazyCheckpoint:
     cfg: Any
     adapter: Any
     paths: ModelPaths
+    stored_as: Mapping[str, str]
     admission: Any = None
     _held: tuple[int, Any] | None = field(default=None, repr=False)
     _converted: tuple[int, dict[str, Tensor]] | None = field(default=None, repr=False)
@@ -96,24 +97,20 @@ class LazyCheckpoint:
         """A parameter of the whole model by transformers' name, mapped and not copied.
 
         Raises:
-            KeyError: the checkpoint does not hold it.
-            WeightsError: it holds NaN or infinity.
+            ModelError: the checkpoint does not hold it.
         """
         stored = self._stored(name)
         if stored is not None:
             return self._checked(stored, self.files.tensor(stored))
         layer = _LAYER.match(name)
-        if layer is None:
-            raise KeyError(name)
-        return self._converted_block(int(layer[2]))[name]
+        made = {} if layer is None else self._converted_block(int(layer[2]))
+        if name not in made:
+            raise ModelError(f"{self.identity.title} lacks {name}: fetch the checkpoint again.")
+        return made[name]
 
     def _stored(self, name: str) -> str | None:
-        """The name in the files; some leave out the base model's prefix."""
-        prefix = f"{self.paths.blocks.partition('.')[0]}."
-        for candidate in (name, name.removeprefix(prefix), prefix + name):
-            if candidate in self.files.places:
-                return candidate
-        return None
+        """The name in the files of a parameter that is stored as it is."""
+        return self.stored_as.get(name)
 
     def _checked(self, name: str, tensor: Tensor) -> Tensor:
         if self.files.places[name].dtype not in DTYPES:
@@ -241,7 +238,6 @@ def lazy_checkpoint(
 
     Raises:
         ArchitectureError: transformer_lens cannot boot the architecture.
-        ModelError: the files lack the embedding or the unembedding.
     """
     blank = ModelPaths("", None, "\0", "", None, "", "", ())
     bridge = boot(one_block(hf_config, blank, 0, lambda _: None), tokenizer, identity.name)
@@ -251,15 +247,48 @@ def lazy_checkpoint(
     stored = [place.dtype for place in files.places.values() if place.dtype in DTYPES]
     if stored:
         cfg.dtype = DTYPES[max(set(stored), key=stored.count)]
-    checkpoint = LazyCheckpoint(
-        identity, hf_config, tokenizer, files, cfg, bridge.adapter, paths
+    return LazyCheckpoint(
+        identity,
+        hf_config,
+        tokenizer,
+        files,
+        cfg,
+        bridge.adapter,
+        paths,
+        stored_names(hf_config, files.places),
     )
-    for part in ("W_E", "W_U"):
-        try:
-            getattr(checkpoint, part)
-        except KeyError as error:
-            raise ModelError(f"{identity.title} lacks {error}: fetch the checkpoint again.") from error
-    return checkpoint
+
+
+def stored_names(hf_config: Any, names: Collection[str]) -> dict[str, str]:
+    """By transformers' name of each parameter, its name in the files.
+
+    transformers knows which parameters older or published files name otherwise. Those that it makes
+    of several tensors (experts) are not among the answers.
+
+    Args:
+        hf_config: of the whole model.
+        names: in the files.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import (
+        WeightConverter,
+        WeightRenaming,
+        rename_source_key,
+    )
+
+    skeleton = plain_model(hf_config, lambda _: None)
+    own = dict(skeleton.named_parameters(remove_duplicate=False))
+    rules = get_model_conversion_mapping(skeleton)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    found = {}
+    for name in names:
+        renamed, made_of_several = rename_source_key(
+            name, renamings, converters, skeleton.base_model_prefix, own
+        )
+        if made_of_several is None and renamed in own:
+            found[renamed] = name
+    return found
 
 
 def boot(hf_model: nn.Module, tokenizer: Any, name: str) -> TransformerBridge:
@@ -291,6 +320,4 @@ def check_finite_tensor(title: str, name: str, tensor: Tensor) -> None:
     from analysis.weights import is_finite
 
     if not is_finite(tensor):
-        raise WeightsError(
-            f"{title}: {name} holds NaN or infinity; load an intact checkpoint."
-        )
+        raise WeightsError(f"{title}: {name} holds NaN or infinity; load an intact checkpoint.")

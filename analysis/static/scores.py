@@ -20,6 +20,7 @@ import torch
 
 from analysis.exact.batches import OVBatch
 from analysis.heads import HeadPair, chosen_heads
+from analysis.models.open_checkpoint import readable_model
 from analysis.names import TokenPairs, token_pairs
 from analysis.provenance import model_identity, package_versions
 from analysis.static.head_scores import HeadScores
@@ -62,6 +63,7 @@ def score_heads(
         ArchitectureError: the model's weights would not be read rightly.
         WeightsError: a weight is NaN or infinite.
     """
+    model = readable_model(model)
     check_readable(model)
     k = check_int("k", k, 1, unembedding_matrix(model).shape[1], "the vocabulary's size")
     check_flag("first_mlp", first_mlp)

@@ -22,6 +22,7 @@ from analysis.embeddings import check_embedding
 from analysis.errors import ParameterError
 from analysis.exact.batches import OVBatch
 from analysis.heads import HeadPair, chosen_heads, head_index, head_name
+from analysis.models.open_checkpoint import readable_model
 from analysis.provenance import ModelIdentity, model_identity, package_versions
 from analysis.validation import check_flag, check_int
 from analysis.weights import (
@@ -199,6 +200,7 @@ def _questions(
     seed: int,
 ) -> OVBatch:
     """Every token, or a random sample of them, as its own source and target; all checked."""
+    model = readable_model(model)
     check_readable(model)
     check_embedding(embedding)
     check_flag("folded", folded)

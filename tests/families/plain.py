@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import layer_norm
 
-from tests.planted import layers
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -47,12 +45,25 @@ NORM_AFTER = {
 }
 """Norms after the attention and after the MLP."""
 ONE_PLUS_W = {"gemma", "gemma2", "gemma3_text", "nemotron"}
-KEEPS_MEAN = {
-    "llama mistral ministral3 mixtral qwen2 qwen3 qwen3_moe olmo2 olmo3 olmoe gemma gemma2 "
-    "gemma3_text smollm3 granite glm glm4 seed_oss arcee exaone4 gpt_oss phi3"
+RMS = {
+    *("llama", "mistral", "ministral3", "mixtral", "qwen2", "qwen3", "qwen3_moe", "phi3"),
+    *("olmo2", "olmo3", "olmoe", "gemma", "gemma2", "gemma3_text", "smollm3", "granite"),
+    *("glm", "glm4", "seed_oss", "arcee", "exaone4", "gpt_oss"),
 }
-RMS = set(" ".join(KEEPS_MEAN).split())
 """Families with RMSNorm; all others have a LayerNorm."""
+
+
+def layers(model: PreTrainedModel) -> Any:
+    """The model's blocks."""
+    inner = getattr(model, model.base_model_prefix)
+    inner = getattr(inner, "decoder", inner)
+    return next(getattr(inner, name) for name in ("h", "layers", "blocks") if hasattr(inner, name))
+
+
+def n_heads(model: PreTrainedModel) -> int:
+    """Attention heads of a layer."""
+    config = model.config
+    return config.n_heads if config.model_type == "mpt" else config.num_attention_heads
 
 
 def norm(model: PreTrainedModel, module: nn.Module, x: Tensor) -> Tensor:
@@ -90,8 +101,8 @@ def first_mlp(model: PreTrainedModel, x: Tensor) -> Tensor:
     block: Any = layers(model)[0]
     kind, config = model.config.model_type, model.config
     name = NORM_BEFORE_MLP.get(kind, "post_attention_layernorm")
-    if kind == "falcon" and config.parallel_attn or kind == "stablelm" and (
-        config.use_parallel_residual
+    if (kind == "falcon" and config.parallel_attn) or (
+        kind == "stablelm" and (config.use_parallel_residual)
     ):
         name = "input_layernorm"
     if kind == "opt" and not config.do_layer_norm_before:
@@ -109,18 +120,16 @@ def _mlp(model: PreTrainedModel, block: Any, x: Tensor) -> Tensor:
             return _linear(block.fc2, block.activation_fn(_linear(block.fc1, x)))
         case "bloom":
             hidden = _linear(block.mlp.dense_h_to_4h, x)
-            return _linear(block.mlp.dense_4h_to_h, torch.nn.functional.gelu(hidden, "tanh"))
+            return _linear(
+                block.mlp.dense_4h_to_h, torch.nn.functional.gelu(hidden, approximate="tanh")
+            )
         case "mpt":
             hidden = torch.nn.functional.gelu(_linear(block.ffn.up_proj, x))
             return _linear(block.ffn.down_proj, hidden)
-        case "mixtral" | "qwen3_moe" | "olmoe" | "gpt_oss":
-            found = block.mlp.double()(x[None])
-            block.mlp.float()
-            return (found[0] if isinstance(found, tuple) else found)[0].double()
     mlp = block.mlp.double()
-    found = mlp(x)
+    found = mlp(x[None])
     mlp.float()
-    return found
+    return (found[0] if isinstance(found, tuple) else found)[0].double()
 
 
 def _linear(module: nn.Module, x: Tensor) -> Tensor:
@@ -142,7 +151,7 @@ def attention_of(model: PreTrainedModel, layer: int) -> Any:
 def value_matrices(model: PreTrainedModel, layer: int) -> Tensor:
     """W_V of every key-value head, ``[n_kv, d_model, d_head]``, a view of the model's parameter."""
     attention, config = attention_of(model, layer), model.config
-    heads = config.num_attention_heads
+    heads = n_heads(model)
     kv = getattr(config, "num_key_value_heads", None) or heads
     match config.model_type:
         case "gpt2":  # columns: queries, keys, values
@@ -170,7 +179,7 @@ def value_matrices(model: PreTrainedModel, layer: int) -> Tensor:
 
 def output_matrices(model: PreTrainedModel, layer: int) -> Tensor:
     """W_O of every head, ``[n_heads, d_head, d_model]``, a view of the model's parameter."""
-    attention, heads = attention_of(model, layer), model.config.num_attention_heads
+    attention, heads = attention_of(model, layer), n_heads(model)
     if model.config.model_type == "gpt2":
         return attention.c_proj.weight.unflatten(0, (heads, -1))
     names = ("o_proj", "out_proj", "dense", "c_proj")
@@ -196,9 +205,7 @@ def unembedding(model: PreTrainedModel) -> Tensor:
 
 
 @torch.no_grad()
-def logits_of_heads(
-    model: PreTrainedModel, tokens: Tensor, *, first_mlp_too: bool
-) -> Tensor:
+def logits_of_heads(model: PreTrainedModel, tokens: Tensor, *, first_mlp_too: bool) -> Tensor:
     """Every logit of every head: ``[n_layers, n_heads, n_tokens, d_vocab]``, float64."""
     first = embedded(model, tokens)
     later = first_mlp(model, first) if first_mlp_too else first

@@ -77,11 +77,12 @@ def test_source_vectors_are_those_of_the_formulas(name: str) -> None:
     torch.testing.assert_close(found, first, rtol=1e-7, atol=1e-9)
     later = plain.first_mlp(model, first)
     found = source_vectors(bridge, TOKENS, layer=1)
-    tolerance = 1e-5 if "experts" in str(TINY[name].settings) else 1e-7
+    rounded = "experts" in str(TINY[name].settings) or name == "bloom"  # float32 routers; √(2/π)
+    tolerance = 1e-5 if rounded else 1e-7
     torch.testing.assert_close(found, later, rtol=tolerance, atol=tolerance)
     assert not torch.allclose(found, first, rtol=0.1)
-    assert torch.equal(source_vectors(bridge, TOKENS, layer=1, first_mlp=False)[:3],
-                       source_vectors(bridge, TOKENS[:3], layer=0))
+    without = source_vectors(bridge, TOKENS, layer=1, first_mlp=False)
+    assert torch.equal(without[:3], source_vectors(bridge, TOKENS[:3], layer=0))
 
 
 @pytest.mark.parametrize("k", [1, 10])

@@ -162,7 +162,9 @@ def tiny_model(name: str, vocabulary: int = 300) -> PreTrainedModel:
     settings = tokens | {"tie_word_embeddings": tiny.tied} | tiny.settings
     config = kind.config_class(**settings, architectures=[tiny.architecture])
     torch.manual_seed(0)
-    model = kind(config).eval()
+    model: Any = transformers.AutoModelForCausalLM.from_config(
+        config, attn_implementation="eager", experts_implementation="eager"
+    ).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * (0.4 if weight.ndim == 1 else 0.2))
