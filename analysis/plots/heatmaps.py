@@ -28,7 +28,7 @@ from analysis.plots import marks as mark_sets
 from analysis.plots.colour_scale import ColourScale, colour_scale
 from analysis.plots.heatmap_layout import ARRANGEMENTS, as_plain, check_width, lay_out
 from analysis.plots.sorted_heads import sorted_axes, sorted_traces
-from analysis.plots.style import FONT, INK, PAPER, SCREEN_WIDTH, SEQUENTIAL, TEXT_PX, TITLE_PX
+from analysis.plots.style import FONT, GAP, INK, PAPER, SCREEN_WIDTH, SEQUENTIAL, TEXT_PX, TITLE_PX
 from analysis.static.head_scores import HeadScores
 from analysis.statistics import wilson_interval
 from analysis.validation import check_choice, check_type
@@ -129,6 +129,7 @@ def plot_heatmaps(
         fig.add_traces(_sorted(drawn, scores))
         for number in range(len(drawn)):
             _update_axes(fig, number, sorted_axes(drawn[number].counts.size, drawn[number].score_name))
+        fig.layout.plot_bgcolor = PAPER
         dots = False
     else:
         fig.add_traces(_heatmaps(drawn, colours, colorscale, scores, classes))
@@ -141,7 +142,7 @@ def plot_heatmaps(
     fig.layout.meta = {
         "panels": list(names),
         "arrangement": arrangement,
-        "scores": _facts(scores),
+        "scores": facts_of(scores),
     }
     lay_out(fig, width)
     return fig
@@ -412,7 +413,7 @@ def _layout(
     layout = go.Layout(
         template="none",
         paper_bgcolor=PAPER,
-        plot_bgcolor=PAPER,
+        plot_bgcolor=GAP,
         font={"family": font, "size": TEXT_PX, "color": INK},
         title={"x": 0.5, "xanchor": "center", "yanchor": "top", "font": {"size": TITLE_PX + 2}},
         hovermode="closest",
@@ -458,8 +459,16 @@ def _update_axes(fig: go.Figure, number: int, axes: Mapping[str, Mapping[str, An
         fig.layout[f"{name}axis{_suffix(number)}"].update(values)
 
 
-def _facts(scores: HeadScores) -> dict[str, Any]:
-    """The counts that the figure shows and what made them, ready for an export."""
+def facts_of(scores: HeadScores) -> dict[str, Any]:
+    """The counts that the figure shows and what made them.
+
+    Args:
+        scores: of one model.
+
+    Returns:
+        Plain values, counts as lists ``[n_layers][n_heads]``; ``layout.meta["scores"]`` of a figure
+        holds them, so that a copy of it can still be exported with its data.
+    """
     return {
         "model": asdict(scores.model),
         "relation": scores.relation,

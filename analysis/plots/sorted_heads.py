@@ -102,7 +102,7 @@ def _apart(heights: list[float]) -> list[float]:
     placed: list[float] = []
     for height in heights:
         placed.append(min(height, 1.0, placed[-1] - _LINE if placed else 1.0))
-    least = 0.02
+    least = 0.09  # above the intervals of heads whose score is 0
     for at in reversed(range(len(placed))):
         placed[at] = max(placed[at], least)
         least = placed[at] + _LINE

@@ -41,6 +41,8 @@ DIVERGING = (
 GRID = "#dddddd"
 INK = "#000000"
 PAPER = "#ffffff"
+GAP = "#a49fae"
+"""Between cells of a heatmap: apart from dark purple and from yellow, quieter than white."""
 
 # From space to tilde, in thousandths of the font size: the advance widths of Helvetica, which
 # Arial and Liberation Sans share.
