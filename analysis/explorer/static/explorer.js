@@ -987,7 +987,7 @@ function explorer({ model, root, data, isPage }) {
     if (!packed.read) {
       const bytes = { top: bytesOf(packed.top), bottom: bytesOf(packed.bottom) };
       packed.read = Object.fromEntries(Object.entries(bytes).map(([key, array]) =>
-        [key, new Uint32Array(array.buffer)]));
+        [key, packed.wide ? new Uint32Array(array.buffer) : new Uint16Array(array.buffer)]));
       packed.words = packed.words || data.words;
     }
     return (pair) => Array.from(packed.read[end].subarray(pair * packed.n, (pair + 1) * packed.n),
