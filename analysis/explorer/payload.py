@@ -90,6 +90,7 @@ def build_payload(
         "n_heads": scores.n_heads,
         "d_vocab": d_vocab,
         "max_rank": MAX_RANK,
+        "k": scores.k,
         "sets": [pack_set(one, places) for one in sets],
         "words": [(words or {})[token] for token in sorted(words or {})],
         "classes": pack_classes(evidence.classes),

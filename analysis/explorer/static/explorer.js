@@ -15,9 +15,9 @@ const DIVERGING = ["#7f3b08", "#b35806", "#e08214", "#fdb863", "#e8e4de", "#8fc3
   "#2166ac", "#053061"];
 const THEMES = {
   light: { text: "#1f2430", muted: "#5b6270", surface: "#ffffff", zero: "#f1f2f5",
-    line: "#c9cdd6", select: "#d6005c", hover: "#1f2430", pin: "#b45309" },
-  dark: { text: "#e8eaf0", muted: "#a8b0c0", surface: "#14171f", zero: "#232834",
-    line: "#434b5c", select: "#ff6aa8", hover: "#ffffff", pin: "#fbbf24" },
+    line: "#c9cdd6", select: "#000000", hover: "#1f2430", pin: "#b45309" },
+  dark: { text: "#e8eaf0", muted: "#a8b0c0", surface: "#14171f", zero: "#3a4252",
+    line: "#434b5c", select: "#ffffff", hover: "#ffffff", pin: "#fbbf24" },
 };
 const MEASURED_COLOR = "#ff3b30";
 const FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', Arial, sans-serif";
@@ -36,8 +36,10 @@ const DEFAULTS = {
 
 function put(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes || {})) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    if (value === null || value === undefined) continue;
+    if (name.startsWith("aria-")) node.setAttribute(name, String(value));
+    else if (value === false) continue;
+    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (name === "value" || name === "checked" || name === "disabled") node[name] = value;
     else node.setAttribute(name, value === true ? "" : String(value));
   }
@@ -72,7 +74,9 @@ function wilson(count, n) {
   const share = count / n, z2 = Z95 * Z95;
   const middle = (share + z2 / (2 * n)) / (1 + z2 / n);
   const half = Z95 / (1 + z2 / n) * Math.sqrt(share * (1 - share) / n + z2 / (4 * n * n));
-  return [Math.max(0, middle - half), Math.min(1, middle + half)];
+  // The formula gives these ends exactly; rounding would leave a hair.
+  return [count === 0 ? 0 : Math.max(0, middle - half),
+    count === n ? 1 : Math.min(1, middle + half)];
 }
 
 function mix(colors, share) {
@@ -146,19 +150,19 @@ function readMeasure(measure) {
 
 // ------------------------------------------------------------------------------------- state
 
-function readState(given) {
-  const state = { ...DEFAULTS };
+function readState(given, usual) {
+  const state = { ...usual };
   for (const [name, value] of Object.entries(given || {})) {
-    if (name in DEFAULTS) state[name] = value;
+    if (name in usual) state[name] = value;
   }
   if (!Array.isArray(state.pins)) state.pins = [];
   return state;
 }
 
-function stateToFragment(state) {
+function stateToFragment(state, usual) {
   const parts = new URLSearchParams();
   for (const [name, value] of Object.entries(state)) {
-    if (JSON.stringify(value) === JSON.stringify(DEFAULTS[name])) continue;
+    if (JSON.stringify(value) === JSON.stringify(usual[name])) continue;
     parts.set(name, name === "pins" ? value.join(",") : String(value));
   }
   return parts.toString();
@@ -205,7 +209,9 @@ function explorer({ model, root, data, isPage }) {
     return layer < nLayers && head < nHeads ? layer * nHeads + head : -1;
   };
   const cleanups = [];
-  let state = checked(readState(isPage ? stateFromFragment(location.hash) : model.get("state")));
+  const usual = { ...DEFAULTS, k: data.k, mlp: data.sets[0].first_mlp, names: data.sets[0].key };
+  const toState = (given) => checked(readState(given, usual));
+  let state = toState(isPage ? stateFromFragment(location.hash) : model.get("state"));
   let hovered = -1;
   let cursor = indexOf(state.head) >= 0 ? indexOf(state.head) : 0;
   let shownSet = null; // the last good view stays while another is computed
@@ -253,7 +259,9 @@ function explorer({ model, root, data, isPage }) {
       const copies = set.targets === null;
       const title = key === "suppression" ? "Suppression score"
         : copies ? "Copying score" : "Relation score";
-      return { key, title, values, counts, n: set.nPairs, range: [0, 1], group: "static",
+      const column = key === "suppression" ? "suppression_score"
+        : copies ? "copying_score" : "relation_score";
+      return { key, column, title, values, counts, n: set.nPairs, range: [0, 1], group: "static",
         interval: (i) => wilson(counts[i], set.nPairs) };
     }
     if (key === "copying_rank") {
@@ -748,10 +756,13 @@ function explorer({ model, root, data, isPage }) {
         x: g.left + Math.floor(i / nHeads) * g.w - 1.5, y: g.bottom - (i % nHeads + 1) * g.h - 1.5,
         width: g.w + 2, height: g.h + 2, rx: 3, stroke: color, "stroke-width": width,
         "stroke-dasharray": dash });
-      const rings = state.pins.map((pin) => ring(indexOf(pin), colors.pin, 2));
+      const rings = state.pins.map((pin) => ring(indexOf(pin), colors.pin, 2.5));
       if (document.activeElement === panel.svg) rings.push(ring(cursor, colors.hover, 2, "3 2"));
       if (hovered >= 0) rings.push(ring(hovered, colors.hover, 1.5));
-      if (indexOf(state.head) >= 0) rings.push(ring(indexOf(state.head), colors.select, 2.5));
+      if (indexOf(state.head) >= 0) {
+        rings.push(ring(indexOf(state.head), colors.surface, 5),
+          ring(indexOf(state.head), colors.select, 2.5));
+      }
       panel.rings.replaceChildren(...rings);
     }
     markScatter();
@@ -1329,8 +1340,8 @@ function explorer({ model, root, data, isPage }) {
     tabPanel.replaceChildren(
       h("div", { class: "nh-axes" }, Object.entries(axes).map(([axis, box]) => h("label", {},
         `${{ x: "Horizontal", y: "Vertical", color: "Colour", size: "Size" }[axis]} `, box))),
-      svg, hidden ? h("p", { class: "nh-muted" },
-        `${hidden} of ${data.nHeads} heads have no number here.`) : null);
+      svg, h("p", { class: "nh-muted" }, hidden
+        ? `${hidden} of ${data.nHeads} heads have no number here.` : ""));
     markScatter();
   }
 
@@ -1510,7 +1521,7 @@ function explorer({ model, root, data, isPage }) {
       ...data.measures.map((known) => measure(known.key))];
     const quote = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
     const lines = [["layer", "head", "n_in_top_k", "n_in_bottom_k", "n_pairs",
-      ...columns.map((column) => column.key)].map(quote).join(",")];
+      ...columns.map((column) => column.column || column.key)].map(quote).join(",")];
     for (let i = 0; i < data.nHeads; i++) {
       lines.push([Math.floor(i / nHeads), i % nHeads, columns[0].counts[i], columns[1].counts[i],
         columns[0].n, ...columns.map((column) => (isNumber(column.values[i])
@@ -1542,7 +1553,7 @@ function explorer({ model, root, data, isPage }) {
     if (!file) return;
     file.text().then((text) => {
       const read = JSON.parse(text);
-      update(readState(read.state || read), true);
+      update(readState(read.state || read, usual), true);
       keepSays.replaceChildren(h("span", { class: "nh-muted", role: "status" },
         `${file.name} read.`));
     }).catch(() => keepSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
@@ -1637,7 +1648,7 @@ function explorer({ model, root, data, isPage }) {
       model.save_changes();
       return;
     }
-    const fragment = `#${stateToFragment(state)}`;
+    const fragment = `#${stateToFragment(state, usual)}`;
     if (fragment === (location.hash || "#")) return;
     try {
       history[push ? "pushState" : "replaceState"](null, "", fragment);
@@ -1694,7 +1705,7 @@ function explorer({ model, root, data, isPage }) {
   cleanups.push(() => themeWatch.disconnect(), () => resize.disconnect());
   if (isPage) {
     const back = () => {
-      state = checked(readState(stateFromFragment(location.hash)));
+      state = toState(stateFromFragment(location.hash));
       if (state.head) cursor = indexOf(state.head);
       draw();
     };
@@ -1704,7 +1715,7 @@ function explorer({ model, root, data, isPage }) {
     const fromPython = () => {
       const given = model.get("state");
       if (JSON.stringify(given) === JSON.stringify(state)) return;
-      state = checked(readState(given));
+      state = toState(given);
       draw();
     };
     model.on("change:state", fromPython);
