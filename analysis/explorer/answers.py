@@ -71,14 +71,22 @@ class Answers:
         if names is None:
             known = self._set(args.get("key"), not first_mlp)
             new = score_names(
-                self.model, known.scores.pairs, k=known.scores.k, first_mlp=first_mlp,
-                key=known.key, label=known.label,
+                self.model,
+                known.scores.pairs,
+                k=known.scores.k,
+                first_mlp=first_mlp,
+                key=known.key,
+                label=known.label,
             )
         else:
             asked = [tuple(name) if isinstance(name, list) else name for name in names]
             new = score_names(
-                self.model, list(dict.fromkeys(asked)), k=self.results.scores.k,
-                first_mlp=first_mlp, key=OWN, label="Your own",
+                self.model,
+                list(dict.fromkeys(asked)),
+                k=self.results.scores.k,
+                first_mlp=first_mlp,
+                key=OWN,
+                label="Your own",
             )
         self._add(self.results.with_set(new))
         return pack_set(replace(new, extremes={}), {})
@@ -96,7 +104,9 @@ class Answers:
     def token(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a head writes for one token."""
         found = written_for(
-            self.model, _head(args), _text(args, "token"),
+            self.model,
+            _head(args),
+            _text(args, "token"),
             first_mlp=bool(args.get("first_mlp", True)),
         )
         return {
@@ -110,7 +120,9 @@ class Answers:
     def sources(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """For which tokens a head writes one token."""
         most, least = written_from(
-            self.model, _head(args), _text(args, "token"),
+            self.model,
+            _head(args),
+            _text(args, "token"),
             first_mlp=bool(args.get("first_mlp", True)),
         )
         return {"most": _rows(most), "least": _rows(least)}
@@ -164,7 +176,9 @@ class Answers:
 def _head(args: Mapping[str, Any]) -> HeadPair:
     layer, _, head = str(args.get("head", "")).partition(".")
     if not (layer.isdecimal() and head.isdecimal()):
-        raise ParameterError(f"a head is written layer.head, such as 9.9, not {args.get('head')!r}.")
+        raise ParameterError(
+            f"a head is written layer.head, such as 9.9, not {args.get('head')!r}."
+        )
     return int(layer), int(head)
 
 

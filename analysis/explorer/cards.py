@@ -150,8 +150,8 @@ class HeadCard:
         ]
         lines = [title + (f": {', '.join(classes)}" if classes else "")]
         if table:
-            lines.append(self.table[["value", "low", "high"]].to_string(na_rep="", precision=3)
-                         if False else self.table[["value", "low", "high"]].round(4).to_string(na_rep=""))
+            numbers = self.table[["value", "low", "high"]].astype(float).round(4)
+            lines.append(numbers.to_string(na_rep=""))
         for what, names, rank in (
             ("copies", self.copied, "rank_top"),
             ("nearly copies", self.nearly_copied, "rank_top"),
@@ -163,8 +163,10 @@ class HeadCard:
                 for name, place in names[rank].head(N_SHOWN).items()
             )
             more = f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else ""
-            lines.append(f"{what} {len(names)} of {len(self.names)} names"
-                         + (f": {shown}{more}" if len(names) else ""))
+            lines.append(
+                f"{what} {len(names)} of {len(self.names)} names"
+                + (f": {shown}{more}" if len(names) else "")
+            )
         if self.absent:
             lines.append("not measured: " + "; ".join(self.absent))
         return lines

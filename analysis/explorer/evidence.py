@@ -156,9 +156,7 @@ def dynamic_names(model: TransformerBridge, pairs: TokenPairs) -> TokenPairs:
     return load_names(model, pairs.sources[:: len(pairs) // N_DYNAMIC][:N_DYNAMIC])
 
 
-def _dynamic(
-    model: TransformerBridge, scores: HeadScores
-) -> tuple[list[Measure], pd.DataFrame]:
+def _dynamic(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], pd.DataFrame]:
     from analysis.dynamic.scores import CONTEXTS, dynamic_scores
 
     if len(scores.pairs) < MIN_NAMES:
@@ -199,9 +197,7 @@ def _dynamic(
     return found, pd.DataFrame()
 
 
-def _vocabulary(
-    model: TransformerBridge, scores: HeadScores
-) -> tuple[list[Measure], pd.DataFrame]:
+def _vocabulary(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], pd.DataFrame]:
     from analysis.static.vocabulary import score_vocabulary
 
     n = min(N_VOCABULARY, int(model.W_U.shape[1]))
@@ -212,22 +208,29 @@ def _vocabulary(
     note = f"share of {n:,} tokens drawn from the vocabulary, k = 1"
     return [
         Measure(
-            f"vocabulary_{column}", f"Share of tokens {column}", "vocabulary",
-            shares[column].to_numpy(), (0.0, 1.0), note=note, python=python,
+            f"vocabulary_{column}",
+            f"Share of tokens {column}",
+            "vocabulary",
+            shares[column].to_numpy(),
+            (0.0, 1.0),
+            note=note,
+            python=python,
         )
         for column in ("copied", "suppressed")
     ], pd.DataFrame()
 
 
-def _eigenvalue(
-    model: TransformerBridge, scores: HeadScores
-) -> tuple[list[Measure], pd.DataFrame]:
+def _eigenvalue(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], pd.DataFrame]:
     from analysis.static.eigenvalues import eigenvalue_scores
 
     values = eigenvalue_scores(model)["eigenvalue_score"].to_numpy()
     return [
         Measure(
-            "eigenvalue_score", "Eigenvalue copying score", "vocabulary", values, (-1.0, 1.0),
+            "eigenvalue_score",
+            "Eigenvalue copying score",
+            "vocabulary",
+            values,
+            (-1.0, 1.0),
             note="Re(Σλ)/Σ|λ| of W_E·W_V·W_O·W_U",
             python="from analysis import eigenvalue_scores\neigenvalue_scores(model)",
         )
@@ -244,7 +247,11 @@ def _null(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], 
     )
     return [
         Measure(
-            f"{column}_q", f"q-value, {title}", "null", frame[f"{column}_q"].to_numpy(), (0.0, 1.0),
+            f"{column}_q",
+            f"q-value, {title}",
+            "null",
+            frame[f"{column}_q"].to_numpy(),
+            (0.0, 1.0),
             note="against heads of random weights with the same singular values; false discovery "
             f"rate over heads; k = {scores.k}",
             python=python,
@@ -273,9 +280,7 @@ def _causal(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure]
     measured = measure_heads(model)
     numbers = measured.numbers
     note = f"indirect-object task, {len(measured.prompts)} prompts, seed {measured.prompts.seed}"
-    python = (
-        "from analysis.ioi.measured_classes import measure_heads\nmeasure_heads(model).numbers"
-    )
+    python = "from analysis.ioi.measured_classes import measure_heads\nmeasure_heads(model).numbers"
     found = []
     for key, title, ends in CAUSAL:
         if key not in numbers:
@@ -292,7 +297,9 @@ def _causal(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure]
 
 MEASUREMENTS: dict[str, Measurement] = {
     "null": Measurement(
-        "Against random heads", "null", _null,
+        "Against random heads",
+        "null",
+        _null,
         "against_random_heads(model, scores)",
     ),
     "vocabulary": Measurement(
@@ -302,11 +309,15 @@ MEASUREMENTS: dict[str, Measurement] = {
         "Eigenvalue copying score", "vocabulary", _eigenvalue, "eigenvalue_scores(model)"
     ),
     "dynamic": Measurement(
-        "Dynamic scores, with and without context", "dynamic", _dynamic,
+        "Dynamic scores, with and without context",
+        "dynamic",
+        _dynamic,
         "dynamic_scores(model, names)",
     ),
     "causal": Measurement(
-        "Direct effect, attention and copy score on the indirect-object task", "causal", _causal,
+        "Direct effect, attention and copy score on the indirect-object task",
+        "causal",
+        _causal,
         "measured_classes(model)",
     ),
 }
@@ -335,10 +346,13 @@ def views_of(evidence: Evidence, copying: bool) -> list[dict[str, Any]]:
     ]
     known = {measure.key: measure for measure in evidence.measures}
     for key, title, left, right in (
-        ("without", "Dynamic, without context", f"dynamic_without_{top}",
-         "dynamic_without_suppression_score"),
-        ("with", "Dynamic, with context", f"dynamic_with_{top}",
-         "dynamic_with_suppression_score"),
+        (
+            "without",
+            "Dynamic, without context",
+            f"dynamic_without_{top}",
+            "dynamic_without_suppression_score",
+        ),
+        ("with", "Dynamic, with context", f"dynamic_with_{top}", "dynamic_with_suppression_score"),
         ("vocabulary", "Whole vocabulary", "vocabulary_copied", "vocabulary_suppressed"),
         ("effects", "Direct effect and attribution", "direct_effect", "attribution"),
         ("copy", "Copy scores on the task", "copy_score", "negative_copy_score"),
@@ -346,7 +360,6 @@ def views_of(evidence: Evidence, copying: bool) -> list[dict[str, Any]]:
     ):
         if left in known and right in known:
             views.append(
-                {"key": key, "title": title, "left": left, "right": right,
-                 "note": known[left].note}
+                {"key": key, "title": title, "left": left, "right": right, "note": known[left].note}
             )
     return views

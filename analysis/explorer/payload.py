@@ -140,9 +140,10 @@ def pack_set(one: NameSet, places: Mapping[int, int]) -> dict[str, Any]:
     }
 
 
-def ranks_of(
-    scores: HeadScores,
-) -> tuple[Int[np.ndarray, "n_layers n_heads n_pairs"], Int[np.ndarray, "n_layers n_heads n_pairs"]]:
+Ranks = Int[np.ndarray, "n_layers n_heads n_pairs"]
+
+
+def ranks_of(scores: HeadScores) -> tuple[Ranks, Ranks]:
     """Ranks from the top and from the bottom, capped at ``MAX_RANK``.
 
     Raises:
@@ -199,9 +200,7 @@ def pack_classes(classes: pd.DataFrame | None) -> list[dict[str, Any]]:
             "origin": str(row["origin"]),
             "source": str(row["source"]),
         }
-        for (layer, head), row in zip(
-            classes.index, classes.to_dict(orient="records"), strict=True
-        )
+        for (layer, head), row in zip(classes.index, classes.to_dict(orient="records"), strict=True)
     ]
 
 

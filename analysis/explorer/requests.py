@@ -87,9 +87,7 @@ class Requests:
         self._send({"id": number, "taken": True})
         thread.start()
 
-    def _run(
-        self, what: str, number: int, args: Mapping[str, Any], stop: threading.Event
-    ) -> None:
+    def _run(self, what: str, number: int, args: Mapping[str, Any], stop: threading.Event) -> None:
         last = -1.0
 
         def progress(done: int, total: int, description: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from analysis.explorer.queries import extreme_tokens, token_texts
 from analysis.heads import HeadPair, chosen_heads
 from analysis.names import TokenPairs, are_shipped, load_names
 from analysis.progress import progress_bar
+from analysis.provenance import ModelIdentity
 from analysis.static.head_scores import HeadScores
 from analysis.static.scores import score_heads
 from analysis.validation import check_int
@@ -22,6 +24,8 @@ from analysis.weights import unembedding_matrix
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+N_HEADS_WITH_TOKENS = 60
+"""Heads for which a page keeps the tokens around every name; more would make it too large."""
 SHIPPED = "shipped"
 OWN = "own"
 
@@ -61,6 +65,10 @@ class Results:
             if one.key == key and one.scores.first_mlp == first_mlp:
                 return one
         return None
+
+    def with_evidence(self, evidence: Evidence) -> Results:
+        """This with other measured numbers."""
+        return replace(self, evidence=evidence)
 
     def with_set(self, new: NameSet) -> Results:
         """This with one more set; of other names under the same key, it takes the place."""
@@ -176,6 +184,11 @@ def scores_at(scores: HeadScores, k: int) -> HeadScores:
     )
 
 
+def file_name(model: ModelIdentity) -> str:
+    """A model's name as a file may have it."""
+    return re.sub(r"[^\w.-]+", "_", model.name.rsplit("/", 1)[-1]).lower() or "model"
+
+
 def strongest(scores: HeadScores, n: int) -> list[HeadPair]:
     """The n heads with the most names within ``MAX_RANK`` of either end, strongest first."""
     top, bottom = ranks_of(scores)
@@ -184,9 +197,7 @@ def strongest(scores: HeadScores, n: int) -> list[HeadPair]:
     return [(int(i) // scores.n_heads, int(i) % scores.n_heads) for i in order]
 
 
-def _with_extremes(
-    model: TransformerBridge, one: NameSet, heads: Iterable[HeadPair]
-) -> NameSet:
+def _with_extremes(model: TransformerBridge, one: NameSet, heads: Iterable[HeadPair]) -> NameSet:
     scores, heads = one.scores, list(heads)
     chosen_heads(model, heads)
     found = {}
