@@ -1,7 +1,7 @@
 """Build ``site/``: explorers, exported figures and notebooks as pages that need no network.
 
-``python -m analysis.cli.site smollm2-135m gpt2`` is what ``make site`` calls. A model that cannot be
-loaded is named on the index as missing, and the others are built.
+``python -m analysis.cli.site smollm2-135m gpt2`` is what ``make site`` calls. A model that cannot
+be loaded is named on the index as missing, and the others are built.
 """
 
 from __future__ import annotations
