@@ -282,7 +282,7 @@ def test_hostile_text_is_shown_and_never_runs(
     hostile = replace(
         results,
         sets=(replace(one, scores=scores, label=HOSTILE),),
-        words={token: HOSTILE for token in results.words},
+        words=dict.fromkeys(results.words, HOSTILE),
     )
     page = visit("#head=1.1&tab=table", file=write_page(hostile, tmp_path / "hostile.html"))
     page.get_by_label("Token to look up").fill(HOSTILE)

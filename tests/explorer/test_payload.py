@@ -16,7 +16,7 @@ from analysis import score_heads
 from analysis.embeddings import source_vectors
 from analysis.errors import ParameterError
 from analysis.explorer.payload import MAX_RANK, build_payload, pack
-from analysis.explorer.results import collect, scores_at, score_names
+from analysis.explorer.results import collect, score_names, scores_at
 from analysis.weights import ov_weights, unembedding_matrix
 from tests.planted import NAMES
 
