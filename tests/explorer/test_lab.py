@@ -137,7 +137,7 @@ def test_the_explorer_in_jupyterlab(chromium: Browser, lab: tuple[str, Path]) ->
     # a head is clicked, its card read, and the tokens around its names come from the kernel
     page.locator(".nh-map").first.locator("[role=gridcell]").nth(7).click()
     card = page.locator(".nh-card")
-    assert card.locator("h3").inner_text() == "Head 1.1"
+    assert card.locator(".nh-card-title").inner_text() == "Head 1.1"
     assert re.search(r"Copying score\s*1\.000\s*16 of 16", card.inner_text())
     page.wait_for_function(
         "document.querySelector('.nh-chip')?.title.includes('before')", timeout=RUN_S

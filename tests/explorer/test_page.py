@@ -92,7 +92,7 @@ def test_a_click_opens_the_card_of_that_head(visit: Open) -> None:
     page = visit()
     page.locator(".nh-map").first.locator("[role=gridcell]").nth(5).click()
     # Rows go from the last head down: the sixth cell is head 2 of layer 2.
-    assert page.locator(".nh-card h3").inner_text() == "Head 2.2"
+    assert page.locator(".nh-card-title").inner_text() == "Head 2.2"
     assert "head=2.2" in page.url
 
 
@@ -105,7 +105,7 @@ def test_the_cards_of_ten_heads_show_the_scores(
     for layer, head in [(layer, head) for layer in range(3) for head in range(4)][:10]:
         page.evaluate(f"location.hash = '#k={k}&head={layer}.{head}'")
         page.wait_for_function(
-            "(name) => document.querySelector('.nh-card h3')?.textContent === name",
+            "(name) => document.querySelector('.nh-card-title')?.textContent === name",
             arg=f"Head {layer}.{head}",
         )
         read = {
@@ -140,7 +140,7 @@ def test_everything_by_keyboard(visit: Open) -> None:
         page.keyboard.press(key)
     assert page.locator("[aria-live]").inner_text().startswith("Layer 1, head 2: copying score")
     page.keyboard.press("Enter")
-    assert page.locator(".nh-card h3").inner_text() == "Head 1.2"
+    assert page.locator(".nh-card-title").inner_text() == "Head 1.2"
     assert "nh-card" in page.evaluate("document.activeElement.className")
     page.keyboard.press("Escape")
     assert not page.locator(".nh-card").is_visible()
@@ -155,7 +155,7 @@ def test_back_and_forward(visit: Open) -> None:
     cells = page.locator(".nh-map").first.locator("[role=gridcell]")
     cells.nth(0).click()
     cells.nth(4).click()
-    heading = page.locator(".nh-card h3")
+    heading = page.locator(".nh-card-title")
     assert heading.inner_text() == "Head 1.2"
     page.go_back()
     assert heading.inner_text() == "Head 0.3"

@@ -437,7 +437,7 @@ function explorer({ model, root, data, isPage }) {
     notice.hidden = !text;
   }
 
-  const title = h("h2", { class: "nh-title" });
+  const title = h(isPage ? "h1" : "h2", { class: "nh-title" });
   const provenance = h("p", { class: "nh-provenance" });
   const kSlider = h("input", { type: "range", min: 1, max: data.max_rank, step: 1,
     "aria-label": "k, how many of the largest or smallest logits count",
@@ -892,7 +892,7 @@ function explorer({ model, root, data, isPage }) {
     card.setAttribute("aria-label", `Card of head ${state.head}`);
     card.replaceChildren(
       h("header", {},
-        h("h3", {}, `Head ${state.head}`),
+        h(isPage ? "h2" : "h3", { class: "nh-card-title" }, `Head ${state.head}`),
         h("span", { class: "nh-where" },
           `layer ${Math.floor(i / nHeads)}, head ${i % nHeads}`),
         h("span", { class: "nh-buttons" },
@@ -1045,13 +1045,13 @@ function explorer({ model, root, data, isPage }) {
       `${set.sources[pair]}${target}`, h("span", { class: "nh-rank" }, rank));
     };
     return h("section", { class: "nh-names" },
-      h("h4", {}, "Names and their ranks"),
+      h(isPage ? "h3" : "h4", { class: "nh-section" }, "Names and their ranks"),
       h("p", { class: "nh-row" }, endButton("top", "From the top"),
         endButton("bottom", "From the bottom"), filter),
       lists.map(([key, heading, what, pairs]) => {
         const shown = showAll.has(key) ? pairs : pairs.slice(0, key === "in" ? CHIPS : 24);
         return h("div", { class: `nh-list nh-list-${key}` },
-          h("h5", {}, `${heading} ${pairs.length.toLocaleString("en")}`,
+          h(isPage ? "h4" : "h5", { class: "nh-list-title" }, `${heading} ${pairs.length.toLocaleString("en")}`,
             h("span", { class: "nh-muted" }, ` ${what}`)),
           h("div", { class: "nh-chips" }, shown.map(chip),
             pairs.length > shown.length ? h("button", { type: "button", class: "nh-small",
@@ -1081,7 +1081,7 @@ function explorer({ model, root, data, isPage }) {
   }
 
   function tokenList(heading, rows) {
-    return h("div", { class: "nh-tokens" }, h("h5", {}, heading),
+    return h("div", { class: "nh-tokens" }, h(isPage ? "h4" : "h5", { class: "nh-list-title" }, heading),
       h("ol", {}, rows.map((row) => h("li", {}, h("code", {}, visible(row.token)),
         row.logit === undefined ? null
           : h("span", { class: "nh-rank" }, format(row.logit, true))))));
@@ -1089,7 +1089,7 @@ function explorer({ model, root, data, isPage }) {
   const visible = (token) => (token === "" ? "(empty)" : token.replaceAll("\n", "⏎"));
 
   function drawTokenSearch() {
-    return h("section", {}, h("h4", {}, "What it writes for a token"),
+    return h("section", {}, h(isPage ? "h3" : "h4", { class: "nh-section" }, "What it writes for a token"),
       h("form", { class: "nh-row", onsubmit: (event) => { event.preventDefault(); lookUp(); } },
         tokenQuery, h("button", { type: "submit", class: "nh-small" }, "Look up")), tokenSays);
   }
@@ -1151,7 +1151,7 @@ function explorer({ model, root, data, isPage }) {
   }
 
   function drawPrompt() {
-    return h("section", {}, h("h4", {}, "Attention on a prompt"),
+    return h("section", {}, h(isPage ? "h3" : "h4", { class: "nh-section" }, "Attention on a prompt"),
       hasKernel
         ? h("form", { onsubmit: (event) => { event.preventDefault(); runPrompt(); } },
           promptText, h("div", { class: "nh-row" },
@@ -1196,7 +1196,7 @@ function explorer({ model, root, data, isPage }) {
 
   function drawMissing() {
     if (!data.absent.length) return null;
-    return h("section", { class: "nh-absent" }, h("h4", {}, "Not computed yet"),
+    return h("section", { class: "nh-absent" }, h(isPage ? "h3" : "h4", { class: "nh-section" }, "Not computed yet"),
       data.absent.map((one) => {
         const says = h("div", { class: "nh-says" });
         const run = h("button", { type: "button", class: "nh-small", onclick: async () => {
