@@ -21,6 +21,7 @@ from analysis.explorer.payload import (
     pack_set,
 )
 from analysis.explorer.queries import (
+    amplified_tokens,
     extreme_tokens,
     head_on_prompt,
     token_texts,
@@ -58,6 +59,7 @@ class Answers:
             "extremes": self.extremes,
             "token": self.token,
             "sources": self.sources,
+            "changed": self.changed,
             "prompt": self.prompt,
             "measure": self.measure,
             "export": self.export,
@@ -125,6 +127,13 @@ class Answers:
             first_mlp=bool(args.get("first_mlp", True)),
         )
         return {"most": _rows(most), "least": _rows(least)}
+
+    def changed(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The tokens that a head changes most, with what it writes for them."""
+        frame = amplified_tokens(
+            self.model, _head(args), first_mlp=bool(args.get("first_mlp", True))
+        )
+        return {"tokens": frame.to_dict(orient="records")}
 
     def prompt(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Where a head attends on a prompt, and what it writes at its end."""

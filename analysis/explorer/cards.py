@@ -20,6 +20,7 @@ from analysis.explorer.queries import (
     Extremes,
     HeadOnPrompt,
     WrittenTokens,
+    amplified_tokens,
     extreme_tokens,
     head_on_prompt,
     token_texts,
@@ -125,6 +126,10 @@ class HeadCard:
     def written_from(self, word: str, n: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The tokens for which it writes one token most, and least (``queries.written_from``)."""
         return written_from(self.model, self.head, word, n, first_mlp=self.scores.first_mlp)
+
+    def changes_most(self, n: int = 10) -> pd.DataFrame:
+        """The tokens that it changes most (``queries.amplified_tokens``)."""
+        return amplified_tokens(self.model, self.head, n, first_mlp=self.scores.first_mlp)
 
     def on_prompt(self, prompt: str, n: int = 10) -> HeadOnPrompt:
         """Where it attends while the model reads a prompt (``queries.head_on_prompt``)."""

@@ -325,12 +325,24 @@ MEASUREMENTS: dict[str, Measurement] = {
 
 
 def absent_measurements(evidence: Evidence) -> list[dict[str, str]]:
-    """What has not been measured, and what would measure it."""
-    return [
+    """What has not been measured, and what would measure it.
+
+    Returns:
+        For each ``what`` (a key of ``MEASUREMENTS``, empty where only lines of Python measure it),
+        ``title``, ``group`` and ``python``.
+    """
+    missing = [
         {"what": what, "title": one.title, "group": one.group, "python": one.python}
         for what, one in MEASUREMENTS.items()
         if what not in evidence.done
     ]
+    relations = {
+        "what": "",
+        "title": "Strongest relations",
+        "group": "relations",
+        "python": "score_heads(model, pairs, k=10)",
+    }
+    return [*missing, relations]
 
 
 def views_of(evidence: Evidence, copying: bool) -> list[dict[str, Any]]:

@@ -195,6 +195,60 @@ def written_from(
 
 
 @torch.no_grad()
+def amplified_tokens(
+    model: TransformerBridge,
+    head: HeadPair,
+    n: int = 10,
+    n_written: int = 5,
+    *,
+    first_mlp: bool = True,
+) -> pd.DataFrame:
+    """The tokens that a head changes most, its salient operations (MAPS, section 5).
+
+    Every token of the vocabulary is a source; a progress bar appears after two seconds.
+
+    Args:
+        model: raw weights, from ``load_model``.
+        head: (layer, head).
+        n: tokens.
+        n_written: of the head's strongest outputs for each.
+        first_mlp: as ``score_heads`` takes it.
+
+    Returns:
+        Columns ``token`` (text), ``amplification`` (float64, ``|x·W_V·W_O| / |x|``, the largest
+        first) and ``writes`` (list of texts, the largest logit first).
+
+    Raises:
+        ParameterError: the head does not exist, or n is out of range.
+    """
+    check_readable(model)
+    ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
+    n_tokens, W_U = len(embedding_matrix(model)), unembedding_matrix(model)
+    n = check_int("n", n, 1, n_tokens, "the vocabulary's size")
+    n_written = check_int("n_written", n_written, 1, W_U.shape[1], "the vocabulary's size")
+    W_V, W_O = ov_weights(model, layer, number)
+    amplification = torch.empty(n_tokens, dtype=torch.float64)
+    with progress_bar(n_tokens, "asking every token", "token") as bar:
+        for s in slices(n_tokens, BLOCK):
+            tokens = torch.arange(s.start, s.stop)
+            x = source_vectors(model, tokens, layer=layer, first_mlp=first_mlp)
+            length = x.norm(dim=1)
+            ratio = (x @ W_V @ W_O).norm(dim=1) / torch.where(length > 0, length, torch.inf)
+            amplification[s] = ratio.cpu()
+            bar.update(len(tokens))
+    order = amplification.argsort(descending=True, stable=True)[:n]
+    x = source_vectors(model, order, layer=layer, first_mlp=first_mlp)
+    written = _extremes(x @ W_V, W_O, W_U, n_written, largest=True).tolist()
+    return pd.DataFrame(
+        {
+            "token": token_texts(model, order.tolist()),
+            "amplification": amplification[order].numpy(),
+            "writes": [token_texts(model, ids) for ids in written],
+        }
+    )
+
+
+@torch.no_grad()
 def head_on_prompt(
     model: TransformerBridge, head: HeadPair, prompt: str, n: int = 10
 ) -> HeadOnPrompt:

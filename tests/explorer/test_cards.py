@@ -12,7 +12,7 @@ from analysis import eigenvalue_scores, score_heads, score_vocabulary
 from analysis.dynamic.null_heads import against_random_heads
 from analysis.embeddings import source_vectors
 from analysis.errors import AnalysisError, NamesError, ParameterError, PromptError
-from analysis.explorer.cards import card_of, head_card, names_of
+from analysis.explorer.cards import HeadCard, card_of, head_card, names_of
 from analysis.explorer.queries import extreme_tokens, head_on_prompt, written_for, written_from
 from analysis.weights import ov_weights, unembedding_matrix
 from tests.explorer.test_payload import brute_force
@@ -30,6 +30,10 @@ def all_logits(model: TransformerBridge, layer: int, head: int, tokens: list[int
     W_V, W_O = ov_weights(model, layer, head)
     x = source_vectors(model, torch.tensor(tokens), layer=layer)
     return x @ W_V @ W_O @ unembedding_matrix(model).double()
+
+
+def card_of_head(model: TransformerBridge) -> HeadCard:
+    return head_card(model, (1, 1), list(NAMES))
 
 
 def test_the_card_of_ten_heads_says_what_the_functions_say(
@@ -129,6 +133,18 @@ def test_for_which_tokens_one_is_written(planted: TransformerBridge) -> None:
     most, least = written_from(planted, (1, 1), "Mary", n=3)
     np.testing.assert_allclose(most["logit"], logits.topk(3).values)
     np.testing.assert_allclose(least["logit"], logits.topk(3, largest=False).values)
+
+
+def test_the_tokens_a_head_changes_most(planted: TransformerBridge) -> None:
+    W_V, W_O = ov_weights(planted, 1, 1)
+    x = source_vectors(planted, torch.arange(planted.W_U.shape[1]), layer=1)
+    ratios = (x @ W_V @ W_O).norm(dim=1) / x.norm(dim=1)
+    frame = card_of_head(planted).changes_most(4)
+    np.testing.assert_allclose(frame["amplification"], ratios.topk(4).values)
+    first = int(ratios.argmax())
+    logits = all_logits(planted, 1, 1, [first])[0]
+    expected = planted.tokenizer.batch_decode([[t] for t in logits.topk(5).indices.tolist()])
+    assert frame["writes"][0] == expected
 
 
 def test_attention_on_a_prompt_is_the_models(planted: TransformerBridge) -> None:

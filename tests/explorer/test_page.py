@@ -222,10 +222,14 @@ def test_a_threshold_dims_the_rest(visit: Open) -> None:
     assert set(opacity) == {"1", "0.18"}
 
 
-def test_zero_is_told_apart_from_a_tiny_score(visit: Open) -> None:
-    fills = colors(visit())
-    assert "#f1f2f5" in fills
-    assert len(set(fills)) > 1 and "#440154" != "#f1f2f5"
+def test_zero_is_told_apart_from_a_tiny_score(visit: Open, results: Results) -> None:
+    scores = scores_at(results.scores, 40)
+    page = visit("#k=40")
+    for panel, values in enumerate((scores.copying_score, scores.suppression_score)):
+        # Rows go from the last head down.
+        in_order = [values[layer, head] for head in (3, 2, 1, 0) for layer in range(3)]
+        for fill, value in zip(colors(page, panel), in_order, strict=True):
+            assert (fill == "#f1f2f5") == (value == 0)
 
 
 def test_a_hover_in_the_scatter_rings_the_head_in_the_heatmaps(visit: Open) -> None:

@@ -80,7 +80,7 @@ def test_measured_numbers_come_through_to_the_last_bit(results: Results) -> None
 
 def test_what_is_not_measured_is_listed_and_not_among_the_views(results: Results) -> None:
     payload = unpacked(results)
-    assert [one["what"] for one in payload["absent"]] == ["dynamic", "causal"]
+    assert [one["what"] for one in payload["absent"]] == ["dynamic", "causal", ""]
     assert [view["key"] for view in payload["views"]] == ["static", "vocabulary"]
 
 

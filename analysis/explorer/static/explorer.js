@@ -879,6 +879,7 @@ function explorer({ model, root, data, isPage }) {
       showAll = new Set();
       tokenSays.replaceChildren();
       promptSays.replaceChildren();
+      changedSays.replaceChildren();
     }
     const focused = card.contains(document.activeElement)
       ? document.activeElement.dataset?.key : null;
@@ -902,7 +903,7 @@ function explorer({ model, root, data, isPage }) {
             { "aria-pressed": pinned }),
           button("close", "Close", closeCard))),
       drawClasses(i), drawEvidence(i), drawProfile(i), drawNames(i), drawTokenSearch(),
-      drawPrompt(), drawMissing());
+      drawChanged(), drawPrompt(), drawMissing());
     if (focused) card.querySelector(`[data-key="${focused}"]`)?.focus();
   }
 
@@ -1045,13 +1046,13 @@ function explorer({ model, root, data, isPage }) {
       `${set.sources[pair]}${target}`, h("span", { class: "nh-rank" }, rank));
     };
     return h("section", { class: "nh-names" },
-      h(isPage ? "h3" : "h4", { class: "nh-section" }, "Names and their ranks"),
+      section("Names and their ranks"),
       h("p", { class: "nh-row" }, endButton("top", "From the top"),
         endButton("bottom", "From the bottom"), filter),
       lists.map(([key, heading, what, pairs]) => {
         const shown = showAll.has(key) ? pairs : pairs.slice(0, key === "in" ? CHIPS : 24);
         return h("div", { class: `nh-list nh-list-${key}` },
-          h(isPage ? "h4" : "h5", { class: "nh-list-title" }, `${heading} ${pairs.length.toLocaleString("en")}`,
+          listTitle(`${heading} ${pairs.length.toLocaleString("en")}`,
             h("span", { class: "nh-muted" }, ` ${what}`)),
           h("div", { class: "nh-chips" }, shown.map(chip),
             pairs.length > shown.length ? h("button", { type: "button", class: "nh-small",
@@ -1080,8 +1081,16 @@ function explorer({ model, root, data, isPage }) {
     }
   }
 
+  // In a notebook the headings begin a level lower, under the notebook's own.
+  function section(text) {
+    return h(isPage ? "h3" : "h4", { class: "nh-section" }, text);
+  }
+  function listTitle(...text) {
+    return h(isPage ? "h4" : "h5", { class: "nh-list-title" }, text);
+  }
+
   function tokenList(heading, rows) {
-    return h("div", { class: "nh-tokens" }, h(isPage ? "h4" : "h5", { class: "nh-list-title" }, heading),
+    return h("div", { class: "nh-tokens" }, listTitle(heading),
       h("ol", {}, rows.map((row) => h("li", {}, h("code", {}, visible(row.token)),
         row.logit === undefined ? null
           : h("span", { class: "nh-rank" }, format(row.logit, true))))));
@@ -1089,7 +1098,7 @@ function explorer({ model, root, data, isPage }) {
   const visible = (token) => (token === "" ? "(empty)" : token.replaceAll("\n", "⏎"));
 
   function drawTokenSearch() {
-    return h("section", {}, h(isPage ? "h3" : "h4", { class: "nh-section" }, "What it writes for a token"),
+    return h("section", {}, section("What it writes for a token"),
       h("form", { class: "nh-row", onsubmit: (event) => { event.preventDefault(); lookUp(); } },
         tokenQuery, h("button", { type: "submit", class: "nh-small" }, "Look up")), tokenSays);
   }
@@ -1150,8 +1159,26 @@ function explorer({ model, root, data, isPage }) {
       + `${say_(set.bottom)} a smaller one.`);
   }
 
+  const changedSays = h("div", { class: "nh-answer" });
+  function drawChanged() {
+    const button = h("button", { type: "button", class: "nh-small", "data-key": "changed",
+      onclick: async () => {
+        const found = await work(changedSays, "changed",
+          { head: state.head, first_mlp: state.mlp }, { about: "changed" });
+        if (!found) return;
+        changedSays.replaceChildren(h("ol", { class: "nh-changed" }, found.tokens.map((row) =>
+          h("li", {}, h("code", {}, visible(row.token)),
+            h("span", { class: "nh-rank" }, `× ${format(row.amplification)}`), " writes ",
+            row.writes.map((word) => [h("code", {}, visible(word)), " "])))));
+      } }, "Ask every token");
+    return h("section", {}, section("Tokens it changes most"),
+      hasKernel ? button : h("p", { class: "nh-muted" }, "Not computed. In Python: ",
+        h("code", {}, `head_card(model, (${state.head.replace(".", ", ")})).changes_most()`)),
+      changedSays);
+  }
+
   function drawPrompt() {
-    return h("section", {}, h(isPage ? "h3" : "h4", { class: "nh-section" }, "Attention on a prompt"),
+    return h("section", {}, section("Attention on a prompt"),
       hasKernel
         ? h("form", { onsubmit: (event) => { event.preventDefault(); runPrompt(); } },
           promptText, h("div", { class: "nh-row" },
@@ -1196,7 +1223,7 @@ function explorer({ model, root, data, isPage }) {
 
   function drawMissing() {
     if (!data.absent.length) return null;
-    return h("section", { class: "nh-absent" }, h(isPage ? "h3" : "h4", { class: "nh-section" }, "Not computed yet"),
+    return h("section", { class: "nh-absent" }, section("Not computed yet"),
       data.absent.map((one) => {
         const says = h("div", { class: "nh-says" });
         const run = h("button", { type: "button", class: "nh-small", onclick: async () => {
