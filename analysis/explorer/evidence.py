@@ -77,7 +77,10 @@ class Evidence:
         new = tuple(measures)
         keys = {measure.key for measure in new}
         kept = tuple(measure for measure in self.measures if measure.key not in keys)
-        known = [frame for frame in (self.classes, classes) if frame is not None and len(frame)]
+        before = self.classes
+        if before is not None and len(before) and len(classes):
+            before = before[~before["origin"].isin(classes["origin"])]
+        known = [frame for frame in (before, classes) if frame is not None and len(frame)]
         return replace(
             self,
             measures=kept + new,

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 N_HEADS_WITH_TOKENS = 60
 """Heads for which a page keeps the tokens around every name; more would make it too large."""
 SHIPPED = "shipped"
+GIVEN = "given"
 OWN = "own"
+"""Keys of name sets: data/names.csv, those given to ``explore``, and those typed in a control."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def score_names(
         names: as ``score_heads`` takes them; data/names.csv if None.
         k: of the two scores; every k up to ``MAX_RANK`` can be read off the ranks.
         first_mlp: as ``score_heads`` takes it.
-        key: of the set; ``shipped`` or ``own`` if None.
+        key: of the set; ``shipped`` or ``given`` if None.
         label: as the control shows it.
 
     Raises:
@@ -114,8 +116,8 @@ def score_names(
     )
     shipped = are_shipped(scores.pairs)
     return NameSet(
-        key=key or (SHIPPED if shipped else OWN),
-        label=label or ("Shipped names" if shipped else "Your own"),
+        key=key or (SHIPPED if shipped else GIVEN),
+        label=label or ("Shipped names" if shipped else "Given names"),
         scores=scores,
     )
 

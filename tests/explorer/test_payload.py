@@ -114,7 +114,7 @@ def test_other_names_take_the_place_of_both_settings_of_the_old_ones(
 ) -> None:
     new = score_names(planted, list(NAMES[:4]))
     changed = results.with_set(new)
-    assert [(one.key, one.scores.first_mlp) for one in changed.sets] == [("own", True)]
+    assert [(one.key, one.scores.first_mlp) for one in changed.sets] == [("given", True)]
     both = changed.with_set(score_names(planted, list(NAMES[:4]), first_mlp=False))
     assert [one.scores.first_mlp for one in both.sets] == [True, False]
 
