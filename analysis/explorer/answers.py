@@ -29,7 +29,7 @@ from analysis.explorer.queries import (
     written_from,
 )
 from analysis.explorer.requests import Answer
-from analysis.explorer.results import OWN, Results, score_names, scores_at
+from analysis.explorer.results import OWN, Results, score_names
 from analysis.heads import HeadPair
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Answers:
         from analysis.plots.heatmaps import plot_heatmaps
 
         one = self._set(args.get("key"), bool(args.get("first_mlp", True)))
-        scores = scores_at(one.scores, args.get("k", one.scores.k))
+        scores = one.scores.at_k(args.get("k", one.scores.k))
         stem = figure_stem(scores)
         page = write_page(self.results, stem.with_name(f"{stem.name}_explorer.html"))
         files = export_figure(plot_heatmaps(scores, self.results.evidence.classes), stem)

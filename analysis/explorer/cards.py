@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.errors import ParameterError
 from analysis.explorer.evidence import Evidence, absent_measurements
-from analysis.explorer.payload import MAX_RANK, N_EXTREMES, ranks_of
+from analysis.explorer.payload import N_EXTREMES
 from analysis.explorer.queries import (
     Extremes,
     HeadOnPrompt,
@@ -42,36 +41,6 @@ N_SHOWN = 12
 """Names of each kind that the card's text shows."""
 
 
-def names_of(scores: HeadScores, head: HeadPair) -> pd.DataFrame:
-    """Every name with its rank in one head's logits.
-
-    Args:
-        scores: of ``score_heads(..., max_rank=100)``.
-        head: (layer, head).
-
-    Returns:
-        Indexed by ``source``: ``target``; ``rank_top`` and ``rank_bottom`` (int64: tokens with a
-        strictly larger, smaller logit; ``MAX_RANK`` stands for that many or more); ``in_top_k`` and
-        ``in_bottom_k`` (bool). The best rank from the top first.
-
-    Raises:
-        ParameterError: the head does not exist, or the scores have no ranks.
-    """
-    ((layer, number),) = check_heads([head], scores.n_layers, scores.n_heads)
-    top, bottom = ranks_of(scores)
-    frame = pd.DataFrame(
-        {
-            "target": scores.pairs.targets,
-            "rank_top": top[layer, number].astype("int64"),
-            "rank_bottom": bottom[layer, number].astype("int64"),
-            "in_top_k": scores.in_top_k[layer, number],
-            "in_bottom_k": scores.in_bottom_k[layer, number],
-        },
-        index=pd.Index(scores.pairs.sources, name="source"),
-    )
-    return frame.sort_values("rank_top", kind="stable")
-
-
 @dataclass(frozen=True)
 class HeadCard:
     """What is known about one head.
@@ -83,8 +52,9 @@ class HeadCard:
         evidence: measured numbers of all heads.
         table: indexed by ``measure``: ``value``, ``low``, ``high`` (float64), ``of`` (how it was
             measured). What has not been measured is not in it; ``absent`` lists that.
-        names: as ``names_of`` returns it, with ``before_top`` and ``before_bottom``: the tokens
-            that come before the name at either end, at most 5, as lists of text.
+        names: as ``HeadScores.names_of`` returns it, ranks missing where 100 tokens or more come
+            before; with ``before_top`` and ``before_bottom``: the tokens that come before the name
+            at either end, at most 5, as lists of text.
         classes: of this head, as ``published_classes`` and ``measured_classes`` have them.
         absent: what has not been measured, and what would measure it.
     """
@@ -105,14 +75,13 @@ class HeadCard:
 
     @property
     def nearly_copied(self) -> pd.DataFrame:
-        """The names outside the top k whose rank is below ``MAX_RANK``."""
-        return self.names[~self.names["in_top_k"] & (self.names["rank_top"] < MAX_RANK)]
+        """The names outside the top k with fewer than 100 tokens before them."""
+        return self.names[~self.names["in_top_k"] & self.names["rank_top"].notna()]
 
     @property
     def missed(self) -> pd.DataFrame:
-        """The names that ``MAX_RANK`` tokens or more come before."""
-        outside = ~self.names["in_top_k"]
-        return self.names[outside & (self.names["rank_top"] >= MAX_RANK)]
+        """The names that 100 tokens or more come before."""
+        return self.names[~self.names["in_top_k"] & self.names["rank_top"].isna()]
 
     @property
     def suppressed(self) -> pd.DataFrame:
@@ -164,7 +133,7 @@ class HeadCard:
             ("suppresses", self.suppressed, "rank_bottom"),
         ):
             shown = ", ".join(
-                name if what == "misses" else f"{name} ({place})"
+                _name(name) if what == "misses" else f"{_name(name)} ({place})"
                 for name, place in names[rank].head(N_SHOWN).items()
             )
             more = f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else ""
@@ -192,7 +161,7 @@ def head_card(
         model: raw weights, from ``load_model``.
         head: (layer, head).
         names: as ``score_heads`` takes them; data/names.csv if None.
-        k: of the two scores, up to ``MAX_RANK``.
+        k: of the two scores, up to 100.
         first_mlp: as ``score_heads`` takes it.
         results: made already (``explore(model).results``); names, k and the first MLP's setting
             are then those of its scores.
@@ -225,10 +194,15 @@ def card_of(model: TransformerBridge, head: HeadPair, results: Results) -> HeadC
         scores=scores,
         evidence=evidence,
         table=_table(scores, evidence, layer, number),
-        names=_with_tokens(model, names_of(scores, (layer, number)), scores, around),
+        names=_with_tokens(model, scores.names_of((layer, number)), scores, around),
         classes=own,
         absent=tuple(f"{one['title']} ({one['python']})" for one in absent_measurements(evidence)),
     )
+
+
+def _name(key: object) -> str:
+    """A name, or the pair of a relation, as text."""
+    return " → ".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
 def _table(scores: HeadScores, evidence: Evidence, layer: int, head: int) -> pd.DataFrame:
@@ -258,12 +232,13 @@ def _with_tokens(
     model: TransformerBridge, names: pd.DataFrame, scores: HeadScores, around: Extremes
 ) -> pd.DataFrame:
     """The names with the tokens before them, at most ``N_EXTREMES``, at either end."""
-    places = {source: place for place, source in enumerate(scores.pairs.sources)}
-    if len(places) < len(scores.pairs):
-        raise ParameterError("a source comes twice among these pairs: ask for one of each.")
-    columns: dict[str, list[list[str]]] = {"before_top": [], "before_bottom": []}
-    for source, row in names.iterrows():
-        for end, ids in (("top", around.top), ("bottom", around.bottom)):
-            n = min(int(row[f"rank_{end}"]), ids.shape[1])
-            columns[f"before_{end}"].append(token_texts(model, ids[places[str(source)]][:n]))
+    pairs = scores.pairs
+    keys = pairs.sources if pairs.copying else zip(pairs.sources, pairs.targets, strict=True)
+    places = {key: place for place, key in enumerate(keys)}
+    columns: dict[str, list[list[str]]] = {}
+    for end, ids in (("top", around.top), ("bottom", around.bottom)):
+        ranks = names[f"rank_{end}"].fillna(ids.shape[1]).clip(upper=ids.shape[1])
+        columns[f"before_{end}"] = [
+            token_texts(model, ids[places[key], : int(rank)]) for key, rank in ranks.items()
+        ]
     return names.assign(**columns)

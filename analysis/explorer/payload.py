@@ -149,9 +149,8 @@ def ranks_of(scores: HeadScores) -> tuple[Ranks, Ranks]:
     Raises:
         ParameterError: the scores were made without them.
     """
-    top, bottom = scores.ranks_top, scores.ranks_bottom
-    cap = getattr(scores, "max_rank", MAX_RANK)
-    if top is None or bottom is None or (cap or 0) < MAX_RANK:
+    top, bottom, known = scores.ranks_top, scores.ranks_bottom, scores.max_rank
+    if top is None or bottom is None or known is None or known < MAX_RANK:
         raise ParameterError(
             f"the explorer needs ranks: call score_heads(model, names, max_rank={MAX_RANK})."
         )

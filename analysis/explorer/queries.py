@@ -21,6 +21,7 @@ from analysis.exact.head_logits import slices
 from analysis.heads import HeadPair, check_heads
 from analysis.names import TokenPairs, token_pairs
 from analysis.progress import progress_bar
+from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
 from analysis.weights import (
     check_readable,
@@ -94,6 +95,11 @@ def token_texts(model: TransformerBridge, tokens: Int[np.ndarray, "n"] | list[in
     return list(model.tokenizer.batch_decode([[int(token)] for token in tokens]))
 
 
+def token_unembeddings(model: TransformerBridge) -> Float[Tensor, "d_model n_tokens"]:
+    """W_U without the columns that only pad the vocabulary, which ranks leave out too."""
+    return unembedding_matrix(model)[:, : n_real_tokens(model)]
+
+
 @torch.no_grad()
 def extreme_tokens(
     model: TransformerBridge,
@@ -111,12 +117,12 @@ def extreme_tokens(
     check_readable(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_V, W_O = ov_weights(model, layer, number)
-    n = check_int("n", n, 1, unembedding_matrix(model).shape[1], "the vocabulary's size")
+    W_U = token_unembeddings(model)
+    n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
     sources = torch.tensor(pairs.source_tokens)
     x = source_vectors(model, sources, layer=layer, first_mlp=first_mlp)
     top, bottom = (
-        _extremes(x @ W_V, W_O, unembedding_matrix(model), n, largest=largest).cpu().numpy()
-        for largest in (True, False)
+        _extremes(x @ W_V, W_O, W_U, n, largest=largest).cpu().numpy() for largest in (True, False)
     )
     return Extremes(top, bottom)
 
@@ -140,7 +146,7 @@ def written_for(
     """
     check_readable(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    W_U = unembedding_matrix(model)
+    W_U = token_unembeddings(model)
     n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
     pairs = token_pairs(model, [word])
     token = pairs.source_tokens[0]
@@ -179,14 +185,15 @@ def written_from(
     """
     check_readable(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    W_E, W_U = embedding_matrix(model), unembedding_matrix(model)
-    n = check_int("n", n, 1, len(W_E), "the vocabulary's size")
+    W_U = token_unembeddings(model)
+    n_tokens = W_U.shape[1]
+    n = check_int("n", n, 1, n_tokens, "the vocabulary's size")
     target = token_pairs(model, [word]).source_tokens[0]
     W_V, W_O = ov_weights(model, layer, number)
     reads = W_V @ (W_O @ W_U[:, target].to(W_O.device).double())
-    logits = torch.empty(len(W_E), dtype=torch.float64)
-    with progress_bar(len(W_E), "asking every token", "token") as bar:
-        for s in slices(len(W_E), BLOCK):
+    logits = torch.empty(n_tokens, dtype=torch.float64)
+    with progress_bar(n_tokens, "asking every token", "token") as bar:
+        for s in slices(n_tokens, BLOCK):
             tokens = torch.arange(s.start, s.stop)
             x = source_vectors(model, tokens, layer=layer, first_mlp=first_mlp)
             logits[s] = (x @ reads).cpu()
@@ -223,7 +230,8 @@ def amplified_tokens(
     """
     check_readable(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    n_tokens, W_U = len(embedding_matrix(model)), unembedding_matrix(model)
+    W_U = token_unembeddings(model)
+    n_tokens = W_U.shape[1]
     n = check_int("n", n, 1, n_tokens, "the vocabulary's size")
     n_written = check_int("n_written", n_written, 1, W_U.shape[1], "the vocabulary's size")
     W_V, W_O = ov_weights(model, layer, number)
@@ -267,7 +275,7 @@ def head_on_prompt(
     """
     check_runnable(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    W_U = unembedding_matrix(model)
+    W_U = token_unembeddings(model)
     n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
     if not isinstance(prompt, str) or not prompt.strip():
         raise PromptError("the prompt is empty: type a sentence.")

@@ -169,23 +169,6 @@ def collect(
     )
 
 
-def scores_at(scores: HeadScores, k: int) -> HeadScores:
-    """The scores at another k, read off their ranks; equal to ``score_heads`` at that k.
-
-    Raises:
-        ParameterError: k is not a whole number up to ``MAX_RANK``, or there are no ranks.
-    """
-    k = check_int("k", k, 1, MAX_RANK, "the explorer's ranks")
-    top, bottom = ranks_of(scores)
-    return replace(
-        scores,
-        in_top_k=top < k,
-        in_bottom_k=bottom < k,
-        k=k,
-        provenance={**scores.provenance, "k": k},
-    )
-
-
 def file_name(model: ModelIdentity) -> str:
     """A model's name as a file may have it."""
     return re.sub(r"[^\w.-]+", "_", model.name.rsplit("/", 1)[-1]).lower() or "model"

@@ -37,6 +37,10 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
         state: what is shown, as the front end keeps it: ``k``, ``mlp``, ``head`` ("23.2"), ``pins``
             and so on. It may be set from Python.
         results: what it is made of.
+
+    Args:
+        model: asked by the controls; nothing else may run it meanwhile.
+        results: shown first.
     """
 
     payload = traitlets.Bytes().tag(sync=True)
@@ -51,7 +55,7 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
             payload=results.packed(),
             state={"k": results.scores.k, "mlp": results.scores.first_mlp},
         )
-        self._answers = Answers(_twin(model), results, self._changed)
+        self._answers = Answers(model, results, self._changed)
         self._requests = Requests(self._answers.by_name(), self.send)
         self.on_msg(lambda _widget, message, _buffers: self._requests.take(message))
 
@@ -130,7 +134,8 @@ def explore(
     check_model(model)
     check_int("k", k, 1, MAX_RANK, "the explorer's ranks")
     check_flag("first_mlp", first_mlp)
-    return Explorer(model, collect(model, names, k=k, first_mlp=first_mlp, evidence=evidence))
+    twin = _twin(model)
+    return Explorer(twin, collect(twin, names, k=k, first_mlp=first_mlp, evidence=evidence))
 
 
 def _twin(model: TransformerBridge) -> TransformerBridge:

@@ -12,7 +12,7 @@ from analysis import eigenvalue_scores, score_heads, score_vocabulary
 from analysis.dynamic.null_heads import against_random_heads
 from analysis.embeddings import source_vectors
 from analysis.errors import AnalysisError, NamesError, ParameterError, PromptError
-from analysis.explorer.cards import HeadCard, card_of, head_card, names_of
+from analysis.explorer.cards import HeadCard, card_of, head_card
 from analysis.explorer.queries import extreme_tokens, head_on_prompt, written_for, written_from
 from analysis.weights import ov_weights, unembedding_matrix
 from tests.explorer.test_payload import brute_force
@@ -59,15 +59,15 @@ def test_the_card_of_ten_heads_says_what_the_functions_say(
 def test_names_have_their_exact_ranks(
     planted: TransformerBridge, results: Results, head: tuple[int, int]
 ) -> None:
-    frame = names_of(results.scores, head)
+    frame = card_of(planted, head, results).names
     larger, smaller = brute_force(
         planted, *head, results.scores.pairs.source_tokens, first_mlp=True
     )
     for place, source in enumerate(results.scores.pairs.sources):
-        assert frame.loc[source, "rank_top"] == min(larger[place], 100)
-        assert frame.loc[source, "rank_bottom"] == min(smaller[place], 100)
+        for column, rank in (("rank_top", larger[place]), ("rank_bottom", smaller[place])):
+            assert frame[column].fillna(100)[source] == min(rank, 100)
         assert frame.loc[source, "in_top_k"] == (larger[place] < 1)
-    assert frame["rank_top"].is_monotonic_increasing
+    assert frame["rank_top"].fillna(100).is_monotonic_increasing
 
 
 def test_a_planted_head_copies_every_name_and_its_twin_suppresses_them(

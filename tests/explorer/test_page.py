@@ -12,7 +12,6 @@ import pytest
 
 from analysis import score_heads
 from analysis.explorer.page import explorer_page, front_end, write_page
-from analysis.explorer.results import scores_at
 from tests.planted import NAMES
 
 if TYPE_CHECKING:
@@ -223,7 +222,7 @@ def test_a_threshold_dims_the_rest(visit: Open) -> None:
 
 
 def test_zero_is_told_apart_from_a_tiny_score(visit: Open, results: Results) -> None:
-    scores = scores_at(results.scores, 40)
+    scores = results.scores.at_k(40)
     page = visit("#k=40")
     for panel, values in enumerate((scores.copying_score, scores.suppression_score)):
         # Rows go from the last head down.
@@ -256,7 +255,7 @@ def test_what_is_on_the_screen_can_be_kept(
     assert "http" not in files[".svg"].read_text().replace("http://www.w3.org/2000/svg", "")
     rows = files[".csv"].read_text().splitlines()
     header = rows[0].split(",")
-    two = scores_at(results.scores, 2)
+    two = results.scores.at_k(2)
     assert len(rows) == 1 + 12
     for row in rows[1:]:
         values = dict(zip(header, row.split(","), strict=True))

@@ -16,7 +16,7 @@ from analysis import score_heads
 from analysis.embeddings import source_vectors
 from analysis.errors import ParameterError
 from analysis.explorer.payload import MAX_RANK, build_payload, pack
-from analysis.explorer.results import collect, score_names, scores_at
+from analysis.explorer.results import collect, score_names
 from analysis.weights import ov_weights, unembedding_matrix
 from tests.planted import NAMES
 
@@ -63,7 +63,7 @@ def test_ranks_are_those_of_all_the_logits(
 
 @pytest.mark.parametrize("k", [1, 2, 7, 100])
 def test_any_k_is_a_look_up(planted: TransformerBridge, results: Results, k: int) -> None:
-    looked_up = scores_at(results.scores, k)
+    looked_up = results.scores.at_k(k)
     scored = score_heads(planted, list(NAMES), k=k)
     np.testing.assert_array_equal(looked_up.in_top_k, scored.in_top_k)
     np.testing.assert_array_equal(looked_up.in_bottom_k, scored.in_bottom_k)
@@ -126,4 +126,4 @@ def test_scores_without_ranks_are_refused(planted: TransformerBridge, results: R
     with pytest.raises(ParameterError, match="at least one"):
         build_payload([], d_vocab=results.d_vocab)
     with pytest.raises(ParameterError, match="from 1 to 100"):
-        scores_at(results.scores, 101)
+        results.scores.at_k(101)
