@@ -108,12 +108,8 @@ def score_names(
         ParameterError: k is out of its range.
     """
     k = check_int("k", k, 1, MAX_RANK, "the explorer's ranks")
-    pairs = names if isinstance(names, TokenPairs) else None
-    if names is None:
-        pairs = load_names(model)
-    scores = score_heads(
-        model, names if pairs is None else pairs, k=k, first_mlp=first_mlp, max_rank=MAX_RANK
-    )
+    asked = load_names(model) if names is None else names
+    scores = score_heads(model, asked, k=k, first_mlp=first_mlp, max_rank=MAX_RANK)
     shipped = are_shipped(scores.pairs)
     return NameSet(
         key=key or (SHIPPED if shipped else GIVEN),

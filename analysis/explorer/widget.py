@@ -30,7 +30,7 @@ STILL = "NAME_HEADS_STILL"
 so the committed notebooks have no random ids in them, and read well where no kernel runs."""
 
 
-class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
+class Explorer(anywidget.AnyWidget):
     """The widget that ``explore`` returns.
 
     Attributes:
@@ -93,16 +93,11 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
             f"heads, {scores.n_pairs} {kind}, k = {scores.k}"
         )
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = {
-            "text/plain": repr(self),
-            "image/svg+xml": still_picture(self.results.scores, self.results.evidence.classes),
-        }
-        if os.environ.get(STILL) == "1":
-            return bundle
-        live = super()._repr_mimebundle_(**kwargs)
-        data = live[0] if isinstance(live, tuple) else live
-        return {**bundle, **(data or {})}
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        picture = still_picture(self.results.scores, self.results.evidence.classes)
+        bundle: dict[str, Any] = {"text/plain": repr(self), "image/svg+xml": picture}
+        live = None if os.environ.get(STILL) == "1" else super()._repr_mimebundle_(**kwargs)
+        return (bundle, {}) if live is None else (live[0] | bundle, live[1])
 
 
 def explore(
@@ -144,9 +139,8 @@ def _twin(model: TransformerBridge) -> TransformerBridge:
     Questions run it in threads. A cell that runs the user's model meanwhile would otherwise set off
     the hooks of a question, and the question would read the cell's activations.
     """
-    shared = {id(p): p for p in model.original_model.parameters()}
-    shared |= {id(b): b for b in model.original_model.buffers()}
-    tokenizer = model.tokenizer
-    twin = copy.deepcopy(model, {**shared, id(tokenizer): tokenizer})
+    inner = model.original_model
+    kept: list[Any] = [*inner.parameters(), *inner.buffers(), model.tokenizer]
+    twin = copy.deepcopy(model, {id(one): one for one in kept})
     set_identity(twin, model_identity(model))
     return twin
