@@ -104,6 +104,18 @@ function floats(base64) {
   return new Float64Array(bytes.buffer, 0, bytes.length / 8);
 }
 
+/** The cells of a CSV text; a quoted cell may hold commas, line ends and doubled quotes. */
+function readCsv(text) {
+  const rows = [[]];
+  const cells = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n|$)/g;
+  for (const [whole, quoted, plain, end] of text.replace(/^\ufeff/, "").matchAll(cells)) {
+    rows.at(-1).push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
+    if (end === "" || whole === "") break;
+    if (end !== ",") rows.push([]);
+  }
+  return rows;
+}
+
 /** For each k up to maxRank, how many names of each head have a rank below k: a look-up. */
 function countsBelow(ranks, nHeads, nPairs, maxRank) {
   const counts = Array.from({ length: maxRank + 1 }, () => new Uint32Array(nHeads));
@@ -217,7 +229,7 @@ function explorer({ model, root, data, isPage }) {
   let shownSet = null; // the last good view stays while another is computed
   let theme = "light";
 
-  // Values that cannot be shown (a head that the model lacks, a k out of range) become ones that can.
+  // What cannot be shown (a head that the model lacks, a k out of range) becomes what can.
   function checked(wanted) {
     const found = { ...wanted };
     found.k = clamp(Math.round(Number(found.k)) || 1, 1, data.max_rank);
@@ -552,22 +564,23 @@ function explorer({ model, root, data, isPage }) {
       : h("div", { class: "nh-own-body" }, h("p", {},
         "This page has no Python behind it. In a notebook:"),
       h("pre", { tabindex: 0 },
-        ["from analysis import load_model", "from analysis.explorer import explore", "",
+        ["from analysis import explore, load_model", "",
           `explore(load_model(${JSON.stringify(data.model.name)}), names=["Mary", "John"])`]
           .join("\n"))));
 
   async function readOwnFile(event) {
     const [file] = event.target.files;
     if (!file) return;
-    const rows = (await file.text()).split(/\r?\n/).map((line) => line.split(","));
-    const column = rows[0].map((cell) => cell.trim().replace(/^"|"$/g, "")).indexOf("name");
+    const rows = readCsv(await file.text());
+    const column = (rows[0] || []).map((cell) => cell.trim()).indexOf("name");
     if (column < 0) {
       ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-        `${file.name} has no column "name"; its first line is: ${rows[0].join(", ").slice(0, 80)}`));
+        `${file.name} has no column "name"; its first line is: `
+        + (rows[0] || []).join(", ").slice(0, 80)));
       return;
     }
-    ownText.value = rows.slice(1).map((row) => (row[column] || "").trim().replace(/^"|"$/g, ""))
-      .filter(Boolean).join("\n");
+    ownText.value = rows.slice(1).map((row) => (row[column] || "").trim()).filter(Boolean)
+      .join("\n");
     scoreOwn();
   }
 
@@ -772,7 +785,8 @@ function explorer({ model, root, data, isPage }) {
     const parts = panels.map(({ shown }) => {
       const value = shown.values[i];
       const count = shown.counts ? ` (${shown.counts[i]} of ${shown.n})` : "";
-      return `${shown.title.toLowerCase()} ${isNumber(value) ? format(value) : "not known"}${count}`;
+      const said = isNumber(value) ? format(value) : "not known";
+      return `${shown.title.toLowerCase()} ${said}${count}`;
     });
     const classes = classesOf(i).map((row) => `${row.class} (${row.origin})`);
     return { head: nameOf(i), text: [...parts, ...classes].join(", ") };
@@ -1143,8 +1157,9 @@ function explorer({ model, root, data, isPage }) {
         }
       } }, `Which tokens write ${JSON.stringify(result.token)}?`));
     tokenSays.replaceChildren(
-      h("p", {}, h("code", {}, visible(result.token)), ` itself: ${result.larger.toLocaleString("en")}`
-        + ` tokens have a larger logit, ${result.smaller.toLocaleString("en")} a smaller one.`),
+      h("p", {}, h("code", {}, visible(result.token)), " itself: "
+        + `${result.larger.toLocaleString("en")} tokens have a larger logit, `
+        + `${result.smaller.toLocaleString("en")} a smaller one.`),
       h("div", { class: "nh-columns" }, tokenList("writes most", result.most),
         tokenList("writes least", result.least)), sources);
   }
@@ -1304,7 +1319,8 @@ function explorer({ model, root, data, isPage }) {
   }
 
   function drawScatter() {
-    const width = clamp(tabPanel.clientWidth || 600, 280, 760), height = Math.min(width * 0.62, 420);
+    const width = clamp(tabPanel.clientWidth || 600, 280, 760);
+    const height = Math.min(width * 0.62, 420);
     const m = { left: 54, right: 12, top: 10, bottom: 40 };
     const [X, Y] = [measure(state.x), measure(state.y)];
     const C = state.color === "none" ? null : measure(state.color);
