@@ -25,6 +25,9 @@ if TYPE_CHECKING:
         PromptError,
         WeightsError,
     )
+    from analysis.explorer.cards import HeadCard, head_card
+    from analysis.explorer.site import export_site
+    from analysis.explorer.widget import Explorer, explore
     from analysis.export.display import show_figure
     from analysis.export.files import export_figure
     from analysis.ioi.head_classes import HeadClass, published_classes
@@ -54,6 +57,9 @@ _HOME = {
     "measured_classes": "analysis.ioi.measured_classes",
     "published_classes": "analysis.ioi.head_classes",
     "plot_heatmaps": "analysis.plots.heatmaps",
+    "explore": "analysis.explorer.widget",
+    "head_card": "analysis.explorer.cards",
+    "export_site": "analysis.explorer.site",
     "show_figure": "analysis.export.display",
     "export_figure": "analysis.export.files",
     "sweep": "analysis.sweep.run",
@@ -62,6 +68,8 @@ _HOME = {
     # what they return
     "AblationCurve": "analysis.ablation.curve",
     "DynamicScores": "analysis.dynamic.scores",
+    "Explorer": "analysis.explorer.widget",
+    "HeadCard": "analysis.explorer.cards",
     "HeadClass": "analysis.ioi.head_classes",
     "HeadMeasurements": "analysis.ioi.measured_classes",
     "HeadScores": "analysis.static.head_scores",
@@ -88,7 +96,9 @@ __all__ = [
     "ArchitectureError",
     "ClassesError",
     "DynamicScores",
+    "Explorer",
     "ExportError",
+    "HeadCard",
     "HeadClass",
     "HeadMeasurements",
     "HeadScores",
@@ -106,7 +116,10 @@ __all__ = [
     "ablation_curve",
     "dynamic_scores",
     "eigenvalue_scores",
+    "explore",
     "export_figure",
+    "export_site",
+    "head_card",
     "ioi_prompts",
     "load_model",
     "load_names",
