@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.errors import ParameterError
-from analysis.norms import normalise
+from analysis.norms import norm_parameters, normalise
 from analysis.weights import (
     MLP_NORM,
     SOURCE_BLOCK,
@@ -22,8 +22,17 @@ from analysis.weights import (
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-EMBEDDINGS = ("embedding", "mlp", "block")
-"""Effective embeddings in use, as ``effective_embedding`` names them."""
+EMBEDDINGS = ("embedding", "mlp", "embedding_plus_mlp", "first_block_adds", "block")
+"""Effective embeddings in use, as ``effective_embedding`` names and defines them."""
+
+
+def embedding_at_layer(kind: str, layer: int) -> str:
+    """The effective embedding that a head of ``layer`` reads where later heads read ``kind``.
+
+    Heads of layer 0 run before the first MLP, so they read ``W_E``. The copy-suppression
+    repository gives every layer the same vector, so ``first_block_adds`` holds for layer 0 too.
+    """
+    return kind if layer > 0 or kind == "first_block_adds" else "embedding"
 
 
 @torch.no_grad()
@@ -39,8 +48,9 @@ def source_vectors(
         float64 on the model's device (on the processor for mps, which has no float64). All of it
         is computed in float64, whatever the weights' dtype.
     """
-    kind = "mlp" if layer > 0 and first_mlp else "embedding"
-    return effective_embedding(model, tokens, kind)
+    return effective_embedding(
+        model, tokens, embedding_at_layer("mlp" if first_mlp else "embedding", layer)
+    )
 
 
 def check_embedding(kind: str) -> None:
@@ -55,17 +65,36 @@ def check_embedding(kind: str) -> None:
 
 @torch.no_grad()
 def effective_embedding(
-    model: TransformerBridge, tokens: Int[Tensor, "n"], kind: str
+    model: TransformerBridge, tokens: Int[Tensor, "n"], kind: str, *, folded: bool = False
 ) -> Float[Tensor, "n d_model"]:
-    """A token's vector after the first block, in one of the ways in use.
+    """A token's vector after the first block, in one of the ways that papers define.
+
+    With ``A`` the first block's attention where each token attends to itself alone, without
+    positions, ``b_V`` and ``b_O``, and ``MLP₀`` the MLP with its norm and biases:
+
+    ====================  ==================================  ====================================
+    kind                  vector                              used by
+    ====================  ==================================  ====================================
+    embedding             W_E                                 MAPS for layer 0 (arXiv 2412.11965);
+                                                              Elhage et al., 2021
+    mlp                   MLP₀(W_E)                           MAPS for later layers, section 3.1
+    embedding_plus_mlp    W_E + MLP₀(W_E)                     copy suppression (arXiv 2310.04625),
+                                                              appendix
+    first_block_adds      A(W_E) + MLP₀(W_E + A(W_E))         copy suppression, the authors'
+                                                              repository: published mean ranks
+                                                              (10.7: 114.888)
+    block                 W_E + first_block_adds              copy suppression, OV ranks in
+                                                              distribution (10.7: 116.82)
+    ====================  ==================================  ====================================
+
+    In a block with parallel attention and MLP (GPT-NeoX, GPT-J) the MLP reads ``W_E`` alone.
 
     Args:
         model: readable (``check_readable``).
         tokens: token ids.
-        kind: ``embedding``: ``W_E[s]``. ``mlp``: ``MLP₀(norm₀(W_E[s]))`` alone (MAPS). ``block``:
-            ``W_E[s]`` with everything that the first block adds to it, its attention heads each
-            attending to the token itself, biases included, no position (McDougall et al., arXiv
-            2310.04625, section 3).
+        kind: one of ``EMBEDDINGS``.
+        folded: whether the heads' weights have their norms folded in. Folding moves the norm's
+            bias into ``b_V``, so ``A`` is then without it too.
 
     Returns:
         float64, where float64 can be computed.
@@ -76,29 +105,38 @@ def effective_embedding(
         if kind != "embedding":  # the last block is filled up with its last token
             of = torch.cat([of, of[-1:].expand(SOURCE_BLOCK - len(of))])
         embedded = E[of.to(E.device)].to(device).double()
-        if kind == "mlp":
-            embedded = _first_mlp(model, embedded)
-        elif kind == "block":
-            embedded = _first_block(model, embedded)
-        part.copy_(embedded[: len(part)])
+        part.copy_(_vector(model, embedded, kind, folded)[: len(part)])
     return x
 
 
-def _first_block(
-    model: TransformerBridge, x: Float[Tensor, "n d_model"]
+def _vector(
+    model: TransformerBridge, x: Float[Tensor, "n d_model"], kind: str, folded: bool
 ) -> Float[Tensor, "n d_model"]:
-    """The first block's output for sequences of one token."""
-    attention = model.blocks[0].attn
+    """The effective embedding of one kind for token embeddings ``x``."""
+    if kind == "embedding":
+        return x
+    if kind == "mlp":
+        return _first_mlp(model, x)
+    if kind == "embedding_plus_mlp":
+        return x + _first_mlp(model, x)
+    attended = _first_attention(model, x, folded)
+    added = attended + _first_mlp(model, x if model.cfg.parallel_attn_mlp else x + attended)
+    return added if kind == "first_block_adds" else x + added
+
+
+def _first_attention(
+    model: TransformerBridge, x: Float[Tensor, "n d_model"], folded: bool
+) -> Float[Tensor, "n d_model"]:
+    """What the heads of layer 0 write where each token attends to itself, without biases."""
     V, O = value_weights(model, 0).to(x), output_weights(model, 0).to(x)  # noqa: E741
-    value = torch.einsum("nd,gdh->ngh", normalise(model, model.blocks[0].ln1, x), V)
-    if attention.b_V is not None:
-        value = value + attention.b_V.detach().to(x).view(V.shape[0], V.shape[2])
+    norm = model.blocks[0].ln1
+    normed = normalise(model, norm, x)
+    if folded:
+        bias = norm_parameters(model, norm, x.device)[1]
+        normed = normed if bias is None else normed - bias
+    value = torch.einsum("nd,gdh->ngh", normed, V)
     value = value.repeat_interleave(O.shape[0] // V.shape[0], dim=1)
-    written = torch.einsum("nhe,hed->nd", value, O)
-    if attention.b_O is not None:
-        written = written + attention.b_O.detach().to(x)
-    mlp_input = x if model.cfg.parallel_attn_mlp else x + written
-    return x + written + _first_mlp(model, mlp_input)
+    return torch.einsum("nhe,hed->nd", value, O)
 
 
 def _first_mlp(
