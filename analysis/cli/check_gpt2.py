@@ -116,7 +116,9 @@ def compare_ranks(model: TransformerBridge) -> pd.DataFrame:
         Columns ``published`` and ``mean_rank``, indexed by ``layer`` and ``head``.
     """
     published = pd.read_csv(COPY_SUPPRESSION, index_col=["layer", "head"])["mean_rank"]
-    ours = rank_vocabulary(model, embedding="block", folded=True, heads=list(published.index))
+    ours = rank_vocabulary(
+        model, embedding="first_block_adds", folded=True, heads=list(published.index)
+    )
     return pd.DataFrame({"published": published, "mean_rank": ours["mean_rank"].round(1)})
 
 
