@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -35,20 +34,15 @@ class ModelIdentity:
     note: str = ""
 
 
-_IDENTITIES: weakref.WeakKeyDictionary[TransformerBridge, ModelIdentity] = (
-    weakref.WeakKeyDictionary()
-)
-
-
 def set_identity(model: TransformerBridge, identity: ModelIdentity) -> None:
-    """Record what ``model`` is; ``load_model`` does this for every model that it returns."""
-    _IDENTITIES[model] = identity
+    """Give ``model`` its public attribute ``identity``; ``load_model`` does so for every model."""
+    model.identity = identity
 
 
 def model_identity(model: TransformerBridge) -> ModelIdentity:
-    """What ``model`` is; a model not made by ``load_model`` is known by its configured name."""
-    known = _IDENTITIES.get(model)
-    if known is not None:
+    """What ``model`` is: its ``identity``, or its configured name where nothing else is known."""
+    known = getattr(model, "identity", None)
+    if isinstance(known, ModelIdentity):
         return known
     name = str(model.cfg.model_name or "unnamed model")
     return ModelIdentity(name=name, title=name)
