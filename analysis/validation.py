@@ -83,14 +83,14 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def check_path(name: str, value: object) -> Path:
+def check_path(name: str, value: Any) -> Path:
     """``value`` as a path, with ``~`` expanded.
 
     Raises:
         ParameterError: it is no path, is empty, or no file system takes it.
     """
     try:
-        text = os.fspath(value)  # type: ignore[arg-type]
+        text: object = os.fspath(value)
     except TypeError:
         text = None
     if not isinstance(text, str) or not text.strip():

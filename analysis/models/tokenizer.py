@@ -7,32 +7,17 @@ vocabulary and merges and leaves the rest out. So what was built encodes some te
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ArchitectureError, ModelError
 from analysis.models.checkpoint import first_line, read_json
+from analysis.tokenizers import PROBES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """With these, transformers neither asks the hub nor runs code that a checkpoint brings."""
-
-PROBES = (
-    "When Mary and John went to the store, John gave a drink to Mary.",
-    " Mary",
-    "Mary",
-    " mary MARY  MaryAnn",
-    "two  spaces,   three\tand a tab\nand a line\n\n",
-    "It's 1984; they've 3.14, 007 and 100,000 — 50% off!",
-    "Zoë, Åsa, Łukasz, Nguyễn, Ştefan",
-    "日本語の名前、한국어 이름, Иван, محمد, दीपक",
-    "🙂👩‍👩‍👧 ﬁ ½ e\u0301",
-    "def f(x):\n    return {'a': [x**2, None]}  # code",
-    "antidisestablishmentarianism internationalisation xqzjv",
-)
-"""Texts in which tokenizers differ: spaces, case, digits, accents, scripts, normal forms."""
 
 
 def load_tokenizer(folder: Path, title: str) -> Any:
@@ -104,20 +89,6 @@ def _built(kind: Any, folder: Path) -> Any:
             return kind.from_pretrained(folder, **LOCAL)
         except Exception:  # the next class may
             return None
-
-
-def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """SHA-256 of what a tokenizer makes of texts: its vocabulary, and the ids of some texts.
-
-    Two tokenizers with one fingerprint give every word the same ids. What only a call sets
-    (padding, truncation, a BOS token) is not part of it.
-    """
-    digest = hashlib.sha256()
-    for token, i in sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1]):
-        digest.update(f"{i}\t{token}\n".encode("utf-8", "surrogatepass"))
-    for text in PROBES:
-        digest.update(f"{tokenizer(text, add_special_tokens=False)['input_ids']}\n".encode())
-    return digest.hexdigest()
 
 
 def check_ids(tokenizer: Any, n_rows: int, title: str) -> None:

@@ -251,9 +251,9 @@ for name in ("gpt2", "auto", {str(gpt2)!r}):
 # --- what is refused ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["", "  ", None, 7, pathlib.Path("gpt2")])
+@pytest.mark.parametrize("name", ["", "  ", None, 7, b"gpt2", ["gpt2"], "a\0b", "\ud800"])
 def test_a_name_that_is_no_name_is_refused(name: Any) -> None:
-    with pytest.raises(ParameterError, match="a model's name must be text"):
+    with pytest.raises(ParameterError, match=r"^name "):
         load_model(name)
 
 
