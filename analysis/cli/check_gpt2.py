@@ -28,7 +28,7 @@ from analysis.heads import head_name
 from analysis.ioi.head_classes import HeadClass, published_classes
 from analysis.ioi.measured_classes import HeadMeasurements, measure_heads
 from analysis.models import load_model
-from analysis.models.hub_listing import HubError
+from analysis.models.hub_errors import HubError
 from analysis.names import load_names
 from analysis.prompts.indirect_object import ioi_prompts
 from analysis.report.ioi import findings
