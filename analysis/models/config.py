@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ArchitectureError, ModelError
 from analysis.models.checkpoint import CONFIG, first_line
-from analysis.weights import MLP_NORM
+from analysis.models.families import check_architecture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,14 +35,6 @@ change what a model returns. None says how the weights are to be read."""
 
 _CHANGES_WEIGHTS = ("quantization_config", "compression_config", "per_layer_config", "pruned_heads")
 _DEPTH = 20
-
-
-def supported_architectures() -> tuple[str, ...]:
-    """Architectures whose weights are read correctly, as ``architectures`` of a config names them.
-
-    The one place where loading asks for them.
-    """
-    return tuple(MLP_NORM)
 
 
 def check_config(raw: Mapping[str, Any], title: str) -> None:
@@ -70,13 +62,7 @@ def check_config(raw: Mapping[str, Any], title: str) -> None:
                 f"the weights of {title} are {what} ({field} in {CONFIG}), so the published ones "
                 "cannot be read from it: use the original model."
             )
-    architecture = named[0] if named else _architecture_of(kind)
-    if architecture not in supported_architectures():
-        code = " and needs code from its repository, which never runs here" * ("auto_map" in raw)
-        raise ArchitectureError(
-            f"{title} is a {architecture or kind}{code}; supported are "
-            f"{', '.join(supported_architectures())}: use one of those."
-        )
+    check_architecture(raw, title)
     heads = next((raw[key] for key in ("num_attention_heads", "n_head") if key in raw), None)
     if heads is not None and (isinstance(heads, bool) or not isinstance(heads, int) or heads < 1):
         raise ArchitectureError(
