@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from analysis.embeddings import check_embedding, effective_embedding
-from analysis.exact.head_logits import slices
+from analysis.exact.arithmetic import slices
 from analysis.heads import all_heads, head_index
 from analysis.models.open_checkpoint import readable_model
 from analysis.progress import progress_bar
