@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.architecture.first_block import first_block
 from analysis.errors import ParameterError
-from analysis.first_block import first_block
 from analysis.weights import (
     SOURCE_BLOCK,
     ReadableModel,

@@ -74,7 +74,7 @@ def write_checkpoint(shape: dict[str, Any], folder: Path) -> int:
     from safetensors.torch import save_file
     from transformers import AutoConfig
 
-    from analysis.model_parts import plain_model
+    from analysis.architecture.model_parts import plain_model
     from analysis.models.checkpoint import CONFIG, INDEX
     from tests.checkpoints import make_tokenizer
 

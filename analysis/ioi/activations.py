@@ -15,9 +15,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.errors import ArchitectureError, ParameterError
+from analysis.models.admission import check_runnable
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
-from analysis.weights import check_finite, check_runnable
+from analysis.weights import check_finite
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

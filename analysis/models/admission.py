@@ -24,10 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from analysis.architecture.float64 import Float64Mode
+from analysis.architecture.model_parts import one_block, plain_model, probed, set_parameter
 from analysis.embeddings import effective_embedding
 from analysis.errors import ArchitectureError
-from analysis.float64 import Float64Mode
-from analysis.model_parts import one_block, plain_model, probed, set_parameter
 from analysis.models.families import refusal
 from analysis.validation import check_model
 from analysis.weights import (
@@ -92,6 +92,26 @@ class Admission:
     def has(self, name: str) -> bool:
         """Whether an identity was checked."""
         return any(identity.name == name for identity in self.identities)
+
+
+def check_readable(model: ReadableModel) -> None:
+    """Refuse a model that the static scores would misread; as ``admit``, which says more.
+
+    Raises:
+        ArchitectureError: names the part that cannot be read, or the identity that fails and by
+            how much.
+    """
+    admit(model)
+
+
+def check_runnable(model: ReadableModel) -> None:
+    """Refuse a model that cannot be read or runs otherwise than transformers; as ``admit_runs``.
+
+    Raises:
+        ArchitectureError: as ``check_readable``; or the logits differ; or the model is in training
+            mode, where dropout changes what heads write.
+    """
+    admit_runs(model)
 
 
 def admit(model: ReadableModel) -> Admission:

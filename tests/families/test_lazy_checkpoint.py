@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from analysis.embeddings import effective_embedding
 from analysis.errors import ArchitectureError, ModelError, WeightsError
+from analysis.models.admission import check_runnable
 from analysis.models.load import load_model
 from analysis.models.open_checkpoint import open_checkpoint
 from analysis.static.eigenvalues import eigenvalue_scores
 from analysis.static.scores import score_heads
 from analysis.static.vocabulary import score_vocabulary
 from analysis.weights import (
-    check_runnable,
     folded_unembedding,
     folded_value_weights,
     output_weights,

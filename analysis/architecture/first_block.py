@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.float64 import Float64Mode
-from analysis.model_parts import (
+from analysis.architecture.float64 import Float64Mode
+from analysis.architecture.model_parts import (
     SilentAttention,
     one_block,
     probed,
