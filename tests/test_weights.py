@@ -53,6 +53,8 @@ READABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral-narrow-heads": ("Mistral", SIZES | EPS["rms_norm"] | GROUPED | {"head_dim": 6}),
     "qwen2": ("Qwen2", SIZES | EPS["rms_norm"] | GROUPED),
 }
+
+
 @dataclass(frozen=True)
 class Case:
     """One model twice: as transformers made it, and as the bridge holds it."""
