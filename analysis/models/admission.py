@@ -10,8 +10,8 @@ name is on a list:
 3. **unembedding**: W_U applied to a final residual stream, after the final norm, orders the
    vocabulary as the model's logits do (a scale or a soft-cap keeps the order), in float64;
 4. **logits** (for what runs the model): transformer_lens' logits are those of transformers;
-5. **residual stream** (for direct effects): each block adds Σ_heads z·W_O + b_O and its MLP's output
-   to the residual stream as they are, with no norm or factor between.
+5. **residual stream** (for direct effects): each block adds Σ_heads z·W_O + b_O and its MLP's
+   output to the residual stream as they are, with no norm or factor between.
 
 What was found is kept in the open, as the model's attribute ``admission``.
 """

@@ -239,7 +239,7 @@ def lazy_checkpoint(
     Raises:
         ArchitectureError: transformer_lens cannot boot the architecture.
     """
-    blank = ModelPaths("", None, "\0", "", None, "", "", ())
+    blank = ModelPaths("", None, "\0", "", None, None, "", "", ())
     bridge = boot(one_block(hf_config, blank, 0, lambda _: None), tokenizer, identity.name)
     cfg = copy.copy(bridge.cfg)
     cfg.n_layers = hf_config.get_text_config().num_hidden_layers
