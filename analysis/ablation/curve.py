@@ -29,13 +29,13 @@ from analysis.ablation.head_ablator import MODES, HeadAblator
 from analysis.errors import ParameterError
 from analysis.exact.arithmetic import full_float32
 from analysis.heads import HeadPair, check_heads
+from analysis.models.admission import check_runnable
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
 from analysis.prompts.few_shot import Task, control_tasks, name_copying
 from analysis.provenance import ModelIdentity, model_identity, package_versions
 from analysis.static.scores import score_heads
 from analysis.validation import check_int, check_type
-from analysis.weights import check_runnable
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
