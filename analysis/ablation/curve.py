@@ -27,7 +27,7 @@ import torch
 
 from analysis.ablation.head_ablator import MODES, HeadAblator
 from analysis.errors import ParameterError
-from analysis.exact.head_logits import full_float32
+from analysis.exact.arithmetic import full_float32
 from analysis.heads import HeadPair, check_heads
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar

@@ -23,8 +23,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.embeddings import source_vectors
-from analysis.exact.head_logits import Vocabulary, full_float32, slices
-from analysis.exact.topk import N_TOGETHER, OV, decide_heads
+from analysis.exact.arithmetic import full_float32, slices
+from analysis.exact.head_logits import OV
+from analysis.exact.topk import N_TOGETHER, decide_heads
+from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import all_heads, head_index
 from analysis.progress import progress_bar
 from analysis.static.head_scores import HeadScores

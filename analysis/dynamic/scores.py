@@ -28,8 +28,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.errors import ParameterError, WeightsError
-from analysis.exact.head_logits import Vocabulary, full_float32
-from analysis.exact.topk import OV, Decisions, decide_heads
+from analysis.exact.arithmetic import full_float32
+from analysis.exact.head_logits import OV
+from analysis.exact.topk import Decisions, decide_heads
+from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import head_name
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
