@@ -7,14 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.errors import ParameterError
-from analysis.first_block import first_block
-from analysis.weights import (
-    SOURCE_BLOCK,
-    ReadableModel,
-    embedding_matrix,
-    float64_device,
-    weight_reader,
-)
+from analysis.modules.first_block import first_block
+from analysis.modules.readable import ReadableModel
+from analysis.weights import SOURCE_BLOCK, embedding_matrix, float64_device, weight_reader
 
 EMBEDDINGS = ("embedding", "mlp", "block")
 """Effective embeddings in use, as ``effective_embedding`` names them."""
@@ -54,7 +49,7 @@ def effective_embedding(
     """A token's vector after the first block, in one of the ways in use.
 
     Args:
-        model: readable (``check_readable``).
+        model: readable (``admit``).
         tokens: token ids.
         kind: ``embedding``: ``W_E[s]`` as it enters the first block: with the model's own scale
             (Gemma, Granite), norm (Bloom) or projection (OPT 350m), without position. ``mlp``:

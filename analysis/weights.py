@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from analysis.errors import ArchitectureError, ModelError, WeightsError
 from analysis.heads import check_heads
-from analysis.model_parts import ModelPaths, model_paths, named_tensors
-from analysis.norms import norm_parameters, takes_mean_away
+from analysis.modules.norms import norm_parameters, takes_mean_away
+from analysis.modules.paths import ModelPaths, model_paths, named_tensors
+from analysis.modules.readable import ReadableModel, WeightReader
 
 SOURCE_BLOCK = 512
 """Source tokens whose MLP activations are held at once, always so many: rounding may depend on the
@@ -25,43 +26,6 @@ number of rows, and a token's vector must not depend on which others are asked f
 
 FINITE_BLOCK = 1 << 22
 """Numbers looked at together for NaN and infinity."""
-
-
-class ReadableModel(Protocol):
-    """A model whose weights can be read: a loaded one, or a checkpoint read layer by layer.
-
-    Attributes:
-        cfg: transformer_lens' configuration.
-        blocks: by layer, a block with its attention (``attn``) and norms.
-        tokenizer: the model's.
-        W_E: the embedding matrix ``[d_vocab, d_embedding]``.
-        W_U: the unembedding matrix ``[d_embedding, d_vocab]``.
-        adapter: transformer_lens' adapter of the architecture.
-        original_model: transformers' model, or what stands for it; it has the ``config``.
-    """
-
-    cfg: Any
-    blocks: Any
-    tokenizer: Any
-    W_E: Any
-    W_U: Any
-    adapter: Any
-    original_model: Any
-
-
-class WeightReader(Protocol):
-    """Weights by the names that transformers gives them, for a model's own modules to run on."""
-
-    @property
-    def paths(self) -> ModelPaths:
-        """Where the parts are."""
-
-    @property
-    def hf_config(self) -> Any:
-        """Transformers' config of the whole model."""
-
-    def tensor(self, name: str) -> Tensor:
-        """A parameter of the whole model by transformers' name, without a copy."""
 
 
 @dataclass(frozen=True)
@@ -96,30 +60,6 @@ def weight_reader(model: ReadableModel) -> WeightReader:
         named_tensors(model.original_model),
         float64_device(model),
     )
-
-
-def check_readable(model: ReadableModel) -> None:
-    """Refuse a model whose weights these functions would misread (``analysis.models.admission``).
-
-    Raises:
-        ArchitectureError: says which part cannot be read, or which identity fails and by how much.
-    """
-    from analysis.models.admission import admit  # above this module; callers know it by this name
-
-    admit(model)
-
-
-def check_runnable(model: ReadableModel) -> None:
-    """Refuse a model that cannot be read, or that would not run as transformers runs it.
-
-    Raises:
-        ArchitectureError: as ``check_readable``; or transformer_lens' logits differ from
-            transformers' own; or the model is in training mode, where dropout changes what heads
-            write.
-    """
-    from analysis.models.admission import admit_runs
-
-    admit_runs(model)
 
 
 def value_weights(model: ReadableModel, layer: int) -> Float[Tensor, "n_kv_heads d_model d_head"]:

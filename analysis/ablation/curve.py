@@ -29,13 +29,13 @@ from analysis.ablation.head_ablator import MODES, HeadAblator
 from analysis.errors import ParameterError
 from analysis.exact.arithmetic import full_float32
 from analysis.heads import HeadPair, check_heads
+from analysis.models.admission import admit_runs
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
 from analysis.prompts.few_shot import Task, control_tasks, name_copying
 from analysis.provenance import ModelIdentity, model_identity, package_versions
 from analysis.static.scores import score_heads
 from analysis.validation import check_int, check_type
-from analysis.weights import check_runnable
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -147,7 +147,7 @@ def ablation_curve(
             there are, or another parameter is out of its range.
         ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
     """
-    check_runnable(model)
+    admit_runs(model)
     heads = check_heads(heads, model.cfg.n_layers, model.cfg.n_heads)
     removed = _check_removed(range(len(heads) + 1) if removed is None else removed, len(heads))
     modes = (modes,) if isinstance(modes, str) else modes

@@ -33,6 +33,7 @@ from analysis.exact.head_logits import OV
 from analysis.exact.topk import Decisions, decide_heads
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import head_name
+from analysis.models.admission import admit_runs
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
 from analysis.prompts.prefix_cache import NO_LOGITS, build_prefix_cache, prefix_kwargs
@@ -40,13 +41,7 @@ from analysis.prompts.templates import TEMPLATES, Prompts, enough_names, fill_te
 from analysis.provenance import ModelIdentity, model_identity, package_versions
 from analysis.static.head_scores import score_columns
 from analysis.validation import check_int
-from analysis.weights import (
-    check_finite,
-    check_runnable,
-    embedding_matrix,
-    output_weights,
-    unembedding_matrix,
-)
+from analysis.weights import check_finite, embedding_matrix, output_weights, unembedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -141,7 +136,7 @@ def dynamic_scores(
         ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
         WeightsError: a weight is NaN or infinite, or what a head mixes overflows.
     """
-    check_runnable(model)
+    admit_runs(model)
     k = check_int("k", k, 1, unembedding_matrix(model).shape[1], "the vocabulary's size")
     pairs = enough_names(model, names)
     if not isinstance(templates, Iterable):

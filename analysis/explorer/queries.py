@@ -19,17 +19,12 @@ from analysis.embeddings import source_vectors
 from analysis.errors import PromptError
 from analysis.exact.head_logits import slices
 from analysis.heads import HeadPair, check_heads
+from analysis.models.admission import admit, admit_runs
 from analysis.names import TokenPairs, token_pairs
 from analysis.progress import progress_bar
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
-from analysis.weights import (
-    check_readable,
-    check_runnable,
-    embedding_matrix,
-    ov_weights,
-    unembedding_matrix,
-)
+from analysis.weights import embedding_matrix, ov_weights, unembedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -114,7 +109,7 @@ def extreme_tokens(
     Raises:
         ParameterError: the head does not exist, or n is out of range.
     """
-    check_readable(model)
+    admit(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_V, W_O = ov_weights(model, layer, number)
     W_U = token_unembeddings(model)
@@ -144,7 +139,7 @@ def written_for(
         NamesError: the word is not one token.
         ParameterError: the head does not exist, or n is out of range.
     """
-    check_readable(model)
+    admit(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
@@ -183,7 +178,7 @@ def written_from(
 
     Raises: as :func:`written_for`.
     """
-    check_readable(model)
+    admit(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n_tokens = W_U.shape[1]
@@ -228,7 +223,7 @@ def amplified_tokens(
     Raises:
         ParameterError: the head does not exist, or n is out of range.
     """
-    check_readable(model)
+    admit(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n_tokens = W_U.shape[1]
@@ -273,7 +268,7 @@ def head_on_prompt(
         ParameterError: the head does not exist.
         ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
     """
-    check_runnable(model)
+    admit_runs(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")

@@ -26,13 +26,12 @@ from torch import Tensor, nn
 
 from analysis.embeddings import effective_embedding
 from analysis.errors import ArchitectureError
-from analysis.float64 import Float64Mode
-from analysis.model_parts import one_block, plain_model, probed, set_parameter
 from analysis.models.families import refusal
+from analysis.modules.float64 import Float64Mode
+from analysis.modules.paths import one_block, plain_model, probed, set_parameter
+from analysis.modules.readable import ReadableModel, WeightReader
 from analysis.validation import check_model
 from analysis.weights import (
-    ReadableModel,
-    WeightReader,
     attention_output_weights,
     embedding_matrix,
     float64_device,

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from analysis.errors import ArchitectureError, ModelError, WeightsError
-from analysis.model_parts import ModelPaths, model_paths, one_block, plain_model
 from analysis.models.checkpoint import first_line
 from analysis.models.tensor_files import DTYPES, TensorFiles
+from analysis.modules.paths import ModelPaths, model_paths, one_block, plain_model
 from analysis.provenance import ModelIdentity
 
 if TYPE_CHECKING:

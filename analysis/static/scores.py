@@ -22,13 +22,14 @@ from analysis.errors import NamesError
 from analysis.exact.batches import OVBatch
 from analysis.exact.prepared import PREPARED
 from analysis.heads import HeadPair, chosen_heads
+from analysis.models.admission import admit
 from analysis.models.open_checkpoint import readable_model
 from analysis.names import TokenPairs, token_pairs
 from analysis.provenance import model_identity, package_versions
 from analysis.static.head_scores import HeadScores
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
-from analysis.weights import check_readable, unembedding_matrix
+from analysis.weights import unembedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -75,7 +76,7 @@ def score_heads(
         WeightsError: a weight is NaN or infinite.
     """
     model = readable_model(model)
-    check_readable(model)
+    admit(model)
     check_flag("first_mlp", first_mlp)
     check_flag("include_padding", include_padding)
     d_vocab = unembedding_matrix(model).shape[1]
@@ -182,7 +183,7 @@ def target_ranks(
         ArchitectureError: the model's weights would not be read rightly.
         WeightsError: a weight is NaN or infinite.
     """
-    check_readable(model)
+    admit(model)
     check_flag("first_mlp", first_mlp)
     check_flag("include_padding", include_padding)
     chosen = chosen_heads(model, heads)

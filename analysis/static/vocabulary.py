@@ -24,16 +24,12 @@ from analysis.exact.batches import OVBatch
 from analysis.exact.prepared import PREPARED
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair, chosen_heads, head_index, head_name
+from analysis.models.admission import admit
 from analysis.models.open_checkpoint import readable_model
 from analysis.provenance import ModelIdentity, model_identity, package_versions
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
-from analysis.weights import (
-    check_readable,
-    embedding_matrix,
-    folded_unembedding,
-    unembedding_matrix,
-)
+from analysis.weights import embedding_matrix, folded_unembedding, unembedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -211,7 +207,7 @@ def _every_token(
 ) -> OVBatch:
     """Every token, or a random sample of them, as its own source and target; all checked."""
     model = readable_model(model)
-    check_readable(model)
+    admit(model)
     check_embedding(embedding)
     check_flag("folded", folded)
     check_flag("include_padding", include_padding)

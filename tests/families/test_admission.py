@@ -8,7 +8,7 @@ import torch
 from analysis.errors import ArchitectureError
 from analysis.models.admission import Admission, admit, admit_runs
 from analysis.models.families import FAMILIES, check_architecture, families_table
-from analysis.norms import norm_parameters, normalise, takes_mean_away
+from analysis.modules.norms import norm_parameters, normalise, takes_mean_away
 from analysis.static.scores import score_heads
 from tests import checkpoints, planted
 from tests.families.tiny import TINY, tiny_model

@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from analysis.embeddings import effective_embedding
 from analysis.errors import ArchitectureError, ModelError, WeightsError
+from analysis.models.admission import admit_runs
 from analysis.models.load import load_model
 from analysis.models.open_checkpoint import open_checkpoint
 from analysis.static.eigenvalues import eigenvalue_scores
 from analysis.static.scores import score_heads
 from analysis.static.vocabulary import score_vocabulary
 from analysis.weights import (
-    check_runnable,
     folded_unembedding,
     folded_value_weights,
     output_weights,
@@ -129,4 +129,4 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(ArchitectureError, match="load it with load_model"):
-        check_runnable(open_checkpoint(saved("llama", tmp_path)))
+        admit_runs(open_checkpoint(saved("llama", tmp_path)))

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from analysis.float64 import Float64Mode
+from analysis.modules.float64 import Float64Mode
 
 if TYPE_CHECKING:
-    from analysis.weights import ReadableModel
+    from analysis.modules.readable import ReadableModel
 
 _LARGE = 1e8
 """Size of the vectors that a norm is asked with; its epsilon is then below float64's rounding."""

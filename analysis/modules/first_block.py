@@ -1,6 +1,6 @@
 """What the model's own first block makes of token embeddings, in float64.
 
-The block is transformers' own (``model_parts.one_block``), run on sequences of one token with no
+The block is transformers' own (``modules.paths.one_block``), run on sequences of one token with no
 position. So norms with 1 + w, embedding scales and norms, projections, gates, parallel blocks,
 norms after the MLP and routed experts are whatever the model's code makes of them.
 """
@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.float64 import Float64Mode
-from analysis.model_parts import (
+from analysis.modules.float64 import Float64Mode
+from analysis.modules.paths import (
     SilentAttention,
     one_block,
     probed,
@@ -24,7 +24,7 @@ from analysis.model_parts import (
 )
 
 if TYPE_CHECKING:
-    from analysis.weights import WeightReader
+    from analysis.modules.readable import WeightReader
 
 Attention = Literal["silent", "without biases", "as it is"]
 
