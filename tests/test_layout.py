@@ -23,7 +23,7 @@ LAYERS = (
     "ablation",
     "ioi",
     "suppression",
-    "sweep",
+    "sweeps",
     "plots",
     "export",
     "explorer",

@@ -19,7 +19,8 @@ from analysis.errors import AnalysisError, ParameterError
 from analysis.models import fetch_model
 from analysis.models.load import AUTO
 
-BUILD = Path(__file__).parents[2] / "build"
+BUILD = Path("build")
+"""In the folder from which the command is called."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -55,6 +56,7 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     if notebook.suffix != ".ipynb" or not notebook.is_file():
         raise ParameterError(f"there is no notebook {str(notebook)!r}; give one of notebooks/.")
@@ -69,7 +71,7 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
         parameters["model_name"] = found.name
 
     BUILD.mkdir(exist_ok=True)
-    executed = BUILD / notebook.name
+    executed = (BUILD / notebook.name).resolve()  # papermill goes into the notebook's folder
     os.environ.setdefault("TQDM_DISABLE", "1")  # in the cells; papermill's own bar stays
     try:
         result = papermill.execute_notebook(
@@ -78,6 +80,7 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
             parameters=parameters,
             cwd=str(notebook.parent),
             kernel_name="python3",
+            config=Config(KernelManager={"transport": "ipc"}),  # over TCP the kernel warns
         )
     except PapermillExecutionError as error:
         if error.ename in _names_of(AnalysisError):
