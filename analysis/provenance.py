@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -66,7 +67,9 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def provenance_of(model: TransformerBridge, **parameters: object) -> dict[str, object]:
+def provenance_of(
+    model: TransformerBridge, parameters: Mapping[str, object]
+) -> dict[str, object]:
     """What made a result, ready for JSON: the one description that every result carries.
 
     Args:

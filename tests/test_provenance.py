@@ -39,7 +39,7 @@ def test_a_model_of_others_is_known_by_its_configured_name() -> None:
 def test_the_description_is_json_and_holds_the_parameters_in_order() -> None:
     model = a_model()
     set_identity(model, IDENTITY)
-    made = provenance_of(model, k=3, seed=0)
+    made = provenance_of(model, {"k": 3, "seed": 0})
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     assert list(made) == ["model", "dtype", "k", "seed", "versions", "time"]
     assert (made["k"], made["dtype"]) == (3, "bfloat16")

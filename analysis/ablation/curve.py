@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +32,7 @@ from analysis.models.admission import admit_runs
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
 from analysis.prompts.few_shot import Task, control_tasks, name_copying
-from analysis.provenance import ModelIdentity, model_identity, package_versions
+from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.static.scores import score_heads
 from analysis.validation import check_int, check_type
 
@@ -185,17 +184,17 @@ def ablation_curve(
         frame.index, names=["mode", "task", "heads", "draw", "removed"]
     )
     identity = model_identity(model)
-    provenance: dict[str, object] = {
-        "model": asdict(identity),
-        "prompts": {asked.name: len(asked) for asked in (task, *controls)},
-        "heads": [list(head) for head in heads],
-        "modes": list(modes),
-        "removed": removed,
-        "draws": n_draws,
-        "seed": seed,
-        "versions": package_versions(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    provenance = provenance_of(
+        model,
+        {
+            "prompts": {asked.name: len(asked) for asked in (task, *controls)},
+            "heads": [list(head) for head in heads],
+            "modes": list(modes),
+            "removed": removed,
+            "draws": n_draws,
+            "seed": seed,
+        },
+    )
     frame = frame.sort_index()
     accuracy = {}
     # Of more prompts than heads are removed on: the choice, if any, is to be no accident.

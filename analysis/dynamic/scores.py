@@ -17,8 +17,7 @@ For each template and name the model runs once, and for head (l, h)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +37,7 @@ from analysis.names import TokenPairs
 from analysis.progress import progress_bar
 from analysis.prompts.prefix_cache import NO_LOGITS, build_prefix_cache, prefix_kwargs
 from analysis.prompts.templates import TEMPLATES, Prompts, enough_names, fill_template
-from analysis.provenance import ModelIdentity, model_identity, package_versions
+from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.static.head_scores import score_columns
 from analysis.validation import check_int
 from analysis.weights import check_finite, embedding_matrix, output_weights, unembedding_matrix
@@ -183,17 +182,16 @@ def dynamic_scores(
                     bar.update()
 
     identity = model_identity(model)
-    provenance: dict[str, object] = {
-        "model": asdict(identity),
-        "templates": list(templates),
-        "pairs": len(pairs),
-        "pairs_sha256": pairs.checksum,
-        "k": k,
-        "dtype": str(model.cfg.dtype).removeprefix("torch."),
-        "decisions_settled_in_float64": n_float64_rechecks,
-        "versions": package_versions(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    provenance = provenance_of(
+        model,
+        {
+            "templates": list(templates),
+            "pairs": len(pairs),
+            "pairs_sha256": pairs.checksum,
+            "k": k,
+            "decisions_settled_in_float64": n_float64_rechecks,
+        },
+    )
     return DynamicScores(top, bottom, templates, pairs, k, identity, provenance)
 
 
