@@ -11,25 +11,35 @@ if TYPE_CHECKING:
 
 
 class ReadableModel(Protocol):
-    """A model whose weights can be read: a loaded one, or a checkpoint read layer by layer.
+    """A model whose weights can be read: a loaded one, or a checkpoint read layer by layer."""
 
-    Attributes:
-        cfg: transformer_lens' configuration.
-        blocks: by layer, a block with its attention (``attn``) and norms.
-        tokenizer: the model's.
-        W_E: the embedding matrix ``[d_vocab, d_embedding]``.
-        W_U: the unembedding matrix ``[d_embedding, d_vocab]``.
-        adapter: transformer_lens' adapter of the architecture.
-        original_model: transformers' model, or what stands for it; it has the ``config``.
-    """
+    @property
+    def cfg(self) -> Any:
+        """Transformer_lens' configuration."""
 
-    cfg: Any
-    blocks: Any
-    tokenizer: Any
-    W_E: Any
-    W_U: Any
-    adapter: Any
-    original_model: Any
+    @property
+    def blocks(self) -> Any:
+        """By layer, a block with its attention (``attn``) and norms."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's."""
+
+    @property
+    def W_E(self) -> Any:
+        """The embedding matrix ``[d_vocab, d_embedding]``."""
+
+    @property
+    def W_U(self) -> Any:
+        """The unembedding matrix ``[d_embedding, d_vocab]``."""
+
+    @property
+    def adapter(self) -> Any:
+        """Transformer_lens' adapter of the architecture."""
+
+    @property
+    def original_model(self) -> Any:
+        """Transformers' model, or what stands for it; it has the ``config``."""
 
 
 class WeightReader(Protocol):
