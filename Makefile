@@ -14,10 +14,6 @@ ONE     := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST  := $(ONE) $(PY) -m pytest -n $(WORKERS)
 NBVAL   := NAME_HEADS_FIGURES=$(CURDIR)/build/figures $(PACKAGED) $(PYTEST) --dist loadfile --nbval --nbval-current-env
 
-# What was set on the command line, as NAME=VALUE whatever the value holds.
-SET        := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))
-PARAMETERS  = $(foreach v,$(filter-out PYTHON VENV WORKERS,$(SET)),"$v=$${$v}")
-
 .DEFAULT_GOAL := help
 .PHONY: help setup figures explore site sweep families lint test test-fast test-notebooks notebooks check-gpt2 bench lock hooks lab clean
 
@@ -39,7 +35,7 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 figures: $(READY) ## score the heads and export the two heatmaps to figures/
-	@$(PY) -m analysis.cli.run_notebook notebooks/03_heatmaps.ipynb $(PARAMETERS)
+	@$(PY) -m analysis.cli.run_notebook notebooks/03_heatmaps.ipynb --make
 
 explore: $(READY) ## open one model's explorer in the browser: make explore MODEL=gpt2
 	@$(PY) -m analysis.cli.explore "$${MODEL-}"
