@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from platform import python_version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def model_identity(model: TransformerBridge) -> ModelIdentity:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages on which a score depends, and of Python."""
-    versions = {"python": python_version()}
+    """Versions of the packages on which a score depends."""
+    versions = {}
     for package in ("name-heads", "torch", "transformer-lens", "transformers", "numpy"):
         try:
             versions[package] = version(package)
@@ -61,7 +61,7 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def provenance_of(model: TransformerBridge, **parameters: object) -> dict[str, object]:
+def provenance_of(model: TransformerBridge, parameters: Mapping[str, object]) -> dict[str, object]:
     """What made a result, ready for JSON: the one description that every result carries.
 
     Args:
@@ -78,4 +78,13 @@ def provenance_of(model: TransformerBridge, **parameters: object) -> dict[str, o
         **parameters,
         "versions": package_versions(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def timeless(provenance: Mapping[str, object]) -> dict[str, object]:
+    """What made a result without the times in it, so that the same run writes the same files."""
+    return {
+        key: timeless(value) if isinstance(value, Mapping) else value
+        for key, value in provenance.items()
+        if key != "time"
     }

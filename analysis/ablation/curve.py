@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,11 +28,11 @@ from analysis.ablation.head_ablator import MODES, HeadAblator
 from analysis.errors import ParameterError
 from analysis.exact.arithmetic import full_float32
 from analysis.heads import HeadPair, check_heads
-from analysis.models.admission import check_runnable
+from analysis.models.admission import admit_runs
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
 from analysis.prompts.few_shot import Task, control_tasks, name_copying
-from analysis.provenance import ModelIdentity, model_identity, package_versions
+from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.static.scores import score_heads
 from analysis.validation import check_int, check_type
 
@@ -147,7 +146,7 @@ def ablation_curve(
             there are, or another parameter is out of its range.
         ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
     """
-    check_runnable(model)
+    admit_runs(model)
     heads = check_heads(heads, model.cfg.n_layers, model.cfg.n_heads)
     removed = _check_removed(range(len(heads) + 1) if removed is None else removed, len(heads))
     modes = (modes,) if isinstance(modes, str) else modes
@@ -185,17 +184,17 @@ def ablation_curve(
         frame.index, names=["mode", "task", "heads", "draw", "removed"]
     )
     identity = model_identity(model)
-    provenance: dict[str, object] = {
-        "model": asdict(identity),
-        "prompts": {asked.name: len(asked) for asked in (task, *controls)},
-        "heads": [list(head) for head in heads],
-        "modes": list(modes),
-        "removed": removed,
-        "draws": n_draws,
-        "seed": seed,
-        "versions": package_versions(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    provenance = provenance_of(
+        model,
+        {
+            "prompts": {asked.name: len(asked) for asked in (task, *controls)},
+            "heads": [list(head) for head in heads],
+            "modes": list(modes),
+            "removed": removed,
+            "draws": n_draws,
+            "seed": seed,
+        },
+    )
     frame = frame.sort_index()
     accuracy = {}
     # Of more prompts than heads are removed on: the choice, if any, is to be no accident.

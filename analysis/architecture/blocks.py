@@ -27,7 +27,7 @@ from analysis.architecture.model_parts import (
 )
 
 if TYPE_CHECKING:
-    from analysis.weights import WeightReader
+    from analysis.architecture.readable import WeightReader
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from analysis.models import fetch_model
 from analysis.models.load import AUTO
 from analysis.validation import check_choice, check_text, shown
 
-BUILD = Path(__file__).parents[2] / "build"
+BUILD = Path("build")
+"""In the folder from which the command is called."""
 
 
 SHARES = ("effect", "copying", "takeover", "min_backup_gain")
@@ -87,6 +88,7 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     if notebook.suffix != ".ipynb" or not notebook.is_file():
         raise ParameterError(f"there is no notebook {str(notebook)!r}; give one of notebooks/.")
@@ -105,7 +107,7 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
         parameters["model_name"] = found.name
 
     BUILD.mkdir(exist_ok=True)
-    executed = BUILD / notebook.name
+    executed = (BUILD / notebook.name).resolve()  # papermill goes into the notebook's folder
     os.environ.setdefault("TQDM_DISABLE", "1")  # in the cells; papermill's own bar stays
     try:
         with _own_kernel():
@@ -115,6 +117,7 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
                 parameters=parameters,
                 cwd=str(notebook.parent),
                 kernel_name="python3",
+                config=Config(KernelManager={"transport": "ipc"}),  # over TCP the kernel warns
             )
     except PapermillExecutionError as error:
         if error.ename in _names_of(AnalysisError):
@@ -130,7 +133,7 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
 @contextlib.contextmanager
 def _own_kernel() -> Iterator[None]:
     """A kernel ``python3`` that is this very Python, whatever stale ones the machine has."""
-    home = BUILD / "jupyter"
+    home = (BUILD / "jupyter").resolve()
     spec = home / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]

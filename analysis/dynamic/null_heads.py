@@ -146,7 +146,7 @@ def _null_counts(
 
 def _singular_values(
     W: Float[Tensor, "n_heads d_model d_head"],
-) -> Float[Tensor, "n_heads d_head"]:
+) -> Float[Tensor, "n_heads r"]:
     """The roots of the eigenvalues of ``WᵀW``, much sooner had than by a decomposition of W."""
     rank = min(W.shape[1:])
     return torch.linalg.eigvalsh(W.mT @ W)[:, -rank:].clamp_min(0).sqrt()

@@ -17,8 +17,7 @@ For each template and name the model runs once, and for head (l, h)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,12 +32,12 @@ from analysis.exact.head_logits import OV
 from analysis.exact.topk import Decisions, decide_heads
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import head_name
-from analysis.models.admission import check_runnable
+from analysis.models.admission import admit_runs
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
 from analysis.prompts.prefix_cache import NO_LOGITS, build_prefix_cache, prefix_kwargs
 from analysis.prompts.templates import TEMPLATES, Prompts, enough_names, fill_template
-from analysis.provenance import ModelIdentity, model_identity, package_versions
+from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.static.head_scores import score_columns
 from analysis.validation import check_int
 from analysis.weights import check_finite, embedding_matrix, output_weights, unembedding_matrix
@@ -136,7 +135,7 @@ def dynamic_scores(
         ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
         WeightsError: a weight is NaN or infinite, or what a head mixes overflows.
     """
-    check_runnable(model)
+    admit_runs(model)
     k = check_int("k", k, 1, unembedding_matrix(model).shape[1], "the vocabulary's size")
     pairs = enough_names(model, names)
     if not isinstance(templates, Iterable):
@@ -183,17 +182,16 @@ def dynamic_scores(
                     bar.update()
 
     identity = model_identity(model)
-    provenance: dict[str, object] = {
-        "model": asdict(identity),
-        "templates": list(templates),
-        "pairs": len(pairs),
-        "pairs_sha256": pairs.checksum,
-        "k": k,
-        "dtype": str(model.cfg.dtype).removeprefix("torch."),
-        "decisions_settled_in_float64": n_float64_rechecks,
-        "versions": package_versions(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    provenance = provenance_of(
+        model,
+        {
+            "templates": list(templates),
+            "pairs": len(pairs),
+            "pairs_sha256": pairs.checksum,
+            "k": k,
+            "decisions_settled_in_float64": n_float64_rechecks,
+        },
+    )
     return DynamicScores(top, bottom, templates, pairs, k, identity, provenance)
 
 

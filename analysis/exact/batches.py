@@ -33,7 +33,7 @@ class OVBatch:
     """Pairs of tokens, and the heads that are asked about them.
 
     Attributes:
-        model: readable and finite (``check_readable``, ``check_finite``).
+        model: readable and finite (``admit``, ``check_finite``).
         sources: int64, a token for each pair.
         targets: int64, likewise.
         heads: (layer, head) in ascending order.

@@ -47,16 +47,17 @@ class OV:
     """One head's weights, any floating dtype; heads of one group share the same W_V object.
 
     Attributes:
-        W_V: what it reads with.
+        W_V: what it reads with; d_in is d_model, or another width where ``x`` are not residual
+            vectors.
         W_O: what it writes with.
         x: float64 source vectors of this head alone; None for those that all heads read.
         key: by what the head is known among those of the same unembedding, such as its (layer,
             head); None for weights that will not come again.
     """
 
-    W_V: Float[Tensor, "d_model d_head"]
+    W_V: Float[Tensor, "d_in d_head"]
     W_O: Float[Tensor, "d_head d_model"]
-    x: Float[Tensor, "n_pairs d_model"] | None = None
+    x: Float[Tensor, "n_pairs d_in"] | None = None
     key: tuple[int, int] | None = None
 
 

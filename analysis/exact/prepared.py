@@ -47,7 +47,7 @@ class PreparedWeights:
         """The model's unembedding, made anew where its weights are not those of the last call.
 
         Args:
-            model: readable (``check_readable``).
+            model: readable (``admit``).
             n_tokens: rows of the vocabulary that are tokens; all if None.
 
         Raises:

@@ -19,7 +19,7 @@ from analysis.embeddings import source_vectors
 from analysis.errors import PromptError
 from analysis.exact.arithmetic import slices
 from analysis.heads import HeadPair, check_heads
-from analysis.models.admission import check_readable, check_runnable
+from analysis.models.admission import admit, admit_runs
 from analysis.names import TokenPairs, token_pairs
 from analysis.progress import progress_bar
 from analysis.static.padding import n_real_tokens
@@ -109,7 +109,7 @@ def extreme_tokens(
     Raises:
         ParameterError: the head does not exist, or n is out of range.
     """
-    check_readable(model)
+    admit(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_V, W_O = ov_weights(model, layer, number)
     W_U = token_unembeddings(model)
@@ -139,7 +139,7 @@ def written_for(
         NamesError: the word is not one token.
         ParameterError: the head does not exist, or n is out of range.
     """
-    check_readable(model)
+    admit(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
@@ -178,7 +178,7 @@ def written_from(
 
     Raises: as :func:`written_for`.
     """
-    check_readable(model)
+    admit(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n_tokens = W_U.shape[1]
@@ -223,7 +223,7 @@ def amplified_tokens(
     Raises:
         ParameterError: the head does not exist, or n is out of range.
     """
-    check_readable(model)
+    admit(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n_tokens = W_U.shape[1]
@@ -268,7 +268,7 @@ def head_on_prompt(
         ParameterError: the head does not exist.
         ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
     """
-    check_runnable(model)
+    admit_runs(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")

@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.architecture.norms import centred, norm_parameters, normalise
 from analysis.dynamic.scores import decide_written
 from analysis.exact.arithmetic import full_float32
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import all_heads, head_index
 from analysis.ioi.activations import Activations
-from analysis.norms import centred, norm_parameters, normalise
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.weights import ov_weights, unembedding_matrix

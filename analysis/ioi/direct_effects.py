@@ -31,9 +31,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.architecture.norms import centred, norm_parameters, normalise
 from analysis.heads import all_heads, head_index
 from analysis.ioi.activations import Activations, run_prompts
-from analysis.norms import centred, norm_parameters, normalise
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.statistics import mean_interval
 from analysis.weights import output_weights, unembedding_matrix

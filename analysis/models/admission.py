@@ -28,13 +28,12 @@ from torch import Tensor, nn
 
 from analysis.architecture.float64 import Float64Mode
 from analysis.architecture.model_parts import one_block, plain_model, probed, set_parameter
+from analysis.architecture.readable import ReadableModel, WeightReader
 from analysis.embeddings import effective_embedding
 from analysis.errors import ArchitectureError
 from analysis.models.families import refusal
 from analysis.validation import check_model
 from analysis.weights import (
-    ReadableModel,
-    WeightReader,
     attention_output_weights,
     embedding_matrix,
     final_norm,
@@ -97,31 +96,11 @@ class Admission:
         return any(identity.name == name for identity in self.identities)
 
 
-def check_readable(model: ReadableModel) -> None:
-    """Refuse a model that the static scores would misread; as ``admit``, which says more.
-
-    Raises:
-        ArchitectureError: names the part that cannot be read, or the identity that fails and by
-            how much.
-    """
-    admit(model)
-
-
-def check_runnable(model: ReadableModel) -> None:
-    """Refuse a model that cannot be read or runs otherwise than transformers; as ``admit_runs``.
-
-    Raises:
-        ArchitectureError: as ``check_readable``; or the logits differ; or the model is in training
-            mode, where dropout changes what heads write.
-    """
-    admit_runs(model)
-
-
 def check_additive(model: ReadableModel) -> None:
     """Refuse a model whose heads do not write z·W_O into the residual stream as it is.
 
     Raises:
-        ArchitectureError: as ``check_runnable``; or a norm or factor stands between (Gemma 2,
+        ArchitectureError: as ``admit_runs``; or a norm or factor stands between (Gemma 2,
             OLMo 2, Granite); or transformer_lens names no final norm (OPT).
     """
     found = admit_runs(model)

@@ -16,7 +16,7 @@ import torch
 from analysis.embeddings import check_embedding, effective_embedding, embedding_at_layer
 from analysis.exact.arithmetic import slices
 from analysis.heads import all_heads, head_index
-from analysis.models.admission import check_readable
+from analysis.models.admission import admit
 from analysis.models.open_checkpoint import readable_model
 from analysis.progress import progress_bar
 from analysis.validation import check_flag
@@ -62,7 +62,7 @@ def eigenvalue_scores(
         WeightsError: a weight is NaN or infinite.
     """
     model = readable_model(model)
-    check_readable(model)
+    admit(model)
     check_embedding(embedding)
     check_flag("folded", folded)
     check_finite(model)

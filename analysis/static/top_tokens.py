@@ -10,7 +10,7 @@ import torch
 from analysis.embeddings import source_vectors
 from analysis.errors import ParameterError
 from analysis.heads import HeadPair, chosen_heads
-from analysis.models.admission import check_readable
+from analysis.models.admission import admit
 from analysis.names import token_pairs
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
@@ -56,7 +56,7 @@ def top_tokens(
         ParameterError: the head does not exist, or the id or n is out of its range.
         ArchitectureError: the model's weights would not be read rightly.
     """
-    check_readable(model)
+    admit(model)
     check_flag("first_mlp", first_mlp)
     check_flag("include_padding", include_padding)
     ((layer, number),) = chosen_heads(model, [head])
