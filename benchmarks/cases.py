@@ -93,7 +93,12 @@ def smollm2(which: str = "names", n: int | None = None) -> Case:
 
 
 def random_case(
-    n_layers: int = 12, n_heads: int = 12, d_model: int = 768, n_pairs: int = 1000, seed: int = 0
+    n_layers: int = 12,
+    n_heads: int = 12,
+    d_model: int = 768,
+    n_pairs: int = 1000,
+    seed: int = 0,
+    d_head: int = 64,
 ) -> Case:
     """Random weights, by default of GPT-2 small's shape; 50,257 tokens."""
     generator = torch.Generator().manual_seed(seed)
@@ -101,7 +106,6 @@ def random_case(
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator) * 0.02
 
-    d_head = d_model // n_heads
     W_E = normal(50_257, d_model)
     tokens = torch.randperm(50_257, generator=generator)[:n_pairs]
     x = W_E[tokens].double()
