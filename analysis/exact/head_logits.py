@@ -72,18 +72,21 @@ class Head:
     """
 
     def __init__(self, sources: Sources, ov: OV, vocabulary: Vocabulary) -> None:
-        self.sources = sources
-        self.key = ov.key
+        self.sources, self.vocabulary, self.key = sources, vocabulary, ov.key
         device = sources.x.device
         self.W_V = ov.W_V.to(device).double()
         self.W_O = ov.W_O.to(device).double()
-        R, Q = orthonormal_rows(self.W_O.cpu())
-        self.R = R.to(device)
-        self.Q = Q.float().to(vocabulary.rows.device)
-        self.vocabulary = vocabulary
+        self.R, self.Q = vocabulary.kept(self._key("factors"), self._factors)
         self.projected: Float[Tensor, "d_vocab r"] | None = None
         self.multiply_adds = 0
         self._ordered: tuple[np.ndarray, ...] | None = None
+
+    def _key(self, what: str) -> tuple[str, tuple[int, int]] | None:
+        return None if self.key is None else (what, self.key)
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        R, Q = orthonormal_rows(self.W_O.cpu())
+        return R.to(self.W_O.device), Q.float().to(self.vocabulary.rows.device)
 
     def project(self, tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n r"]:
         """``Q·w_v`` for each token."""
@@ -108,16 +111,16 @@ class Head:
             keep: also for later calls with the same vocabulary, which may keep it.
         """
 
-        def compute() -> Tensor:
+        def compute() -> tuple[Tensor]:
             projected = self.Q.new_empty(self.vocabulary.size, self.Q.shape[0])
             for s in slices(self.vocabulary.size, max(1, TILE // self.Q.shape[1])):
                 torch.mm(self.vocabulary.block(s), self.Q.T, out=projected[s])
-            return projected
+            return (projected,)
 
         # Counted as if it were computed, so that the record does not depend on earlier calls.
         self.multiply_adds += self.vocabulary.rows.numel() * self.Q.shape[0]
-        key = self.key if keep else None
-        self.projected = self.vocabulary.kept_projection(key, compute)
+        key = self._key("projected") if keep else None
+        (self.projected,) = self.vocabulary.kept(key, compute)
 
     def operands(
         self, source: Float[Tensor, "m r"], tokens: slice | Int[Tensor, "n"]
