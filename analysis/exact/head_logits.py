@@ -211,14 +211,24 @@ class Head:
         """The sources for which the head writes exactly nothing.
 
         Args:
-            scale: length of what it writes, as computed; where that is 0, it is summed again in the
-                fixed order.
+            scale: length of what it writes, as computed; where that is no more than its rounding
+                error, it is summed again in the fixed order.
         """
-        nothing = scale == 0
+        nothing = scale <= 1.01 * self.scale_error() * self.sources.lengths
         if bool(nothing.any()) and bool(self.W_V.any()) and bool(self.W_O.any()):
             for row in (nothing & self.sources.x.any(1)).nonzero()[:, 0].tolist():
                 nothing[row] = not self.written_in_order(row).any()
         return nothing
+
+    def scale_error(self) -> float:
+        """Bound on float64's own error in what the head writes, over ``|x|``.
+
+        ``x·W_V·R`` here and ``x·W_V·W_O`` in the fixed order are two products each; and there are
+        the errors of the factors R and Q.
+        """
+        d_model, d_head = self.W_V.shape
+        double = 2 * gamma(d_model + d_head, torch.float64) + factor_error(self.W_O)
+        return double * float(self.W_V.norm() * self.W_O.norm())
 
     def relative_error(self, scale: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """Bound on a logit's rounding error over ``|w_v|``, for unit sources; float32.
@@ -227,14 +237,9 @@ class Head:
             scale: float64, length of what the head writes for each source.
         """
         r, d_model = self.Q.shape
-        d_head = self.W_O.shape[0]
         single = math.sqrt(r) * gamma(d_model + 1, torch.float32) + gamma(r + 3, torch.float32)
-        # float64's own error in what the head writes, which matters only where that nearly
-        # vanishes: x·W_V·R here and x·W_V·W_O in the fixed order, each two products; and the
-        # factors R and Q (Higham, theorem 19.4).
-        double = 2 * gamma(self.W_V.shape[0] + d_head, torch.float64) + factor_error(self.W_O)
-        double *= float(self.W_V.norm() * self.W_O.norm())
-        bound = 1.01 * (single + double * self.sources.lengths / scale)
+        # float64's own error matters only where what the head writes nearly vanishes.
+        bound = 1.01 * (single + self.scale_error() * self.sources.lengths / scale)
         # No logit of a unit source is off by more than 2: it is at most |w_v| long to either side.
         return torch.where(scale > 0, bound, torch.inf).clamp(max=2.1).float()
 

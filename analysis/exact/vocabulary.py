@@ -32,7 +32,8 @@ class Vocabulary:
 
         Args:
             W_U: the unembedding, any floating dtype.
-            keep_bytes: of heads' factors and projections, at most, to keep for later calls with this object.
+            keep_bytes: of heads' factors and projections, at most, to keep for later calls with
+                this object.
         """
         self.rows = W_U.T
         self.n_bytes_kept = 0
