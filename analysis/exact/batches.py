@@ -93,13 +93,14 @@ class OVBatch:
                 x = self._source_vectors(places[0], part)
                 targets = self.targets[part]
 
-                def rank(place: int, x: Tensor = x, targets: Tensor = targets) -> Ranks:
-                    (ov,) = self._weights([place])
+                def rank(ov: OV, x: Tensor = x, targets: Tensor = targets) -> Ranks:
                     return rank_targets(x, targets, ov, self.vocabulary)
 
-                for place, found in zip(places, self.vocabulary.map(rank, places), strict=True):
-                    yield place, part, found
-                    bar.update()
+                for some in slices(len(places), self._heads_at_once):
+                    ranks = self.vocabulary.map(rank, self._weights(places[some]))
+                    for place, found in zip(places[some], ranks, strict=True):
+                        yield place, part, found
+                        bar.update()
                 del x
 
     @property
