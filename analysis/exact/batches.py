@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -22,10 +21,7 @@ from analysis.exact.topk import Decisions, decide_heads, layer_heads, pairs_at_o
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair
 from analysis.progress import progress_bar
-from analysis.weights import folded_value_weights, output_weights, value_weights
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+from analysis.weights import ReadableModel, folded_value_weights, output_weights, value_weights
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class OVBatch:
         folded: whether W_V has its norm folded in.
     """
 
-    model: TransformerBridge
+    model: ReadableModel
     sources: Int[Tensor, "n_pairs"]
     targets: Int[Tensor, "n_pairs"]
     heads: tuple[HeadPair, ...]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
+
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -28,10 +27,7 @@ from analysis.provenance import model_identity, package_versions
 from analysis.static.head_scores import HeadScores
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
-from analysis.weights import check_readable, unembedding_matrix
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+from analysis.weights import ReadableModel, check_readable, unembedding_matrix
 
 LARGEST_MAX_RANK = 32_767
 """Ranks are kept as 16-bit numbers."""
@@ -39,7 +35,7 @@ LARGEST_MAX_RANK = 32_767
 
 @torch.no_grad()
 def score_heads(
-    model: TransformerBridge,
+    model: ReadableModel,
     names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]],
     k: int = 1,
     first_mlp: bool = True,
@@ -153,7 +149,7 @@ def score_heads(
 
 @torch.no_grad()
 def target_ranks(
-    model: TransformerBridge,
+    model: ReadableModel,
     names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]],
     heads: Sequence[HeadPair],
     first_mlp: bool = True,

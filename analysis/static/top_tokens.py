@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 import torch
 
@@ -13,10 +11,7 @@ from analysis.heads import HeadPair, chosen_heads
 from analysis.names import token_pairs
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
-from analysis.weights import check_readable, ov_weights, unembedding_matrix
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+from analysis.weights import ReadableModel, check_readable, ov_weights, unembedding_matrix
 
 BLOCK = 8192
 """Tokens whose logits are computed at once."""
@@ -24,7 +19,7 @@ BLOCK = 8192
 
 @torch.no_grad()
 def top_tokens(
-    model: TransformerBridge,
+    model: ReadableModel,
     head: HeadPair,
     token: str | int,
     n: int = 10,

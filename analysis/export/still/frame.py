@@ -44,7 +44,7 @@ class Canvas:
         )
 
     def text_style(self, *parts: Mapping[str, Any] | None, scale: float = 1.0) -> dict[str, Any]:
-        """Matplotlib's names for the font of a text."""
+        """matplotlib's names for the font of a text."""
         font = self.source.font(*parts, scale=scale)
         return {
             "fontfamily": families(str(font["family"])),
