@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from baselines import factored_counts, plain_counts
+from baselines import FactoredLoop, plain_counts
 
 from analysis import load_model, load_names
 from analysis.embeddings import effective_embedding
@@ -17,7 +17,6 @@ from analysis.exact.vocabulary import Vocabulary
 from analysis.weights import embedding_matrix, output_weights, unembedding_matrix, value_weights
 
 Counts = list[tuple[int, int]]
-BASELINES = {"plain": plain_counts, "factored": factored_counts}
 KEEP_BYTES = 1 << 28
 
 
@@ -44,11 +43,14 @@ class Case:
 
     def baseline(self, name: str, heads: Sequence[tuple[int, int]], k: int) -> Counts:
         """A baseline's counts for some heads."""
+        W_O = self.layers[0][0].W_O
+        loop = FactoredLoop(len(self.targets), W_O.shape[0], self.W_U.shape[1])
+        count = {"plain": plain_counts, "factored": loop.counts}[name]
         counts = []
         for layer, head in heads:
             ov = self.layers[layer][head]
             x = (self.x_first if layer == 0 else self.x_later).float()
-            counts.append(BASELINES[name](x, self.targets, ov.W_V, ov.W_O, self.W_U, k))
+            counts.append(count(x, self.targets, ov.W_V, ov.W_O, self.W_U, k))
         return counts
 
     def exact(self, k: int, ranks: bool = False) -> tuple[Counts, float]:
