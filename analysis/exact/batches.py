@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -22,10 +21,7 @@ from analysis.exact.topk import Decisions, decide_heads, layer_heads, pairs_at_o
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair
 from analysis.progress import progress_bar
-from analysis.weights import folded_value_weights, output_weights, value_weights
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+from analysis.weights import ReadableModel, folded_value_weights, output_weights, value_weights
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class OVBatch:
         folded: whether W_V has its norm folded in.
     """
 
-    model: TransformerBridge
+    model: ReadableModel
     sources: Int[Tensor, "n_pairs"]
     targets: Int[Tensor, "n_pairs"]
     heads: tuple[HeadPair, ...]
@@ -93,13 +89,14 @@ class OVBatch:
                 x = self._source_vectors(places[0], part)
                 targets = self.targets[part]
 
-                def rank(place: int, x: Tensor = x, targets: Tensor = targets) -> Ranks:
-                    (ov,) = self._weights([place])
+                def rank(ov: OV, x: Tensor = x, targets: Tensor = targets) -> Ranks:
                     return rank_targets(x, targets, ov, self.vocabulary)
 
-                for place, found in zip(places, self.vocabulary.map(rank, places), strict=True):
-                    yield place, part, found
-                    bar.update()
+                for some in slices(len(places), self._heads_at_once):
+                    ranks = self.vocabulary.map(rank, self._weights(places[some]))
+                    for place, found in zip(places[some], ranks, strict=True):
+                        yield place, part, found
+                        bar.update()
                 del x
 
     @property

@@ -126,6 +126,7 @@ class _Question:
     k: int
     ranks: bool
     tile: int
+    target_rows: Float[Tensor, "n_pairs d_model"] | None  # of the unembedding, where they are few
 
     @property
     def n_first(self) -> int:
@@ -160,7 +161,9 @@ def decide_heads(
         ranks: give the targets' exact ranks below k too.
         tile: logits held at once.
     """
-    asked = _Question(Sources(x), targets, vocabulary, k, ranks, tile)
+    few = len(targets) * vocabulary.rows.shape[1] <= tile
+    rows = vocabulary.block(targets.to(vocabulary.rows.device)) if few else None
+    asked = _Question(Sources(x), targets, vocabulary, k, ranks, tile, rows)
     n_together = _heads_together(heads)
     n_chosen = max(1, MEMORY // 32 // (4 * vocabulary.size) // n_together) * n_together
     for chosen in slices(len(heads), n_chosen):
@@ -321,9 +324,12 @@ def _open_pairs(
     target = asked.targets.to(device)
     if len(target) > head.vocabulary.size // 2 and head.projected_bytes <= _room_for_projections():
         head.project_all()
-    target_logit = source.new_empty(len(target))
-    for s in slices(len(target), max(1, asked.tile // head.Q.shape[1])):
-        target_logit[s] = (source[s] * head.project(target[s])).sum(1)
+    if asked.target_rows is not None and head.projected is None:
+        target_logit = (source * head.project_rows(asked.target_rows)).sum(1)
+    else:
+        target_logit = source.new_empty(len(target))
+        for s in slices(len(target), max(1, asked.tile // head.Q.shape[1])):
+            target_logit[s] = (source[s] * head.project(target[s])).sum(1)
     pairs = OpenPairs(
         head=torch.full_like(target, number),
         pair=torch.arange(len(target), device=device),

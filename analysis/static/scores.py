@@ -10,12 +10,12 @@ arXiv 2412.11965, section 3.1).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
+from analysis.architecture.readable import ReadableModel
 from analysis.errors import NamesError
 from analysis.exact.batches import OVBatch
 from analysis.exact.prepared import PREPARED
@@ -29,16 +29,13 @@ from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
 from analysis.weights import unembedding_matrix
 
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
-
 LARGEST_MAX_RANK = 32_767
 """Ranks are kept as 16-bit numbers."""
 
 
 @torch.no_grad()
 def score_heads(
-    model: TransformerBridge,
+    model: ReadableModel,
     names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]],
     k: int = 1,
     first_mlp: bool = True,
@@ -151,7 +148,7 @@ def score_heads(
 
 @torch.no_grad()
 def target_ranks(
-    model: TransformerBridge,
+    model: ReadableModel,
     names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]],
     heads: Sequence[HeadPair],
     first_mlp: bool = True,

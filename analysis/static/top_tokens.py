@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 import torch
 
+from analysis.architecture.readable import ReadableModel
 from analysis.embeddings import source_vectors
 from analysis.errors import ParameterError
 from analysis.heads import HeadPair, chosen_heads
@@ -16,16 +15,13 @@ from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
 from analysis.weights import ov_weights, unembedding_matrix
 
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
-
 BLOCK = 8192
 """Tokens whose logits are computed at once."""
 
 
 @torch.no_grad()
 def top_tokens(
-    model: TransformerBridge,
+    model: ReadableModel,
     head: HeadPair,
     token: str | int,
     n: int = 10,
