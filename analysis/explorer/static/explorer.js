@@ -213,6 +213,7 @@ async function render({ model, el }) {
 function explorer({ model, root, data, isPage }) {
   const { n_layers: nLayers, n_heads: nHeads } = data;
   const hasKernel = Boolean(model.get("kernel"));
+  const uid = Math.random().toString(36).slice(2, 8); // one notebook may show several explorers
   const nameOf = (i) => `${Math.floor(i / nHeads)}.${i % nHeads}`;
   const indexOf = (name) => {
     const match = /^(\d+)\.(\d+)$/.exec(String(name ?? ""));
@@ -1264,7 +1265,7 @@ function explorer({ model, root, data, isPage }) {
 
   const tabs = { scatter: "Scatter", table: "Table", pins: "Pinned" };
   const tabButtons = Object.entries(tabs).map(([key, text]) => h("button", { type: "button",
-    role: "tab", id: `nh-${key}-tab`, "data-tab": key, onclick: () => update({ tab: key }, true),
+    role: "tab", id: `nh-${uid}-${key}-tab`, "data-tab": key, onclick: () => update({ tab: key }, true),
     onkeydown: (event) => {
       const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!by) return;
@@ -1778,7 +1779,5 @@ function explorer({ model, root, data, isPage }) {
   draw();
   return () => cleanups.forEach((cleanup) => cleanup());
 }
-
-const uid = Math.random().toString(36).slice(2, 8);
 
 export default { render };
