@@ -33,11 +33,11 @@ def widget(planted: TransformerBridge, monkeypatch: pytest.MonkeyPatch) -> Explo
     return explore(planted, list(NAMES))
 
 
-def answer(widget: Explorer, what: str, **args: object) -> dict[str, Any]:
+def answer(widget: Explorer, question: str, /, **args: object) -> dict[str, Any]:
     """The last message about one question."""
     sent: list[dict[str, Any]] = []
     widget.requests._send = sent.append
-    widget.requests.take({"ask": what, "id": 1, "args": args})
+    widget.requests.take({"ask": question, "id": 1, "args": args})
     widget.requests.wait(60)
     json.dumps(sent)  # every message can be sent
     return sent[-1]
