@@ -683,7 +683,7 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
     svg.addEventListener("keydown", (event) => onKey(event));
     svg.addEventListener("focus", () => { svg.setAttribute("aria-activedescendant", id(cursor));
       drawRings(); say(cursor); });
-    svg.addEventListener("blur", drawRings);
+    svg.addEventListener("blur", () => { hovered = -1; showTip(); drawRings(); });
     svg.addEventListener("pointermove", (event) => hover(cellAt(panel, event)));
     svg.addEventListener("pointerleave", () => hover(-1));
     svg.addEventListener("click", (event) => {
@@ -1484,9 +1484,10 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
       (sorted.down ? value(b) - value(a) : value(a) - value(b)) || a - b);
     const heading = (key, text) => h("th", { scope: "col",
       "aria-sort": sorted.key === key ? (sorted.down ? "descending" : "ascending") : "none" },
-    h("button", { type: "button", onclick: () => {
+    h("button", { type: "button", "data-sort": key, onclick: () => {
       sorted = { key, down: sorted.key === key ? !sorted.down : true };
       drawTab();
+      tabPanel.querySelector(`[data-sort="${key}"]`).focus();
     } }, text));
     tabPanel.replaceChildren(h("div", { class: "nh-scroll", tabindex: 0, role: "region",
       "aria-label": "Table of heads" },
