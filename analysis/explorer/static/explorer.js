@@ -709,7 +709,7 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
   /** Makes the cells of a panel for a width; colours come with `paint`. */
   function layPanel(panel, width) {
     const colors = THEMES[theme];
-    const left = 34, right = 6, top = 30, below = 100;
+    const left = 40, right = 6, top = 30, below = 100;
     const w = Math.max(3, (width - left - right) / nLayers);
     const h_ = clamp(w, nHeads > 16 ? 9 : 16, nHeads > 16 ? 16 : 26);
     const g = { left, top, w, h: h_, width, bottom: top + h_ * nHeads };
@@ -747,8 +747,8 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
     }
     axis.append(
       s("text", { x: left + w * nLayers / 2, y: g.bottom + 30, "text-anchor": "middle" }, "Layer"),
-      s("text", { x: 11, y: (top + g.bottom) / 2, "text-anchor": "middle",
-        transform: `rotate(-90 11 ${(top + g.bottom) / 2})` }, "Head"));
+      s("text", { x: 9, y: (top + g.bottom) / 2, "text-anchor": "middle",
+        transform: `rotate(-90 9 ${(top + g.bottom) / 2})` }, "Head"));
     panel.heading = s("text", { x: left, y: 18, "font-size": 14, "font-weight": 600,
       fill: colors.text, "aria-hidden": "true" });
     panel.legend = s("g", { "aria-hidden": "true" });
@@ -1594,11 +1594,11 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
     const svg = s("svg", { xmlns: SVG_NS, width, height, viewBox: `0 0 ${width} ${height}` },
       s("title", {}, `${data.model.title}: ${measure("copying").title} and suppression`),
       s("rect", { width, height, fill: colors.surface }),
-      s("text", { x: 34, y: 18, "font-family": FONT, "font-size": 15, "font-weight": 700,
+      s("text", { x: 40, y: 18, "font-family": FONT, "font-size": 15, "font-weight": 700,
         fill: colors.text }, data.model.title),
       inner(panels[0], 0, 22),
       inner(panels[1], stacked ? 0 : a.width + 16, stacked ? a.height + 22 : 22),
-      s("text", { x: 34, y: height - 8, "font-family": FONT, "font-size": 10,
+      s("text", { x: 40, y: height - 8, "font-family": FONT, "font-size": 10,
         fill: colors.muted }, fit(caption(), width * 1.35)));
     return { text: new XMLSerializer().serializeToString(svg), width, height };
   }
