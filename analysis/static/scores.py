@@ -22,6 +22,7 @@ from analysis.errors import NamesError
 from analysis.exact.batches import OVBatch
 from analysis.exact.prepared import PREPARED
 from analysis.heads import HeadPair, chosen_heads
+from analysis.models.open_checkpoint import readable_model
 from analysis.names import TokenPairs, token_pairs
 from analysis.provenance import model_identity, package_versions
 from analysis.static.head_scores import HeadScores
@@ -73,6 +74,7 @@ def score_heads(
         ArchitectureError: the model's weights would not be read rightly.
         WeightsError: a weight is NaN or infinite.
     """
+    model = readable_model(model)
     check_readable(model)
     check_flag("first_mlp", first_mlp)
     check_flag("include_padding", include_padding)

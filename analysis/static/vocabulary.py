@@ -24,6 +24,7 @@ from analysis.exact.batches import OVBatch
 from analysis.exact.prepared import PREPARED
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair, chosen_heads, head_index, head_name
+from analysis.models.open_checkpoint import readable_model
 from analysis.provenance import ModelIdentity, model_identity, package_versions
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
@@ -209,6 +210,7 @@ def _every_token(
     include_padding: bool,
 ) -> OVBatch:
     """Every token, or a random sample of them, as its own source and target; all checked."""
+    model = readable_model(model)
     check_readable(model)
     check_embedding(embedding)
     check_flag("folded", folded)
