@@ -115,8 +115,7 @@ def test_questions_do_not_read_the_users_runs(planted: TransformerBridge, widget
 def test_the_page_and_the_figures_are_written(
     widget: Explorer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("analysis.export.files.FIGURES", tmp_path)
-    monkeypatch.setattr("analysis.export.files.find_chromium", lambda: None)
+    monkeypatch.setattr("analysis.export.places.FIGURES", tmp_path)
     key = widget.results.sets[0].key
     result = answer(widget, "export", key=key, first_mlp=True, k=3)["result"]
     assert sorted(result["files"]) == sorted(path.name for path in tmp_path.iterdir())
