@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PIP    := $(PY) -m pip install -qq --no-compile --disable-pip-version-check
 
 # Notebooks of `make test` and `make notebooks` run on the packaged model, whatever is in reach.
-PACKAGED := HF_ENDPOINT=https://huggingface.co HF_HUB_OFFLINE=1 HF_HUB_CACHE=$(CURDIR)/build/no-hub TQDM_DISABLE=1
+PACKAGED := HF_ENDPOINT=https://huggingface.co HF_HUB_OFFLINE=1 HF_HUB_CACHE=$(CURDIR)/build/no-hub TQDM_DISABLE=1 NAME_HEADS_STILL=1
 
 # Two processes of one thread each: faster than one of two, and the same on any number of cores.
 WORKERS ?= 2
