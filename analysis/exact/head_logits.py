@@ -130,6 +130,8 @@ class Head:
         sources: what it reads.
         W_V: float64.
         W_O: float64.
+        margin: of ``OV``.
+        n_near_ties: comparisons that it made a tie so far.
         R: float64 ``[d_head, r]``.
         Q: float32 ``[r, d_model]``, on the vocabulary's device.
     """
@@ -140,8 +142,11 @@ class Head:
         W_V: Float[Tensor, "d_model d_head"],
         W_O: Float[Tensor, "d_head d_model"],
         vocabulary: Vocabulary,
+        margin: float = 0.0,
     ) -> None:
         self.sources = sources
+        self.margin = margin
+        self.n_near_ties = 0
         device = sources.x.device
         self.W_V = W_V.to(device).double()
         self.W_O = W_O.to(device).double()
@@ -210,7 +215,13 @@ class Head:
         for s in slices(len(tokens), 1024):
             difference = np.ascontiguousarray(rows[tokens[s]].cpu().double().numpy() - own)
             self.multiply_adds += difference.size
-            yield (difference * written).sum(1)
+            gaps = (difference * written).sum(1)
+            if self.margin:
+                possible = np.linalg.norm(difference, axis=1) * np.linalg.norm(written)
+                tied = (np.abs(gaps) <= self.margin * possible) & (gaps != 0)
+                self.n_near_ties += int(tied.sum())
+                gaps[tied] = 0
+            yield gaps
 
     def silent(self, scale: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
         """The sources for which the head writes exactly nothing.

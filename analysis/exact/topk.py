@@ -64,6 +64,7 @@ class Decisions:
         in_top_k: bool ``[n_pairs]``, is the pair's target among the k largest logits?
         in_bottom_k: bool ``[n_pairs]``, is it among the k smallest?
         n_float64_rechecks: questions that float32 left open and float64 settled.
+        n_near_ties: comparisons of different logits that the head's ``margin`` made a tie.
         n_zero_output: pairs for which the head writes exactly nothing, so that every logit is equal
             and the target is, by definition, in the top and in the bottom k.
         multiply_adds: multiplications done, to hold against the dense product's
@@ -74,6 +75,7 @@ class Decisions:
     in_bottom_k: Bool[Tensor, "n_pairs"]
     n_float64_rechecks: int
     n_zero_output: int
+    n_near_ties: int
     multiply_adds: int
 
 
@@ -85,11 +87,14 @@ class OV:
         W_V: what it reads with.
         W_O: what it writes with.
         x: float64 source vectors of this head alone; None for those that all heads read.
+        margin: a token whose logit leads the target's by at most this share of
+            ``|x·W_V·W_O|·|w_v − w_t|`` is tied with it; for sources that are themselves rounded.
     """
 
     W_V: Float[Tensor, "d_model d_head"]
     W_O: Float[Tensor, "d_head d_model"]
     x: Float[Tensor, "n_pairs d_model"] | None = None
+    margin: float = 0.0
 
 
 def layer_heads(
@@ -135,7 +140,7 @@ def decide_heads(
     values: tuple[Tensor | None, Tensor] = None, x
     for some in slices(len(heads), _heads_together(heads)):
         batch = [
-            Head(common if ov.x is None else Sources(ov.x), ov.W_V, ov.W_O, vocabulary)
+            Head(common if ov.x is None else Sources(ov.x), ov.W_V, ov.W_O, vocabulary, ov.margin)
             for ov in heads[some]
         ]
         directions = torch.stack([head.sources.average @ head.W_V @ head.W_O for head in batch])
@@ -218,6 +223,7 @@ def _finish(
             in_bottom_k=in_bottom.cpu(),
             n_float64_rechecks=int(n_float64_rechecks[i]),
             n_zero_output=int(b.silent.sum()),
+            n_near_ties=head.n_near_ties,
             multiply_adds=head.multiply_adds + together.multiply_adds // len(heads),
         )
 

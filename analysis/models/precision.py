@@ -138,7 +138,7 @@ class Float64Mode(TorchFunctionMode):
         if name in _MOVES_ONLY and not any(id(a) in self.instead for a in args):
             return func(*args, **kwargs)
         if name in ("float", "half", "bfloat16"):
-            return self._double(args[0])
+            return self._lift(args[0]).double()
         if name == "embedding":  # a table is not copied for the sake of some rows
             return self._lift(func(*args, **kwargs))
         # What is changed in place must be the caller's tensor, not a copy.
@@ -153,7 +153,7 @@ class Float64Mode(TorchFunctionMode):
     def _lift(self, value: Any) -> Any:
         """Tensors and dtypes, also in lists, in float64 instead of less."""
         if isinstance(value, Tensor):
-            return self._double(value) if value.dtype in _LOWER else value
+            return self._double(value)
         if isinstance(value, torch.dtype):
             return torch.float64 if value in _LOWER else value
         if type(value) in (tuple, list):
@@ -163,6 +163,8 @@ class Float64Mode(TorchFunctionMode):
     def _double(self, value: Tensor) -> Tensor:
         if id(value) in self.instead:
             return self.instead[id(value)]
+        if value.dtype not in _LOWER:
+            return value
         if not isinstance(value, torch.nn.Parameter):
             return value.double()
         if id(value) in self._held:
@@ -204,7 +206,7 @@ def _computed_buffers(
     for module in model.modules():
         own = dict(module.named_buffers(recurse=False))
         saved = module.state_dict() if own else {}
-        computed = {n: b for n, b in own.items() if n not in saved and b.dtype in _LOWER}
+        computed = {n: b for n, b in own.items() if n not in saved and b.is_floating_point()}
         if computed:
             yield module, computed
 
@@ -220,12 +222,12 @@ def _recomputed(modules: Mapping[torch.nn.Module, Mapping[str, Tensor]]) -> dict
             made[key] = _fresh_buffers(module, config)
         for name, buffer in buffers.items():
             fresh = made[key].get(name)
-            near = fresh is not None and fresh.shape == buffer.shape
             # A buffer that was set otherwise, by hand or while it ran, is what the model uses.
-            if fresh is not None and near and torch.allclose(
-                fresh.to(buffer), buffer, rtol=1e-2 if buffer.dtype != torch.float32 else 1e-5
-            ):
-                instead[id(buffer)] = fresh.to(buffer.device)
+            rtol = 1e-2 if buffer.dtype in (torch.float16, torch.bfloat16) else 1e-5
+            if fresh is not None and fresh.shape == buffer.shape:
+                fresh = fresh.to(buffer.device)
+                if torch.allclose(fresh, buffer.double(), rtol=rtol):
+                    instead[id(buffer)] = fresh
     return instead
 
 
