@@ -291,10 +291,10 @@ def test_those_that_stand_out_come_highest_first() -> None:
     )
     assert significant_heads(null, "copying_score", 8) == [(0, 1), (1, 0), (1, 1)]
     assert significant_heads(null, "copying_score", 2) == [(0, 1), (1, 0)]
-    assert significant_heads(null.assign(score=null["copying_score"] / 50), "copying_score", 8) == [
-        (0, 1)
-    ], "too little"
-    assert significant_heads(null.assign(score_q=1.0), "copying_score", 2) == [(0, 1)]
+    assert significant_heads(
+        null.assign(copying_score=null["copying_score"] / 50), "copying_score", 8
+    ) == [(0, 1)], "too little"
+    assert significant_heads(null.assign(copying_score_q=1.0), "copying_score", 2) == [(0, 1)]
 
 
 def test_a_single_head_can_stand_out_with_the_fewest_draws() -> None:

@@ -56,12 +56,12 @@ def perfect(scores: np.ndarray) -> tuple[tuple[int, int], ...]:
 def test_exactly_the_planted_heads_score_one(planted_bridge: TransformerBridge) -> None:
     scores = score_heads(planted_bridge, NAMES, k=1, first_mlp=True)
     assert scores.n_pairs == len(NAMES)
-    assert perfect(scores.score) == COPYING
-    assert perfect(scores.suppression) == SUPPRESSING
+    assert perfect(scores.relation_score) == COPYING
+    assert perfect(scores.suppression_score) == SUPPRESSING
     for head in COPYING:
-        assert scores.suppression[head] == 0.0
+        assert scores.suppression_score[head] == 0.0
     for head in SUPPRESSING:
-        assert scores.score[head] == 0.0
+        assert scores.relation_score[head] == 0.0
 
 
 def test_planted_heads_shine_in_their_panel_and_cell(planted_bridge: TransformerBridge) -> None:
@@ -74,8 +74,8 @@ def test_planted_heads_shine_in_their_panel_and_cell(planted_bridge: Transformer
 
 def test_heads_that_read_the_first_mlp_copy_only_with_it(planted_bridge: TransformerBridge) -> None:
     scores = score_heads(planted_bridge, NAMES, first_mlp=False)
-    assert perfect(scores.score) == tuple(head for head in COPYING if head[0] == 0)
-    assert perfect(scores.suppression) == tuple(head for head in SUPPRESSING if head[0] == 0)
+    assert perfect(scores.relation_score) == tuple(head for head in COPYING if head[0] == 0)
+    assert perfect(scores.suppression_score) == tuple(head for head in SUPPRESSING if head[0] == 0)
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -83,9 +83,9 @@ def test_heads_that_read_the_embedding_copy_only_without_the_first_mlp(kind: str
     model = MAKERS[kind](D_VOCAB)
     planted.plant(model, planted.name_tokens(TOKENIZER), with_first_mlp=False)
     bridge = planted.boot(model, TOKENIZER)
-    assert perfect(score_heads(bridge, NAMES, first_mlp=False).score) == COPYING
-    assert perfect(score_heads(bridge, NAMES, first_mlp=False).suppression) == SUPPRESSING
-    assert perfect(score_heads(bridge, NAMES).score) == COPYING[:1]
+    assert perfect(score_heads(bridge, NAMES, first_mlp=False).relation_score) == COPYING
+    assert perfect(score_heads(bridge, NAMES, first_mlp=False).suppression_score) == SUPPRESSING
+    assert perfect(score_heads(bridge, NAMES).relation_score) == COPYING[:1]
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -97,10 +97,10 @@ def test_heads_planted_for_another_relation_score_one_for_its_pairs(kind: str) -
     pairs = list(zip(NAMES, [NAMES[-1], *NAMES[:-1]], strict=True))
     scores = score_heads(bridge, pairs)
     assert scores.relation == "relation"
-    assert perfect(scores.score) == COPYING
-    assert perfect(scores.suppression) == SUPPRESSING
+    assert perfect(scores.relation_score) == COPYING
+    assert perfect(scores.suppression_score) == SUPPRESSING
     backwards = score_heads(bridge, [(target, source) for source, target in pairs])
-    assert perfect(backwards.score) == perfect(backwards.suppression) == ()
+    assert perfect(backwards.relation_score) == perfect(backwards.suppression_score) == ()
 
 
 # ---- against a plain computation
@@ -229,7 +229,7 @@ def test_a_head_that_writes_nothing_ties_everything() -> None:
     model = checkpoints.llama_model(D_VOCAB)
     planted.output_matrices(model, 1)[2].detach().zero_()
     scores = score_heads(planted.boot(model, TOKENIZER), NAMES)
-    assert perfect(scores.score) == perfect(scores.suppression) == ((1, 2),)
+    assert perfect(scores.relation_score) == perfect(scores.suppression_score) == ((1, 2),)
     assert scores.provenance["pairs_for_which_a_head_writes_nothing"] == len(NAMES)
 
 
