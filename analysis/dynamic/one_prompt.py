@@ -118,9 +118,7 @@ def _attention(
 ) -> Float[np.ndarray, "n_heads length length"]:
     hook = f"blocks.{layer}.attn.hook_pattern"
     with exact_forward(model):
-        _, cache = model.run_with_cache(
-            ids.to(embedding_matrix(model).device), names_filter=[hook]
-        )
+        _, cache = model.run_with_cache(ids.to(embedding_matrix(model).device), names_filter=[hook])
         return cache[hook][0].double().cpu().numpy()
 
 

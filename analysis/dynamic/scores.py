@@ -49,6 +49,7 @@ from analysis.weights import (
     embedding_matrix,
     output_weights,
     unembedding_matrix,
+    value_weights,
 )
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class DynamicScores:
         k: how many of the largest (smallest) logits count.
         model: which model ran.
         provenance: everything else that made the result, ready for JSON.
+        group_size: heads that share a key-value head.
+        n_near_ties: comparisons of logits that ``MARGIN`` made a tie.
     """
 
     in_top_k: Bool[np.ndarray, "n_templates 2 n_layers n_heads n_names"] = field(repr=False)
@@ -86,6 +89,8 @@ class DynamicScores:
     k: int
     model: ModelIdentity
     provenance: dict[str, object] = field(repr=False)
+    group_size: int = 1
+    n_near_ties: int = 0
 
     @property
     def n_in_top_k(self) -> Int[np.ndarray, "n_templates 2 n_layers n_heads"]:
@@ -209,7 +214,10 @@ def dynamic_scores(
         "versions": package_versions(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return DynamicScores(top, bottom, templates, pairs, k, identity, provenance)
+    group_size = n_heads // len(value_weights(model, 0))
+    return DynamicScores(
+        top, bottom, templates, pairs, k, identity, provenance, group_size, n_near_ties
+    )
 
 
 def head_z(

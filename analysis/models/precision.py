@@ -144,7 +144,9 @@ class Float64Mode(TorchFunctionMode):
         # What is changed in place must be the caller's tensor, not a copy.
         first = args[:1] if name == "__setitem__" or _in_place(name) else ()
         args = first + tuple(self._lift(a) for a in args[len(first) :])
-        kwargs = {key: value if key == "out" else self._lift(value) for key, value in kwargs.items()}
+        kwargs = {
+            key: value if key == "out" else self._lift(value) for key, value in kwargs.items()
+        }
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and result.dtype in _LOWER and not first:
             return _again(func, args, kwargs, result)

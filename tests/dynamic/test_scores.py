@@ -12,6 +12,7 @@ import torch
 from analysis.dynamic import scores as dynamic
 from analysis.dynamic.scores import CONTEXTS, DynamicScores, dynamic_scores
 from analysis.errors import ArchitectureError, NamesError, ParameterError, PromptError, WeightsError
+from analysis.models.precision import exact_forward
 from analysis.names import TokenPairs, load_names, token_pairs
 from analysis.prompts.templates import SLOT, TEMPLATES
 from analysis.weights import output_weights, ov_weights, unembedding_matrix, value_weights
@@ -254,11 +255,84 @@ def test_a_model_in_training_mode_is_refused() -> None:
 def test_what_overflows_as_the_model_runs_is_an_error_that_names_the_head() -> None:
     hf = checkpoints.gpt2_model(len(TOKENIZER))
     block = hf.transformer.h[1]
-    block.ln_1.weight.data[0] = 100
-    block.attn.c_attn.weight.data[0, 64:72] = 6e4  # W_V of the first head
-    model = planted.boot(hf.half(), TOKENIZER, dtype=torch.float16)
-    with pytest.raises(WeightsError, match=r"head 1\.0 mixes overflows in float16"):
+    block.ln_1.weight.data[0] = 1e200
+    block.attn.c_attn.weight.data[0, 64:72] = 1e200  # W_V of the first head
+    model = planted.boot(hf, TOKENIZER, dtype=torch.float64)
+    with pytest.raises(WeightsError, match=r"head 1\.0 mixes is infinite"):
         dynamic_scores(model, NAMES)
+
+
+def test_what_overflows_in_half_precision_does_not_here() -> None:
+    hf = checkpoints.gpt2_model(len(TOKENIZER))
+    block = hf.transformer.h[1]
+    block.ln_1.weight.data[0] = 100
+    block.attn.c_attn.weight.data[0, 64:72] = 6e4
+    found = dynamic_scores(planted.boot(hf.half(), TOKENIZER, dtype=torch.float16), NAMES, k=20)
+    assert 0 < found.n_in_top_k.sum() < found.in_top_k.size
+
+
+# ---- prompts without BOS, near-ties, settings
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_prompts_can_be_with_and_without_bos(kind: str) -> None:
+    model = model_of(kind)
+    tokens = model.to_tokens("No Ael means no")
+    has_bos = int(tokens[0, 0]) == TOKENIZER.bos_token_id
+    without = dynamic_scores(model, NAMES, ["No <X> means no"], k=20, prepend_bos=False)
+    assert without.provenance["prepend_bos"] is False
+    with exact_forward(model):
+        _, cache = model.run_with_cache(tokens[:, int(has_bos) :])
+    i = NAMES.index("Ael")
+    targets = planted.name_tokens(TOKENIZER, NAMES)[i : i + 1]
+    for layer in range(N_LAYERS):
+        for head in range(N_HEADS):
+            z = cache[f"blocks.{layer}.attn.hook_z"][:, -1, head]
+            top, bottom, _ = plain_answers(z, *parts(model, layer, head), targets, 20)
+            assert without.in_top_k[0, 0, layer, head, i] == top[0]
+            assert without.in_bottom_k[0, 0, layer, head, i] == bottom[0]
+    usual = dynamic_scores(model, NAMES, ["No <X> means no"], k=20)
+    assert usual.provenance["prepend_bos"] is has_bos
+    assert np.array_equal(usual.in_top_k, without.in_top_k) != has_bos
+    with pytest.raises(ParameterError, match="prepend_bos must be True or False"):
+        dynamic_scores(model, NAMES, prepend_bos="no")  # type: ignore[arg-type]
+
+
+def test_a_rival_within_the_margin_is_a_tie_and_is_counted() -> None:
+    """Two tokens get the first name's unembedding, one of them a hair larger."""
+    hf = checkpoints.gpt2_model(D_VOCAB, tie_word_embeddings=False).double()
+    tokens = planted.name_tokens(TOKENIZER, NAMES)
+    W_U = hf.lm_head.weight.data
+    W_U[1] = W_U[tokens[0]]
+    model = planted.boot(hf, TOKENIZER, dtype=torch.float64)
+    equal = dynamic_scores(model, NAMES, TEMPLATES_HERE, k=1)
+    assert equal.n_near_ties == 0
+    model.original_model.lm_head.weight.data[1, :] *= 1 + 1e-14
+    near = dynamic_scores(model, NAMES, TEMPLATES_HERE, k=1)
+    assert np.array_equal(near.in_top_k, equal.in_top_k)
+    assert np.array_equal(near.in_bottom_k, equal.in_bottom_k)
+    assert near.provenance["near_ties"] == near.n_near_ties
+
+
+@pytest.mark.parametrize("setting", ["device", "autocast", "float16", "float64", "medium"])
+@pytest.mark.parametrize("kind", MAKERS)
+def test_the_answers_do_not_follow_the_users_settings(kind: str, setting: str) -> None:
+    model, expected = model_of(kind), scores_of(kind, 20)
+    try:
+        if setting.startswith("float"):
+            torch.set_default_dtype(getattr(torch, setting))
+        if setting == "medium":
+            torch.set_float32_matmul_precision("medium")
+        with (
+            torch.device("meta" if setting == "device" else "cpu"),
+            torch.autocast("cpu", enabled=setting == "autocast"),
+        ):
+            found = dynamic_scores(model, NAMES, TEMPLATES_HERE, k=20)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+    assert np.array_equal(found.in_top_k, expected.in_top_k)
+    assert np.array_equal(found.in_bottom_k, expected.in_bottom_k)
 
 
 # ---- the packaged model

@@ -50,9 +50,7 @@ def default_dtype(dtype: torch.dtype) -> AbstractContextManager[None]:
 
 
 def matmul_precision(level: str) -> AbstractContextManager[None]:
-    return changed(
-        torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, level
-    )
+    return changed(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, level)
 
 
 SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
@@ -116,7 +114,9 @@ def test_prompts_that_share_a_beginning_are_those_run_whole(kind: str) -> None:
 
 
 @pytest.mark.parametrize("held", [0, 4096])
-def test_weights_that_are_not_held_give_the_same(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_not_held_give_the_same(
+    held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain, model = model_of("llama")
     monkeypatch.setattr(precision, "HELD_BYTES", held)
     with exact_forward(model):
@@ -290,7 +290,8 @@ def test_a_device_without_float64_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     _, model = model_of("gpt2")
     with monkeypatch.context() as patch:
         patch.setattr(precision, "_device", lambda model: torch.device("mps"))
-        with pytest.raises(ArchitectureError, match="load it with device='cpu'"), exact_forward(
-            model
+        with (
+            pytest.raises(ArchitectureError, match="load it with device='cpu'"),
+            exact_forward(model),
         ):
             pass
