@@ -43,10 +43,44 @@ for each use, so that large models need no more memory than this and their large
 
 _LOWER = frozenset({torch.float32, torch.float16, torch.bfloat16})
 _MOVES_ONLY = frozenset(
-    "__getitem__ chunk clone contiguous detach dim expand expand_as flatten gather "
-    "get_device index_select is_contiguous is_floating_point movedim narrow ndimension numel "
-    "permute repeat repeat_interleave reshape select size split squeeze stride swapaxes t "
-    "tolist transpose unbind unflatten unsqueeze view view_as".split()
+    (
+        "__getitem__",
+        "chunk",
+        "clone",
+        "contiguous",
+        "detach",
+        "dim",
+        "expand",
+        "expand_as",
+        "flatten",
+        "gather",
+        "get_device",
+        "index_select",
+        "is_contiguous",
+        "is_floating_point",
+        "movedim",
+        "narrow",
+        "ndimension",
+        "numel",
+        "permute",
+        "repeat",
+        "repeat_interleave",
+        "reshape",
+        "select",
+        "size",
+        "split",
+        "squeeze",
+        "stride",
+        "swapaxes",
+        "t",
+        "tolist",
+        "transpose",
+        "unbind",
+        "unflatten",
+        "unsqueeze",
+        "view",
+        "view_as",
+    )
 )
 """Functions that compute nothing: a weight goes through them as it is, and is copied later."""
 _LOCK = threading.RLock()

@@ -1,9 +1,10 @@
 """Running many prompts that begin alike: the beginning is read once, its keys and values kept.
 
-What a causal model does at a position depends on what comes before it, never on what follows. So the keys and values of a
-beginning that prompts share, or that an intervention at the last positions leaves as it is, are
-computed once. A pass that continues them is given them as transformers' own cache, through the
-bridge with all its hooks. Rounding aside, the activations are those of the whole prompts.
+What a causal model does at a position depends on what comes before it, never on what follows. So
+the keys and values of a beginning that prompts share, or that an intervention at the last positions
+leaves as it is, are computed once. A pass that continues them is given them as transformers' own
+cache, through the bridge with all its hooks. Rounding aside, the activations are those of the whole
+prompts.
 """
 
 from __future__ import annotations
