@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import weakref
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 GPT2_SMALL = "openai-community/gpt2"
 """Hub id of GPT-2 small, the only model with published head classes."""
+
+_ATTRIBUTE = "identity"
 
 
 @dataclass(frozen=True)
@@ -35,31 +38,49 @@ class ModelIdentity:
     note: str = ""
 
 
-_IDENTITIES: weakref.WeakKeyDictionary[TransformerBridge, ModelIdentity] = (
-    weakref.WeakKeyDictionary()
-)
-
-
 def set_identity(model: TransformerBridge, identity: ModelIdentity) -> None:
-    """Record what ``model`` is; ``load_model`` does this for every model that it returns."""
-    _IDENTITIES[model] = identity
+    """Give ``model`` its attribute ``identity``; ``load_model`` does this for what it returns."""
+    setattr(model, _ATTRIBUTE, identity)
 
 
 def model_identity(model: TransformerBridge) -> ModelIdentity:
-    """What ``model`` is; a model not made by ``load_model`` is known by its configured name."""
-    known = _IDENTITIES.get(model)
-    if known is not None:
+    """What ``model`` is: its attribute ``identity``, or what its configured name tells.
+
+    A model that this package did not load has no such attribute.
+    """
+    known = getattr(model, _ATTRIBUTE, None)
+    if isinstance(known, ModelIdentity):
         return known
     name = str(model.cfg.model_name or "unnamed model")
     return ModelIdentity(name=name, title=name)
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages on which a score depends."""
-    versions = {}
+    """Versions of the packages on which a score depends, and of Python."""
+    versions = {"python": python_version()}
     for package in ("name-heads", "torch", "transformer-lens", "transformers", "numpy"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
     return versions
+
+
+def provenance_of(model: TransformerBridge, **parameters: object) -> dict[str, object]:
+    """What made a result, ready for JSON: the one description that every result carries.
+
+    Args:
+        model: what was asked; its identity and the dtype of its weights are recorded.
+        parameters: what else decided the result (k, seeds, checksums, counts), ready for JSON.
+
+    Returns:
+        ``model`` (the fields of ModelIdentity), ``dtype`` (``float32``), the parameters in the
+        order given, ``versions`` (of packages) and ``time`` (UTC, ISO 8601, to the second).
+    """
+    return {
+        "model": asdict(model_identity(model)),
+        "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        **parameters,
+        "versions": package_versions(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -20,8 +20,10 @@ from tqdm.auto import tqdm
 
 from analysis import load_model, load_names
 from analysis.embeddings import effective_embedding
-from analysis.exact.head_logits import Vocabulary, full_float32
-from analysis.exact.topk import OV, decide_heads, layer_heads
+from analysis.exact.arithmetic import full_float32
+from analysis.exact.head_logits import OV
+from analysis.exact.topk import decide_heads, layer_heads
+from analysis.exact.vocabulary import Vocabulary
 from analysis.weights import embedding_matrix, output_weights, unembedding_matrix, value_weights
 
 RESULTS = Path(__file__).with_name("results.md")

@@ -32,14 +32,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.embeddings import source_vectors
-from analysis.exact.head_logits import Vocabulary, slices
-from analysis.exact.topk import N_TOGETHER, OV, decide_heads, pairs_at_once
+from analysis.exact.arithmetic import full_float32, slices
+from analysis.exact.head_logits import OV
+from analysis.exact.prepared import PREPARED
+from analysis.exact.topk import N_TOGETHER, decide_heads, layer_heads, pairs_at_once
 from analysis.heads import HeadPair, all_heads, head_index
 from analysis.models.precision import plain_settings
 from analysis.progress import progress_bar
 from analysis.static.head_scores import HeadScores
+from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
-from analysis.weights import output_weights, unembedding_matrix, value_weights
+from analysis.weights import output_weights, value_weights
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -163,12 +166,12 @@ def _null_counts(
     W_V = value_weights(model, 0)
     n_together = max(1, pairs_at_once(*W_V.shape[1:]) // len(targets))
     n_scored = n_layers * n_heads * (2 * n_weights + n_draws)
-    with progress_bar(n_scored, "scoring random heads", "head") as bar:
-        vocabulary = Vocabulary(unembedding_matrix(model))
+    vocabulary = PREPARED.vocabulary(model, n_real_tokens(model))
+    with full_float32(), progress_bar(n_scored, "scoring random heads", "head") as bar:
         for layer in range(n_layers):
             if layer < 2:  # every later layer has the sources of layer 1
                 x = source_vectors(model, sources, layer=layer, first_mlp=static.first_mlp)
-            own = _own_heads(model, layer)
+            own = layer_heads(value_weights(model, layer), output_weights(model, layer), layer)
             for null in NULLS:
                 if null == OTHER_TARGETS:
                     drawn = _permuted(own, targets, n_draws, n_together, rng)
@@ -189,12 +192,6 @@ def _null_counts(
     return {null: np.array(found, dtype=np.int64).reshape(-1, 2) for null, found in counts.items()}
 
 
-def _own_heads(model: TransformerBridge, layer: int) -> list[OV]:
-    W_V, W_O = value_weights(model, layer), output_weights(model, layer)
-    values = list(W_V)
-    return [OV(values[head // (len(W_O) // len(W_V))], W_O[head]) for head in range(len(W_O))]
-
-
 def _random_heads(
     own: list[OV], n_draws: int, both: bool, generator: torch.Generator
 ) -> Iterator[list[OV]]:
@@ -206,7 +203,10 @@ def _random_heads(
         for _ in range(n_draws)[some]:
             V = _rotated(spectra[0], W_V.shape[1:], generator)
             O = _rotated(spectra[1], W_O.shape[1:], generator) if both else W_O  # noqa: E741
-            heads += [OV(*weights) for weights in zip(V, O, strict=True)]
+            # Where W_O is the model's, so is what the head is known by.
+            heads += [
+                OV(v, o, key=None if both else ov.key) for v, o, ov in zip(V, O, own, strict=True)
+            ]
         yield heads
 
 

@@ -15,13 +15,14 @@ import torch
 from analysis.dynamic.scores import CONTEXTS, head_z
 from analysis.embeddings import source_vectors
 from analysis.errors import PromptError
-from analysis.exact.head_logits import Vocabulary
+from analysis.exact.head_logits import OV
+from analysis.exact.prepared import PREPARED
 from analysis.exact.ranks import rank_targets
-from analysis.exact.topk import OV
 from analysis.heads import HeadPair, check_heads
-from analysis.models.precision import exact_forward, plain_settings
+from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.names import TokenPairs, token_pairs
 from analysis.prompts.templates import TEMPLATES, fill_template, leading_tokens
+from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
 from analysis.weights import check_runnable, embedding_matrix, ov_weights, unembedding_matrix
 
@@ -161,8 +162,8 @@ def top_logits_of_head(
     """
     check_runnable(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    W_U = unembedding_matrix(model)
-    n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
+    n_tokens = n_real_tokens(model)
+    n = check_int("n", n, 1, n_tokens, "the vocabulary's size")
     names: TokenPairs = token_pairs(model, [name])
     W_V, W_O = ov_weights(model, layer, number)
     z = head_z(model, fill_template(model, template, names, prepend_bos))
@@ -170,13 +171,14 @@ def top_logits_of_head(
     values = {"from the weights": source @ W_V} | {
         f"{context} context": z[context][layer][:, number].to(W_O) for context in CONTEXTS[::-1]
     }
-    vocabulary = Vocabulary(W_U)
+    vocabulary = PREPARED.vocabulary(model, n_tokens)
+    W_U = unembedding_matrix(model)[:, :n_tokens]
     target = torch.tensor(names.target_tokens)
     itself = torch.eye(len(W_O), dtype=torch.float64, device=W_O.device)
     rows = {}
     for how, value in values.items():
         logits = (value[0] @ W_O @ W_U.to(W_O)).cpu()
-        rank = rank_targets(value, target, OV(itself, W_O), vocabulary).larger
+        rank = rank_targets(value, target, OV(itself, W_O, margin=MARGIN), vocabulary).larger
         most, least = (
             _with_logits(model, logits, logits.topk(n, largest=end).indices.tolist())
             for end in (True, False)

@@ -32,8 +32,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.errors import ParameterError, WeightsError
-from analysis.exact.head_logits import Vocabulary
-from analysis.exact.topk import OV, Decisions, decide_heads
+from analysis.exact.arithmetic import full_float32
+from analysis.exact.head_logits import OV
+from analysis.exact.prepared import PREPARED
+from analysis.exact.topk import Decisions, decide_heads
+from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import head_name
 from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.names import TokenPairs
@@ -42,13 +45,12 @@ from analysis.prompts.prefix_cache import NO_LOGITS, build_prefix_cache, prefix_
 from analysis.prompts.templates import TEMPLATES, Prompts, enough_names, fill_template
 from analysis.provenance import ModelIdentity, model_identity, package_versions
 from analysis.static.head_scores import score_columns
+from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
 from analysis.weights import (
-    check_finite,
     check_runnable,
     embedding_matrix,
     output_weights,
-    unembedding_matrix,
     value_weights,
 )
 
@@ -153,7 +155,8 @@ def dynamic_scores(
         WeightsError: a weight is NaN or infinite, or the model's activations overflow.
     """
     check_runnable(model)
-    k = check_int("k", k, 1, unembedding_matrix(model).shape[1], "the vocabulary's size")
+    n_tokens = n_real_tokens(model)
+    k = check_int("k", k, 1, n_tokens, "the vocabulary's size")
     pairs = enough_names(model, names)
     if not isinstance(templates, Iterable):
         raise ParameterError(
@@ -164,7 +167,7 @@ def dynamic_scores(
         raise ParameterError(f"templates must be different and at least one, not {templates!r}.")
     filled = [fill_template(model, template, pairs, prepend_bos) for template in templates]
     batch_size = _names_at_once(model, batch_size, len(pairs), len(templates))
-    check_finite(model)
+    vocabulary = PREPARED.vocabulary(model, n_tokens)  # checks that every weight is finite
 
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     shape = (len(templates), len(CONTEXTS), n_layers, n_heads, len(pairs))
@@ -175,19 +178,18 @@ def dynamic_scores(
         for start in range(0, len(pairs), batch_size)
     ]
     n_float64_rechecks = n_near_ties = 0
-    vocabulary = Vocabulary(unembedding_matrix(model))
     for part in parts:
         n = len(templates) * (part.stop - part.start)
         with progress_bar(n, "running prompts", "prompt") as bar, exact_forward(model):
             values = [head_z(model, prompts, part, bar.update) for prompts in filled]
         asked = targets[part].repeat(len(templates))
-        with progress_bar(n_layers, "scoring what the heads write", "layer") as bar:
+        with full_float32(), progress_bar(n_layers, "scoring the heads", "layer") as bar:
             for layer in range(n_layers):
                 W_O = output_weights(model, layer)
                 for c, context in enumerate(CONTEXTS):
                     z = torch.cat([of_one[context][layer] for of_one in values])
                     _check_written(model, z, layer)
-                    decided = list(decide_written(z, asked, W_O, vocabulary, k))
+                    decided = list(decide_written(z, asked, W_O, vocabulary, k, layer))
                     for answers, found in (
                         (top, [d.in_top_k for d in decided]),
                         (bottom, [d.in_bottom_k for d in decided]),
@@ -291,8 +293,17 @@ def decide_written(
     W_O: Float[Tensor, "n_heads d_head d_model"],
     vocabulary: Vocabulary,
     k: int,
+    layer: int | None = None,
 ) -> Iterator[Decisions]:
-    """Whether each target is among the k largest (smallest) logits of ``z·W_O·W_U``, exactly.
+    """Whether each target is among the k largest (smallest) logits of ``z·W_O·W_U``.
+
+    Args:
+        z: what each head mixed, a row for each target.
+        targets: the tokens asked about.
+        W_O: of the heads.
+        vocabulary: the unembedding.
+        k: how many of the largest (smallest) logits count.
+        layer: of the heads, by which they are known for later calls; None if they are not.
 
     Yields:
         Each head's answers, in order.
@@ -300,7 +311,10 @@ def decide_written(
     z = z.double()
     # Each head's source is its own z, of which it writes everything.
     itself = torch.eye(z.shape[2], dtype=torch.float64, device=z.device)
-    heads = [OV(itself, W_O[head], z[:, head], margin=MARGIN) for head in range(len(W_O))]
+    heads = [
+        OV(itself, W_O[h], z[:, h], None if layer is None else (layer, h), MARGIN)
+        for h in range(len(W_O))
+    ]
     return decide_heads(z[:, 0], targets, heads, vocabulary, k)
 
 

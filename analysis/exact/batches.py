@@ -1,4 +1,4 @@
-"""One question put to a model's heads: is this target among the extremes of that source's logits?
+"""Pairs of tokens and the heads asked about them, in parts that fit into memory.
 
 What ``score_heads``, ``score_vocabulary`` and the comparisons ask is one thing: a list of (source,
 target) tokens, some heads, an effective embedding. Here it is cut into parts whose source vectors
@@ -15,16 +15,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.embeddings import effective_embedding
-from analysis.exact.head_logits import Vocabulary, in_full_float32, slices
+from analysis.exact.arithmetic import MEMORY, in_full_float32, slices
+from analysis.exact.head_logits import OV
 from analysis.exact.ranks import Ranks, rank_targets
-from analysis.exact.topk import (
-    N_TOGETHER,
-    OV,
-    Decisions,
-    decide_heads,
-    layer_heads,
-    pairs_at_once,
-)
+from analysis.exact.topk import Decisions, decide_heads, layer_heads, pairs_at_once
+from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair
 from analysis.progress import progress_bar
 from analysis.weights import folded_value_weights, output_weights, value_weights
@@ -44,7 +39,7 @@ class OVBatch:
         heads: (layer, head) in ascending order.
         embedding: source vector of heads after layer 0, as ``effective_embedding`` names
             it; heads of layer 0 always read the token embedding.
-        W_U: the unembedding.
+        vocabulary: the unembedding.
         folded: whether W_V has its norm folded in.
     """
 
@@ -53,29 +48,32 @@ class OVBatch:
     targets: Int[Tensor, "n_pairs"]
     heads: tuple[HeadPair, ...]
     embedding: str
-    W_U: Float[Tensor, "d_model d_vocab"]
+    vocabulary: Vocabulary
     folded: bool = False
 
-    def decisions(self, k: int, what: str) -> Iterator[tuple[int, slice, Decisions]]:
+    def decisions(
+        self, k: int, what: str, *, ranks: bool = False
+    ) -> Iterator[tuple[int, slice, Decisions]]:
         """Decide every pair for every head; a progress bar appears after two seconds.
 
         Args:
             k: from 1 to the vocabulary's size.
             what: is being done, for the progress bar.
+            ranks: give the targets' exact ranks below k too.
 
         Yields:
             Place in ``heads``, some of the pairs, and the answers for these.
         """
-        return in_full_float32(self._decisions(k, what))
+        return in_full_float32(self._decisions(k, what, ranks))
 
-    def _decisions(self, k: int, what: str) -> Iterator[tuple[int, slice, Decisions]]:
+    def _decisions(self, k: int, what: str, ranks: bool) -> Iterator[tuple[int, slice, Decisions]]:
         with progress_bar(self._n_steps, what, "head") as bar:
-            vocabulary = Vocabulary(self.W_U)
             for places, part in self._steps():
                 x = self._source_vectors(places[0], part)
-                for some in slices(len(places), N_TOGETHER):
+                targets = self.targets[part]
+                for some in slices(len(places), self._heads_at_once):
                     heads = self._weights(places[some])
-                    decided = decide_heads(x, self.targets[part], heads, vocabulary, k)
+                    decided = decide_heads(x, targets, heads, self.vocabulary, k, ranks=ranks)
                     for place, answers in zip(places[some], decided, strict=True):
                         yield place, part, answers
                         bar.update()
@@ -91,12 +89,16 @@ class OVBatch:
 
     def _ranks(self, what: str) -> Iterator[tuple[int, slice, Ranks]]:
         with progress_bar(self._n_steps, what, "head") as bar:
-            vocabulary = Vocabulary(self.W_U)
             for places, part in self._steps():
                 x = self._source_vectors(places[0], part)
-                for place in places:
+                targets = self.targets[part]
+
+                def rank(place: int, x: Tensor = x, targets: Tensor = targets) -> Ranks:
                     (ov,) = self._weights([place])
-                    yield place, part, rank_targets(x, self.targets[part], ov, vocabulary)
+                    return rank_targets(x, targets, ov, self.vocabulary)
+
+                for place, found in zip(places, self.vocabulary.map(rank, places), strict=True):
+                    yield place, part, found
                     bar.update()
                 del x
 
@@ -104,6 +106,13 @@ class OVBatch:
     def _parts(self) -> list[slice]:
         W_V = value_weights(self.model, 0)
         return list(slices(len(self.sources), pairs_at_once(*W_V.shape[1:])))
+
+    @property
+    def _heads_at_once(self) -> int:
+        """Heads whose weights are read together, an eighth of ``MEMORY`` at most."""
+        V, O = value_weights(self.model, 0), output_weights(self.model, 0)  # noqa: E741
+        each = V[0].numel() * V.element_size() + O[0].numel() * O.element_size()
+        return max(1, MEMORY // 8 // each)
 
     @property
     def _n_steps(self) -> int:
@@ -123,7 +132,7 @@ class OVBatch:
     def _weights(self, places: Sequence[int]) -> list[OV]:
         value = folded_value_weights if self.folded else value_weights
         layers = {
-            layer: layer_heads(value(self.model, layer), output_weights(self.model, layer))
+            layer: layer_heads(value(self.model, layer), output_weights(self.model, layer), layer)
             for layer in sorted({self.heads[place][0] for place in places})
         }
         return [layers[layer][head] for layer, head in (self.heads[place] for place in places)]

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.dynamic.scores import decide_written
-from analysis.exact.head_logits import Vocabulary, full_float32
+from analysis.exact.arithmetic import full_float32
+from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import all_heads, head_index
 from analysis.ioi.activations import Activations
 from analysis.norms import centred, norm_parameters, normalise

@@ -84,7 +84,7 @@ _MOVES_ONLY = frozenset(
 )
 """Functions that compute nothing: a weight goes through them as it is, and is copied later."""
 _LOCK = threading.RLock()
-"""Hooks on a model and torch's settings belong to the process, so that passes take turns."""
+"""Hooks are the model's and not a thread's, so that passes take turns."""
 _ACTIVE: ContextVar[bool] = ContextVar("exact_forward is active", default=False)
 
 
@@ -108,7 +108,7 @@ def exact_forward(model: TransformerBridge) -> Iterator[None]:
     if _ACTIVE.get():
         yield
         return
-    with plain_settings(), ExitStack() as stack:
+    with _LOCK, plain_settings(), ExitStack() as stack:
         modules = dict(_computed_buffers(model.original_model))
         # Some rotary modules replace their buffers as they run.
         for module, buffers in modules.items():
@@ -126,21 +126,17 @@ def _device(model: TransformerBridge) -> torch.device:
 
 @contextmanager
 def plain_settings() -> Iterator[None]:
-    """Compute without autocast, gradients, another default device, and with float32 in full.
+    """Compute without autocast, gradients and another default device.
 
     For what is derived from forward passes: products and comparisons that name their own dtypes.
+    Only settings of the calling thread are changed. Float32 products need ``full_float32`` too.
     """
-    backends: list[Any] = [torch.backends.cuda, torch.backends.mkldnn]
-    with _LOCK, ExitStack() as stack:
-        for setting in (backend.matmul for backend in backends):
-            stack.callback(setattr, setting, "fp32_precision", setting.fp32_precision)
-            setting.fp32_precision = "ieee"
-        for kind in ("cpu", "cuda"):
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.device("cpu"))
-        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
-        torch.set_default_dtype(torch.float32)
+    with (
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+        torch.no_grad(),
+        torch.device("cpu"),
+    ):
         yield
 
 

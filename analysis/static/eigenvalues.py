@@ -14,8 +14,9 @@ import pandas as pd
 import torch
 
 from analysis.embeddings import check_embedding, effective_embedding
-from analysis.exact.head_logits import slices
+from analysis.exact.arithmetic import slices
 from analysis.heads import all_heads, head_index
+from analysis.models.open_checkpoint import readable_model
 from analysis.progress import progress_bar
 from analysis.validation import check_flag
 from analysis.weights import (
@@ -60,6 +61,7 @@ def eigenvalue_scores(
         ArchitectureError: the model's weights would not be read rightly.
         WeightsError: a weight is NaN or infinite.
     """
+    model = readable_model(model)
     check_readable(model)
     check_embedding(embedding)
     check_flag("folded", folded)

@@ -1,0 +1,128 @@
+"""A name -> a checkpoint that is read layer by layer, from a folder, a package or the hub.
+
+What is on disk is read where it lies. Of a model on the hub only the tensors that static scores
+read are fetched: embedding and unembedding, the first block's norm and MLP, and every layer's
+values, outputs and norms.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.errors import ModelError, ParameterError
+from analysis.models.bridge import _config, _tokenizer
+from analysis.models.checkpoint import (
+    CONFIG,
+    OTHER_FILES,
+    TOKENIZER_SETS,
+    Checkpoint,
+    first_line,
+    folder_files,
+    needed_files,
+    read_json,
+)
+from analysis.models.families import check_architecture
+from analysis.models.hub_listing import ask_hub
+from analysis.models.hub_ranges import HubTensors, hub_tensors
+from analysis.models.lazy_checkpoint import LazyCheckpoint, lazy_checkpoint
+from analysis.models.load import ALIASES, PINNED, TITLES
+from analysis.models.packaged import NAME as PACKAGED
+from analysis.models.packaged import cache_folder, packaged_checkpoint
+from analysis.models.tensor_files import local_tensors
+from analysis.provenance import ModelIdentity
+
+if TYPE_CHECKING:
+    from analysis.weights import ReadableModel
+
+
+def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None) -> LazyCheckpoint:
+    """Set up the reading of a model that may be larger than memory.
+
+    Args:
+        name: a folder, a hub id (``meta-llama/Llama-3.1-8B``), or ``smollm2-135m``.
+        revision: branch, tag or commit of a hub model.
+
+    Returns:
+        A checkpoint for ``score_heads``, ``score_vocabulary`` and ``eigenvalue_scores``. A model
+        on the hub is fetched as far as these read it: how much, is said before it starts.
+
+    Raises:
+        ModelError: it cannot be found, or a file is damaged.
+        ArchitectureError: it is not supported.
+        ParameterError: the name or the revision makes no sense.
+    """
+    text = os.fspath(name)
+    if not isinstance(text, str) or not text.strip():
+        raise ParameterError(f"a model's name must be text or a folder, not {name!r}.")
+    folder = Path(text).expanduser()
+    if text == PACKAGED or folder.exists() or text.startswith((".", "/", "~")):
+        if revision is not None:
+            raise ParameterError(f"revision is for models of the hub, which {text!r} is not.")
+        return _from_folder(packaged_checkpoint() if text == PACKAGED else _folder(folder))
+    repo = ALIASES.get(text, text)
+    return _from_hub(repo, revision or PINNED.get(repo))
+
+
+def readable_model(model: Any) -> ReadableModel:
+    """``model`` itself, or the checkpoint that a name or folder stands for."""
+    if isinstance(model, (str, os.PathLike)):
+        opened: Any = open_checkpoint(model)
+        return opened
+    return model
+
+
+def _folder(folder: Path) -> Checkpoint:
+    if not folder.is_dir():
+        raise ModelError(f"the folder {folder} does not exist: check the path.")
+    needed_files(folder_files(folder), f"the folder {folder}")
+    name = folder.resolve().name
+    return Checkpoint(folder, ModelIdentity(name, name, source="folder"))
+
+
+def _from_folder(checkpoint: Checkpoint) -> LazyCheckpoint:
+    check_architecture(read_json(checkpoint.folder / CONFIG), checkpoint.identity.title)
+    return lazy_checkpoint(
+        checkpoint.identity,
+        _config(checkpoint),
+        _tokenizer(checkpoint),
+        local_tensors(checkpoint.folder),
+    )
+
+
+def _from_hub(repo: str, revision: str | None) -> LazyCheckpoint:
+    info = ask_hub(repo, revision)
+    title = TITLES.get(repo, repo.rsplit("/", 1)[-1])
+    small = _small_files(repo, info)
+    check_architecture(read_json(small / CONFIG), title)
+    identity = ModelIdentity(repo, title, revision=str(info.sha), source="hub")
+    files = hub_tensors(repo, info, cache_folder() / "tensors")
+    checkpoint = Checkpoint(small, identity)
+    opened = lazy_checkpoint(identity, _config(checkpoint), _tokenizer(checkpoint), files)
+    files.prepare(opened.needed())
+    return opened
+
+
+def _small_files(repo: str, info: Any) -> Path:
+    """The folder with config and tokenizer, fetched into huggingface_hub's own cache."""
+    from huggingface_hub import hf_hub_download
+
+    listed = {file.rfilename for file in info.siblings or ()}
+    wanted = (set().union(*TOKENIZER_SETS) | OTHER_FILES) & listed
+    if CONFIG not in listed:
+        raise ModelError(f"the model {repo} has no {CONFIG}: use another model.")
+    try:
+        for name in sorted(wanted):
+            hf_hub_download(repo, name, revision=info.sha)
+        return Path(hf_hub_download(repo, CONFIG, revision=info.sha)).parent
+    except Exception as error:  # huggingface_hub lets its HTTP client's own errors through
+        raise ModelError(
+            f"the config and tokenizer of {repo} could not be fetched ({first_line(error)}): "
+            "run this again."
+        ) from error
+
+
+def checksums_of(checkpoint: LazyCheckpoint) -> dict[str, str]:
+    """SHA-256 of every tensor that was fetched from the hub; empty for files on disk."""
+    return dict(checkpoint.files.checksums) if isinstance(checkpoint.files, HubTensors) else {}
