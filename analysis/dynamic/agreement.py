@@ -6,18 +6,22 @@ pooled, where a head appears once for each template. Two questions are asked of 
 1. Would other names of the same kind give the same correlation on these heads? A bootstrap over
    names: static and dynamic scores are computed again from the same resampled names. A correlation
    of scores that are shares of finitely many names is biased towards 0, and a resample is biased
-   once more, so the interval is the *basic* one on Fisher's scale, which takes the bias out: with
-   z = artanh r, it runs from 2z − z*(97.5 %) to 2z − z*(2.5 %) (Davison & Hinkley, *Bootstrap
-   Methods and their Application*, 1997, section 5.2).
+   once more, so that the percentiles of the resamples can miss the truth every time. The interval
+   is the *basic* one, from 2r − r*(97.5 %) to 2r − r*(2.5 %), cut at ±1, which takes this bias out
+   (Davison & Hinkley, *Bootstrap Methods and their Application*, 1997, section 5.2). Spearman's
+   correlation gets no interval: most heads' scores are near 0 and tied there for any finite number
+   of names, and neither interval covers as it says.
 2. How much does it depend on single heads? Every key-value group of heads is left out in turn, and
    the smallest and the largest correlation are given. Heads of one group share W_V, so they are
    left out together. This is a range and no interval: a few heads copy and hundreds do not, and
-   with so few a bootstrap over heads covers far less than it says (the tests show how much).
+   with so few a bootstrap over heads covers far less than it says.
+
+``tests/dynamic/test_coverage.py`` shows how often each covers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -32,9 +36,6 @@ from analysis.validation import check_int
 POOLED = "all templates"
 OUTLIER = 3.0
 """Studentized residual from which a head is said to be off the line."""
-_NEARLY_ONE = 1 - 1e-9
-
-Correlation = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def agreement(
@@ -50,12 +51,12 @@ def agreement(
 
     Returns:
         A row for each ``context``, ``template`` (and ``POOLED``) and ``kind`` (a score's column).
-        Columns ``pearson`` and ``spearman``, in [-1, 1], NaN where all heads score the same; each
-        is followed by ``_names_low`` and ``_names_high`` (95 % over names), ``_names_undefined``
-        (share of resamples in which all heads score the same, which are not in the interval),
-        ``_heads_low``, ``_heads_high`` (the range over which it moves as each key-value group is
-        left out) and ``_heads_undefined`` (share of groups without which all heads score the
-        same).
+        Columns ``pearson`` and ``spearman``, in [-1, 1], NaN where all heads score the same; and
+        of Pearson's ``pearson_names_low`` and ``_high`` (95 % over names),
+        ``pearson_names_undefined`` (share of resamples in which all heads score the same, which
+        are not in the interval), ``pearson_heads_low`` and ``_high`` (the range over which it
+        moves as each key-value group is left out) and ``pearson_heads_undefined`` (share of groups
+        without which all heads score the same).
 
     Raises:
         ParameterError: the names, k or models of the two differ, or ``n_resamples`` is below 1.
@@ -75,20 +76,18 @@ def agreement(
         # [n_templates, n_heads, n_names] each; x repeats itself.
         resampled = [_counts(answers, counts) for answers in (x, y)]
         counted = [answers.sum(2).astype(np.float64) for answers in (x, y)]
-        row = {}
-        for name, correlate in (("pearson", pearson), ("spearman", spearman)):
-            r = float(correlate(counted[0].ravel(), counted[1].ravel()))
-            interval = basic_interval(r, correlate(*resampled))
-            without = _without_groups(counted[0], counted[1], n_groups, correlate)
-            known = without[~np.isnan(without)]
-            ends = (known.min(), known.max()) if len(known) else (np.nan, np.nan)
-            row[name] = r
-            for over, values in (
-                ("names", interval),
-                ("heads", (*ends, 1 - len(known) / len(without))),
-            ):
-                for end, value in zip(("low", "high", "undefined"), values, strict=True):
-                    row[f"{name}_{over}_{end}"] = float(value)
+        r, rho = (float(f(counted[0].ravel(), counted[1].ravel())) for f in (pearson, spearman))
+        interval = basic_interval(r, pearson(*resampled))
+        without = _without_groups(counted[0], counted[1], n_groups)
+        known = without[~np.isnan(without)]
+        ends = (known.min(), known.max()) if len(known) else (np.nan, np.nan)
+        row = {"pearson": r, "spearman": rho}
+        for over, values in (
+            ("names", interval),
+            ("heads", (*ends, 1 - len(known) / len(without))),
+        ):
+            for end, value in zip(("low", "high", "undefined"), values, strict=True):
+                row[f"pearson_{over}_{end}"] = float(value)
         rows[key] = row
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index = pd.MultiIndex.from_tuples(frame.index, names=["context", "template", "kind"])
@@ -98,7 +97,7 @@ def agreement(
 def basic_interval(
     r: float, resampled: Float[np.ndarray, "n_resamples"]
 ) -> tuple[float, float, float]:
-    """The basic bootstrap interval (95 %) of a correlation, on Fisher's scale.
+    """The basic bootstrap interval (95 %) of a correlation.
 
     Args:
         r: the correlation, in [-1, 1].
@@ -107,11 +106,8 @@ def basic_interval(
     Returns:
         Lower and upper end, and the share of undefined resamples.
     """
-    z, of_resamples = (
-        np.arctanh(np.clip(v, -_NEARLY_ONE, _NEARLY_ONE)) for v in (np.asarray(r), resampled)
-    )
-    found = percentile_interval(of_resamples)
-    low, high = np.tanh(2 * z - found.high), np.tanh(2 * z - found.low)
+    found = percentile_interval(resampled)
+    low, high = np.clip([2 * r - found.high, 2 * r - found.low], -1, 1)
     return float(low), float(high), found.undefined
 
 
@@ -119,13 +115,12 @@ def _without_groups(
     x: Float[np.ndarray, "n_templates n_heads"],
     y: Float[np.ndarray, "n_templates n_heads"],
     n_groups: int,
-    correlate: Correlation,
 ) -> Float[np.ndarray, "n_groups"]:
     """The correlation without each group of neighbouring heads."""
     group = np.arange(x.shape[1]) // (x.shape[1] // n_groups)
     kept = np.stack([np.flatnonzero(group != left_out) for left_out in range(n_groups)])
     a, b = (v[:, kept].swapaxes(0, 1).reshape(n_groups, -1) for v in (x, y))
-    return correlate(a, b)
+    return pearson(a, b)
 
 
 def _compared(

@@ -72,16 +72,15 @@ def correlation_table(table: pd.DataFrame) -> pd.DataFrame:
         table: of ``agreement``.
 
     Returns:
-        Text columns ``Pearson``, ``Pearson, 95 % over names``, ``Pearson, any group of heads left
-        out`` and the same for Spearman, indexed as the table is.
+        Text columns ``Pearson``, ``95 % over names``, ``any group of heads left out`` (both of
+        Pearson's) and ``Spearman``, indexed as the table is.
     """
-    columns = {}
-    for name in ("pearson", "spearman"):
-        columns[name.title()] = [_digits(r) for r in table[name]]
-        for over, what in (("names", "95 % over names"), ("heads", "any group of heads left out")):
-            columns[f"{name.title()}, {what}"] = [
-                _span(row, over, name) for _, row in table.iterrows()
-            ]
+    columns = {
+        "Pearson": [_digits(r) for r in table["pearson"]],
+        "95 % over names": [_span(row, "names") for _, row in table.iterrows()],
+        "any group of heads left out": [_span(row, "heads") for _, row in table.iterrows()],
+        "Spearman": [_digits(r) for r in table["spearman"]],
+    }
     return pd.DataFrame(columns, index=table.index)
 
 
@@ -148,8 +147,8 @@ def _spans(row: pd.Series) -> str:
     )
 
 
-def _span(row: pd.Series, over: str, name: str = "pearson") -> str:
-    low, high, undefined = (row[f"{name}_{over}_{end}"] for end in ("low", "high", "undefined"))
+def _span(row: pd.Series, over: str) -> str:
+    low, high, undefined = (row[f"pearson_{over}_{end}"] for end in ("low", "high", "undefined"))
     if np.isnan(low):
         return "undefined"
     note = f", undefined in {undefined:.0%}" if undefined > 0 else ""

@@ -112,7 +112,7 @@ def test_sentences_hold_the_numbers() -> None:
         assert f"{shown}{row['accuracy_high']:.0%})" in said
     assert f"mean ablation, {len(NAMES)} prompts" in said
     assert "0.1, 2.2" in said
-    assert correlation_table(table).shape == (len(table), 6)
+    assert correlation_table(table).shape == (len(table), 4)
     assert len(null_table(null)) == len(NULLS) * 2
     off = off_the_line(*frames())
     assert list(off.columns) == ["static", "dynamic", "fitted"]
