@@ -1,7 +1,7 @@
 """How often the intervals of notebook 5 hold the truth, by simulation of heads and names.
 
-A simulated head copies each name of an endless list with its own chance, statically and dynamically.
-The truth is the correlation of these chances over the heads. A tenth of the heads copies much, the
+A simulated head copies each name of an endless list with its own chance, static and dynamic. The
+truth is the correlation of these chances over the heads. A tenth of the heads copies much, the
 others next to nothing, as in real models.
 """
 
