@@ -43,7 +43,7 @@ for each use, so that large models need no more memory than this and their large
 
 _LOWER = frozenset({torch.float32, torch.float16, torch.bfloat16})
 _MOVES_ONLY = frozenset(
-    (
+    {
         "__getitem__",
         "chunk",
         "clone",
@@ -80,12 +80,12 @@ _MOVES_ONLY = frozenset(
         "unsqueeze",
         "view",
         "view_as",
-    )
+    }
 )
 """Functions that compute nothing: a weight goes through them as it is, and is copied later."""
 _LOCK = threading.RLock()
 """Hooks are the model's and not a thread's, so that passes take turns."""
-_ACTIVE: ContextVar[bool] = ContextVar("exact_forward is active", default=False)
+_ACTIVE: ContextVar[object] = ContextVar("model of the innermost exact_forward", default=None)
 
 
 @contextmanager
@@ -93,7 +93,8 @@ def exact_forward(model: TransformerBridge) -> Iterator[None]:
     """Run what is called inside in float64, whatever the settings of torch outside.
 
     Autocast, gradients, the default device, the default dtype and ``set_float32_matmul_precision``
-    have no effect inside, and are outside as they were. Passes of several threads take turns.
+    have no effect inside, and are outside as they were. Passes of several threads take turns, on
+    whatever models. Inside itself it does nothing more.
 
     Args:
         model: the model whose forward passes are to run; its weights may be of any floating dtype.
@@ -105,7 +106,7 @@ def exact_forward(model: TransformerBridge) -> Iterator[None]:
         raise ArchitectureError(
             f"{model.cfg.model_name} is on mps, which has no float64; load it with device='cpu'."
         )
-    if _ACTIVE.get():
+    if _ACTIVE.get() is model:
         yield
         return
     with _LOCK, plain_settings(), ExitStack() as stack:
@@ -115,7 +116,7 @@ def exact_forward(model: TransformerBridge) -> Iterator[None]:
             for name, buffer in buffers.items():
                 stack.callback(setattr, module, name, buffer)
         stack.enter_context(Float64Mode(_recomputed(modules)))
-        token = _ACTIVE.set(True)
+        token = _ACTIVE.set(model)
         stack.callback(_ACTIVE.reset, token)
         yield
 
@@ -270,6 +271,7 @@ def _fresh_buffers(module: torch.nn.Module, config: Any) -> dict[str, Tensor]:
     needed = [n for n, p in parameters.items() if p.default is p.empty]
     if config is None or not set(needed) <= set(known):
         return {}
-    with Float64Mode({}):
+    # Modules with weights draw them at random, which must not show outside.
+    with torch.random.fork_rng(devices=[]), Float64Mode({}):
         fresh = type(module)(**{name: known[name] for name in needed})
     return {name: b for name, b in fresh.named_buffers(recurse=False) if b.dtype == torch.float64}

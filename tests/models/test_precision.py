@@ -245,6 +245,36 @@ def test_inside_itself_it_is_one() -> None:
     assert model(TOKENS).dtype == torch.float32
 
 
+def test_one_model_can_run_inside_another_s_pass() -> None:
+    (outer, one), (inner, other) = model_of("llama"), model_of("qwen2")
+    with exact_forward(one):
+        with exact_forward(other):
+            assert close(other(TOKENS), inner(TOKENS))
+        assert close(one(TOKENS), outer(TOKENS))
+
+
+def test_buffers_of_modules_with_weights_are_recomputed_without_a_trace() -> None:
+    """GPT-J keeps its sinusoids beside the weights of every attention."""
+    from transformers import GPTJConfig, GPTJForCausalLM
+
+    config = GPTJConfig(
+        vocab_size=len(TOKENIZER), n_embd=32, n_layer=2, n_head=4, rotary_dim=4, n_positions=64,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = planted.boot(GPTJForCausalLM(config).eval(), TOKENIZER)
+    before = torch.get_rng_state()
+    modules = dict(precision._computed_buffers(model.original_model))
+    with torch.no_grad():
+        found = precision._recomputed(modules)
+    assert torch.equal(torch.get_rng_state(), before)
+    buffers = [b for own in modules.values() for b in own.values() if b.ndim == 2]
+    assert len(buffers) == 2 and all(id(b) in found for b in buffers)
+    angle = np.arange(64)[:, None] * 10000.0 ** (-np.arange(0, 4, 2) / 4)
+    expected = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+    assert found[id(buffers[0])].numpy() == pytest.approx(expected, abs=1e-14)
+
+
 # ---- single functions
 
 
