@@ -332,6 +332,6 @@ def _names_at_once(
 
 
 def _rows_at_once(n_names: int) -> int:
-    """So many that the last block of all names is filled up with few."""
+    """Rows of each block, chosen so that the last block needs little filling up."""
     n_blocks = -(-n_names // RUN_TOGETHER)
     return -(-n_names // n_blocks)

@@ -205,7 +205,7 @@ class Float64Mode(TorchFunctionMode):
         copied = value.detach().double()
         if copied.nbytes <= self._room:
             self._room -= copied.nbytes
-            self._held[id(value)] = value, copied  # the weight too, lest its id be another's
+            self._held[id(value)] = value, copied  # keeping the weight keeps its id
         return copied
 
 

@@ -38,7 +38,7 @@ SHOTS: tuple[Pair, Pair] = (("John", "John"), ("Donna", "Donna"))
 _WORD = re.compile(r" [a-z]{5,}")
 _YEARS = range(1900, 2020)
 MAX_PAIRS = 500
-"""Of a task whose pairs come from the vocabulary, at most so many are kept."""
+"""Most pairs of a task whose pairs come from the vocabulary."""
 
 
 @dataclass(frozen=True)

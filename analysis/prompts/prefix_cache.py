@@ -105,7 +105,7 @@ def _continued(
             logits_to_keep=NO_LOGITS,
         )
         layers: list[Any] = cache.layers
-        # Copies, lest what is kept hold the beginning once more for each row.
+        # Copies: views would keep the whole cache, with the beginning once more for each row.
         blocks.append(
             [(la.keys[:, :, -length:].clone(), la.values[:, :, -length:].clone()) for la in layers]
         )
