@@ -233,7 +233,7 @@ def _without_fixed_points(n: int, rng: np.random.Generator) -> Int[np.ndarray, "
 
 def _singular_values(
     W: Float[Tensor, "n_heads d_model d_head"],
-) -> Float[Tensor, "n_heads d_head"]:
+) -> Float[Tensor, "n_heads r"]:
     """The roots of the eigenvalues of ``WᵀW``, which is much faster than decomposing W."""
     rank = min(W.shape[1:])
     return torch.linalg.eigvalsh(W.mT @ W)[:, -rank:].clamp_min(0).sqrt()

@@ -56,9 +56,9 @@ class OV:
             ``|x·W_V·W_O|·|w_v − w_t|`` is tied with it; for sources that are themselves rounded.
     """
 
-    W_V: Float[Tensor, "d_model d_head"]
+    W_V: Float[Tensor, "d_source d_head"]
     W_O: Float[Tensor, "d_head d_model"]
-    x: Float[Tensor, "n_pairs d_model"] | None = None
+    x: Float[Tensor, "n_pairs d_source"] | None = None
     key: tuple[int, int] | None = None
     margin: float = 0.0
 

@@ -104,9 +104,10 @@ def test_the_same_seed_gives_the_same_intervals_and_they_hold_the_estimate() -> 
     table = agreement(static, dynamic, n_resamples=300, seed=3)
     pd.testing.assert_frame_equal(table, agreement(static, dynamic, n_resamples=300, seed=3))
     assert not table.equals(agreement(static, dynamic, n_resamples=300, seed=4))
-    for over in ("heads", "names"):
-        assert (table[f"pearson_{over}_low"] <= table["pearson"]).all()
-        assert (table[f"pearson_{over}_high"] >= table["pearson"]).all()
+    assert (table["pearson_heads_low"] <= table["pearson"]).all()
+    assert (table["pearson_heads_high"] >= table["pearson"]).all()
+    assert (table["pearson_names_low"] < table["pearson_names_high"]).all()
+    assert (table["pearson_names_high"] > table["pearson"]).all(), "r is biased towards 0"
 
 
 def test_resampling_names_is_as_doing_it_by_hand() -> None:
@@ -254,27 +255,27 @@ def test_planted_heads_stand_out_and_others_do_not() -> None:
     assert table.equals(again.frame) and null.nulls.equals(again.nulls)
 
 
-def test_a_head_that_writes_one_name_whatever_it_reads_does_not_stand_out() -> None:
-    """It copies that one name, which random weights never do; other targets show it is chance."""
+def test_a_head_that_writes_the_same_names_whatever_it_reads_does_not_stand_out() -> None:
+    """It copies these four names, which random weights do not; other targets show it is chance."""
     names = planted.NAMES
-    hf = planted.MAKERS["gpt2"](len(TOKENIZER))
+    hf = planted.MAKERS["gpt2"](len(TOKENIZER), tie_word_embeddings=False)
     tokens = planted.name_tokens(TOKENIZER, names)
-    planted.plant(hf, tokens, copying=[(1, 1)], suppressing=[])
-    W_V, W_O = planted.ov_matrices(hf, 2)[0]
-    with torch.no_grad():  # every source of head 2.0 is taken to the code of the first name
-        codes = torch.linalg.pinv(hf.lm_head.weight[tokens].double().T)[0]
-        W_V.copy_(W_V.mean(1, keepdim=True).expand_as(W_V))
-        W_O.copy_(codes.float().expand_as(W_O))
+    W_V, W_O = planted.ov_matrices(hf, 0)[2]
+    with torch.no_grad():
+        written = torch.nn.functional.one_hot(torch.tensor(0), hf.config.n_embd).float()
+        hf.lm_head.weight[:, 0] = 0
+        hf.lm_head.weight[tokens[:4], 0] = 0.2
+        to_one = torch.linalg.pinv(hf.transformer.wte.weight[tokens].double()).sum(1, keepdim=True)
+        W_V.copy_(to_one.float().expand_as(W_V))
+        W_O.copy_(written.expand_as(W_O))
     model = planted.boot(hf, TOKENIZER)
-    static = score_heads(model, names)
-    null = compare_with_nulls(model, static)
-    assert null.frame.loc[(1, 1), "copying_score"] == 1
-    row = null.frame.loc[(2, 0)]
-    kind = "copying_score" if row["copying_score"] > 0 else "suppression_score"
-    assert 0 < row[kind] <= 0.9
-    assert row[f"{kind}_q {RANDOM_WEIGHTS}"] <= 0.05 < row[f"{kind}_q {OTHER_TARGETS}"]
-    assert not are_significant(null, kind, [(2, 0)])
-    assert are_significant(null, "copying_score", [(1, 1)])
+    null = compare_with_nulls(model, score_heads(model, names, k=4))
+    row = null.frame.loc[(0, 2)]
+    assert row["copying_score"] == 4 / len(names)
+    assert (
+        row[f"copying_score_q {RANDOM_WEIGHTS}"] <= 0.05 < row[f"copying_score_q {OTHER_TARGETS}"]
+    )
+    assert not are_significant(null, "copying_score", [(0, 2)])
 
 
 @pytest.mark.parametrize("n", [2, 3, 50])
@@ -300,20 +301,14 @@ def test_too_few_draws_for_a_single_head_are_an_error() -> None:
         compare_with_nulls(model, static, n_draws=19)
 
 
-@pytest.mark.parametrize("setting", ["default device", "autocast", "default dtype", "medium"])
-def test_the_nulls_do_not_follow_the_users_settings(setting: str) -> None:
+def test_the_nulls_do_not_follow_the_users_settings() -> None:
     model = planted.planted_model("llama")
     static = score_heads(model, planted.NAMES, k=20)
     expected = compare_with_nulls(model, static).frame
     try:
-        if setting == "default dtype":
-            torch.set_default_dtype(torch.float16)
-        if setting == "medium":
-            torch.set_float32_matmul_precision("medium")
-        with (
-            torch.device("meta" if setting == "default device" else "cpu"),
-            torch.autocast("cpu", enabled=setting == "autocast"),
-        ):
+        torch.set_default_dtype(torch.float16)
+        torch.set_float32_matmul_precision("medium")
+        with torch.device("meta"), torch.autocast("cpu", dtype=torch.bfloat16):
             assert compare_with_nulls(model, static).frame.equals(expected)
     finally:
         torch.set_default_dtype(torch.float32)

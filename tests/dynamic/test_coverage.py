@@ -23,10 +23,12 @@ REPEATS = 150
 KINDS = ("equal", "similar", "half unrelated")
 
 
-def chances(kind: str, rng: np.random.Generator, n: int = N_HEADS) -> tuple[np.ndarray, np.ndarray]:
-    """Static and dynamic chances of n heads."""
+def chances(
+    kind: str, rng: np.random.Generator, n: int = N_HEADS, share: float = 0.1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Static and dynamic chances of n heads, a share of which copies much."""
     low, high = rng.beta(0.3, 60, n), rng.beta(1, 1.5, n)
-    static = np.where(np.arange(n) < n // 10, high, low)
+    static = np.where(rng.random(n) < share, high, low)
     match kind:
         case "equal":
             return static, static
@@ -74,15 +76,16 @@ def simulated(
     """How often the percentile and the basic interval of a bootstrap cover."""
     rng = np.random.default_rng(1)
     covered: dict[str, list[bool]] = {"percentile": [], "basic": []}
+    of_all_heads = float(correlate(*chances(kind, np.random.default_rng(2), 100_000, 0.03)))
     for _ in range(REPEATS):
-        static, dynamic = chances(kind, rng)
+        # Of real models' heads, even fewer copy than a tenth.
+        static, dynamic = chances(kind, rng, share=0.03 if over == "heads" else 0.1)
         truth = float(correlate(static, dynamic))
         top, ran = answers(static, dynamic, rng)
         if over == "heads":  # the truth is that of endlessly many heads, names being endless too
-            truth = float(correlate(*chances(kind, np.random.default_rng(2), 100_000)))
+            estimate, truth = truth, of_all_heads
             which = rng.integers(N_HEADS, size=(200, N_HEADS))
-            estimate, resampled = truth, correlate(static[which], dynamic[which])
-            estimate = float(correlate(static, dynamic))
+            resampled = correlate(static[which], dynamic[which])
         else:
             times = rng.multinomial(N_NAMES, np.full(N_NAMES, 1 / N_NAMES), size=200).T
             estimate = float(correlate(top.sum(1) * 1.0, ran.sum(1) * 1.0))
