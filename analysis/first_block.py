@@ -78,8 +78,18 @@ class FirstBlock:
         return found.reshape(len(rows), -1).double()
 
 
-def first_block(reader: WeightReader, attention: Attention = "silent") -> FirstBlock:
-    """Build the first block of a model from its weights; no weight is copied."""
+def first_block(
+    reader: WeightReader,
+    attention: Attention = "silent",
+    left_out_of_attention: Float[Tensor, "d_model"] | None = None,
+) -> FirstBlock:
+    """Build the first block of a model from its weights; no weight is copied.
+
+    Args:
+        reader: of the weights.
+        attention: what of the attention is run.
+        left_out_of_attention: subtracted from what the attention writes for every token.
+    """
     paths = reader.paths
     of_attention = f"{paths.block(0)}.{paths.attention}."
     left_out = [f"{paths.embedding}.", f"{paths.unembedding}."]
@@ -98,4 +108,12 @@ def first_block(reader: WeightReader, attention: Attention = "silent") -> FirstB
     if attention == "silent":
         path = f"{paths.block(0)}.{paths.attention}"
         replace_submodule(hf_model, path, SilentAttention(hf_model.get_submodule(path)))
+    elif left_out_of_attention is not None:
+
+        def subtract(_: Any, __: Any, output: Any) -> Any:
+            written, *rest = output if isinstance(output, tuple) else (output,)
+            written = written - left_out_of_attention
+            return (written, *rest) if isinstance(output, tuple) else written
+
+        hf_model.get_submodule(of_attention.rstrip(".")).register_forward_hook(subtract)
     return FirstBlock(hf_model, reader, attention)

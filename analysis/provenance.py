@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 GPT2_SMALL = "openai-community/gpt2"
 """Hub id of GPT-2 small, the only model with published head classes."""
 
-_ATTRIBUTE = "identity"
-
 
 @dataclass(frozen=True)
 class ModelIdentity:
@@ -39,16 +37,13 @@ class ModelIdentity:
 
 
 def set_identity(model: TransformerBridge, identity: ModelIdentity) -> None:
-    """Give ``model`` its attribute ``identity``; ``load_model`` does this for what it returns."""
-    setattr(model, _ATTRIBUTE, identity)
+    """Give ``model`` its public attribute ``identity``; ``load_model`` does so for every model."""
+    model.identity = identity
 
 
 def model_identity(model: TransformerBridge) -> ModelIdentity:
-    """What ``model`` is: its attribute ``identity``, or what its configured name tells.
-
-    A model that this package did not load has no such attribute.
-    """
-    known = getattr(model, _ATTRIBUTE, None)
+    """What ``model`` is: its ``identity``, or its configured name where nothing else is known."""
+    known = getattr(model, "identity", None)
     if isinstance(known, ModelIdentity):
         return known
     name = str(model.cfg.model_name or "unnamed model")

@@ -34,8 +34,6 @@ class ReadableModel(Protocol):
         cfg: transformer_lens' configuration.
         blocks: by layer, a block with its attention (``attn``) and norms.
         tokenizer: the model's.
-        W_E: the embedding matrix ``[d_vocab, d_embedding]``.
-        W_U: the unembedding matrix ``[d_embedding, d_vocab]``.
         adapter: transformer_lens' adapter of the architecture.
         original_model: transformers' model, or what stands for it; it has the ``config``.
     """
@@ -43,10 +41,16 @@ class ReadableModel(Protocol):
     cfg: Any
     blocks: Any
     tokenizer: Any
-    W_E: Any
-    W_U: Any
     adapter: Any
     original_model: Any
+
+    @property
+    def W_E(self) -> Any:
+        """The embedding matrix ``[d_vocab, d_embedding]``."""
+
+    @property
+    def W_U(self) -> Any:
+        """The unembedding matrix ``[d_embedding, d_vocab]``."""
 
 
 class WeightReader(Protocol):

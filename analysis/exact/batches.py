@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.embeddings import effective_embedding
+from analysis.embeddings import effective_embedding, embedding_at_layer
 from analysis.exact.arithmetic import MEMORY, in_full_float32, slices
 from analysis.exact.head_logits import OV
 from analysis.exact.ranks import Ranks, rank_targets
@@ -38,7 +38,7 @@ class OVBatch:
         targets: int64, likewise.
         heads: (layer, head) in ascending order.
         embedding: source vector of heads after layer 0, as ``effective_embedding`` names
-            it; heads of layer 0 always read the token embedding.
+            it; ``embedding_at_layer`` says what heads of layer 0 read.
         vocabulary: the unembedding.
         folded: whether W_V has its norm folded in.
     """
@@ -126,8 +126,8 @@ class OVBatch:
                 yield places, part
 
     def _source_vectors(self, place: int, part: slice) -> Float[Tensor, "n d_model"]:
-        kind = "embedding" if self.heads[place][0] == 0 else self.embedding
-        return effective_embedding(self.model, self.sources[part], kind)
+        kind = embedding_at_layer(self.embedding, self.heads[place][0])
+        return effective_embedding(self.model, self.sources[part], kind, folded=self.folded)
 
     def _weights(self, places: Sequence[int]) -> list[OV]:
         value = folded_value_weights if self.folded else value_weights

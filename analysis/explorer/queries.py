@@ -17,7 +17,7 @@ from torch import Tensor
 
 from analysis.embeddings import source_vectors
 from analysis.errors import PromptError
-from analysis.exact.head_logits import slices
+from analysis.exact.arithmetic import slices
 from analysis.heads import HeadPair, check_heads
 from analysis.models.precision import exact_forward
 from analysis.names import TokenPairs, token_pairs

@@ -161,9 +161,7 @@ def _table(facts: Mapping[str, Any]) -> pd.DataFrame:
         "n_in_bottom_k": bottom,
         "n_pairs": n,
     }
-    return pd.DataFrame(
-        columns, index=head_index(all_heads(facts["n_layers"], facts["n_heads"]))
-    )
+    return pd.DataFrame(columns, index=head_index(all_heads(facts["n_layers"], facts["n_heads"])))
 
 
 def _checked_width(width: object) -> float | None:

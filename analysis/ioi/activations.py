@@ -19,6 +19,7 @@ from analysis.errors import ArchitectureError, ParameterError
 from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
+from analysis.tokenizers import tokenizer_fingerprint
 from analysis.weights import check_finite, check_runnable
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _check_made_for(model: TransformerBridge, prompts: IOIPrompts) -> None:
     first = prompts.frame.iloc[0]
     ids = model.tokenizer([first["text"]], add_special_tokens=False)["input_ids"][0]
     start, stop = int(prompts.prepend_bos), first["end_position"] + 1
-    if list(ids) != prompts.tokens[0, start:stop].tolist():
+    known = not prompts.tokenizer or prompts.tokenizer == tokenizer_fingerprint(model.tokenizer)
+    if not known or list(ids) != prompts.tokens[0, start:stop].tolist():
         raise ParameterError(
             "the prompts were made for a model with other tokens; make them for this one: "
             "ioi_prompts(model, ...)."

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from analysis.errors import ModelError
 from analysis.models.checkpoint import INDEX, WEIGHTS, first_line
-from analysis.models.hub_listing import HubError
+from analysis.models.hub_errors import HubError
 from analysis.models.tensor_files import (
     DTYPES,
     TensorPlace,

@@ -26,6 +26,7 @@ from torch import Tensor
 from analysis.errors import NamesError
 from analysis.names import TokenPairs
 from analysis.prompts.templates import MIN_NAMES, enough_names, leading_tokens
+from analysis.tokenizers import tokenizer_fingerprint
 from analysis.validation import check_int
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ def _as_token_pairs(model: TransformerBridge, asked: Sequence[tuple[int, int]]) 
         target_tokens=targets,
         n_given=len(asked),
         dropped=pd.DataFrame(columns=["source", "target", "reason"]),
+        tokenizer=tokenizer_fingerprint(model.tokenizer),
     )
 
 

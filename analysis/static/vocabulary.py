@@ -111,8 +111,8 @@ def score_vocabulary(
     Args:
         model: raw weights, from ``load_model``.
         k: a token is copied (suppressed) where fewer than k others have a larger (smaller) logit.
-        embedding: the source vector of later layers, as ``effective_embedding`` names
-            it; heads of layer 0 always read the token embedding.
+        embedding: the source vector, as ``effective_embedding`` names it
+            (``embedding_at_layer`` says what heads of layer 0 read).
         folded: fold norms into W_V and W_U and centre them, as TransformerLens does by default
             and the copy-suppression paper has it.
         heads: (layer, head) pairs; all heads if None.
@@ -171,8 +171,8 @@ def rank_vocabulary(
 
     Args:
         model: raw weights, from ``load_model``.
-        embedding: as for ``score_vocabulary``; the published copy-suppression figures use
-            ``block`` with ``folded=True``.
+        embedding: as for ``score_vocabulary``; the published mean ranks of
+            copy suppression use ``first_block_adds`` with ``folded=True``.
         folded: as for ``score_vocabulary``.
         heads: as for ``score_vocabulary``.
         n_tokens: as for ``score_vocabulary``.

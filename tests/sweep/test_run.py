@@ -101,7 +101,7 @@ def test_answers_are_those_of_the_functions_and_the_same_weights_are_asked_once(
     copy.mkdir()
     for file in models[0].iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    questions = [Question("static", {"k": 2}), "eigenvalue"]
+    questions: list[Question | str] = [Question("static", {"k": 2}), "eigenvalue"]
     result = sweep([str(models[0]), str(copy)], questions, tmp_path / "sweep", n_workers=1)
     assert sorted(result.tasks["status"]) == ["done", "done", "same weights", "same weights"]
     found = sweep_frame(result, "static k=2").set_index(["layer", "head"])
