@@ -29,6 +29,7 @@ import pandas as pd
 from analysis.ablation.head_ablator import MODES, Answers, HeadAblator
 from analysis.errors import ParameterError
 from analysis.heads import HeadPair, check_heads
+from analysis.models.admission import check_runnable
 from analysis.models.precision import plain_settings
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
@@ -37,7 +38,6 @@ from analysis.provenance import ModelIdentity, model_identity, package_versions
 from analysis.static.scores import score_heads
 from analysis.statistics import cluster_mean_interval, cluster_share_interval
 from analysis.validation import check_flag, check_int, check_type
-from analysis.weights import check_runnable
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -19,12 +19,13 @@ from analysis.exact.head_logits import OV
 from analysis.exact.prepared import PREPARED
 from analysis.exact.ranks import rank_targets
 from analysis.heads import HeadPair, check_heads
+from analysis.models.admission import check_runnable
 from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.names import TokenPairs, token_pairs
 from analysis.prompts.templates import TEMPLATES, fill_template, leading_tokens
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
-from analysis.weights import check_runnable, embedding_matrix, ov_weights, unembedding_matrix
+from analysis.weights import embedding_matrix, ov_weights, unembedding_matrix
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -38,6 +38,7 @@ from analysis.exact.prepared import PREPARED
 from analysis.exact.topk import Decisions, decide_heads
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import head_name
+from analysis.models.admission import check_runnable
 from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
@@ -48,7 +49,6 @@ from analysis.static.head_scores import score_columns
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
 from analysis.weights import (
-    check_runnable,
     embedding_matrix,
     output_weights,
     value_weights,
