@@ -6,17 +6,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.architecture.blocks import Block, block_without_attention, block_without_biases
 from analysis.errors import ParameterError
-from analysis.first_block import FirstBlock, first_block
-from analysis.norms import norm_parameters
 from analysis.weights import (
     SOURCE_BLOCK,
     ReadableModel,
-    block_norm,
     embedding_matrix,
     float64_device,
-    output_weights,
-    value_weights,
     weight_reader,
 )
 
@@ -85,10 +81,12 @@ def effective_embedding(
                                                               distribution (10.7: 116.82)
     ====================  ==================================  ====================================
 
-    In a block with parallel attention and MLP (GPT-NeoX, GPT-J) the MLP reads ``W_E`` alone. ``W_E``
-    is the embedding as it enters the first block: with the model's own scale (Gemma, Granite), norm
-    (Bloom) or projection (OPT 350m), without position. ``MLP₀`` goes through the norm after the MLP
-    where there is one (Gemma 2, OLMo 2); a constant that scales it (Granite) is left out.
+    In a block with parallel attention and MLP (GPT-NeoX, GPT-J) the MLP reads ``W_E`` alone.
+
+    All of it is what the model's own modules compute, in float64. So ``W_E`` is the embedding as it
+    enters the first block: with the model's scale (Gemma, Granite), norm (Bloom) or projection (OPT
+    350m). ``MLP₀`` ends with the norm after the MLP where there is one (Gemma 2, OLMo 2); a
+    constant that scales what it adds (Granite) counts in the last two kinds only.
 
     Args:
         model: readable (``check_readable``).
@@ -98,48 +96,44 @@ def effective_embedding(
             bias into ``b_V``, so ``A`` is then without it too.
 
     Returns:
-        float64, where float64 can be computed.
+        float64, where float64 can be computed. A token's vector is computed among always the same
+        number of tokens, so it does not depend on which others are asked for; routed experts, which
+        take their tokens out of these, keep it to 1e-12.
     """
     E, device = embedding_matrix(model), float64_device(model)
-    x = torch.empty(len(tokens), model.cfg.d_model, dtype=torch.float64, device=device)
-    silent = kind in ("embedding", "mlp", "embedding_plus_mlp")
-    block = first_block(
-        weight_reader(model),
-        "silent" if silent else "without biases",
-        _norm_bias_written(model) if folded and not silent else None,
+    reader = weight_reader(model)
+    block = block_without_attention(reader, E.shape[1])
+    attending = (
+        block_without_biases(reader, E.shape[1], folded=folded)
+        if kind in ("first_block_adds", "block")
+        else None
     )
+    x = torch.empty(len(tokens), model.cfg.d_model, dtype=torch.float64, device=device)
     for part, of in zip(x.split(SOURCE_BLOCK), tokens.split(SOURCE_BLOCK), strict=True):
         # The last block is filled up with its last token.
         of = torch.cat([of, of[-1:].expand(SOURCE_BLOCK - len(of))])
-        part.copy_(_vector(block, E[of.to(E.device)].to(device), kind)[: len(part)])
+        rows = E[of.to(E.device)].to(device)
+        part.copy_(_vectors(block, attending, rows, kind)[: len(part)])
     return x
 
 
-def _vector(
-    block: FirstBlock, rows: Float[Tensor, "n d_embedding"], kind: str
+def _vectors(
+    block: Block, attending: Block | None, rows: Float[Tensor, "n d_embedding"], kind: str
 ) -> Float[Tensor, "n d_model"]:
-    """The effective embedding of one kind for rows of the embedding matrix."""
-    match kind:
-        case "embedding":
-            return block.embedded(rows)
-        case "mlp":
-            return block.mlp(rows)
-        case "embedding_plus_mlp":
-            return block.embedded(rows) + block.mlp(rows)
-        case "block":
-            return block.block(rows)
-        case _:
-            return block.block(rows) - block.embedded(rows)
+    """The effective embedding of one kind for rows of W_E."""
+    if kind == "embedding":
+        return block.embedded(rows)
+    if attending is None:
+        mlp = block.mlp(rows)
+        return mlp if kind == "mlp" else block.embedded(rows) + mlp
+    output = block.output(rows, attending.attended(rows))
+    return output if kind == "block" else output - block.embedded(rows)
 
 
-def _norm_bias_written(model: ReadableModel) -> Float[Tensor, "d_model"] | None:
-    """What the heads of layer 0 write for the bias of the norm before them, all together."""
-    norm = block_norm(model, 0, "ln1")
-    if norm is None:
-        return None
-    _, bias = norm_parameters(model, norm, float64_device(model))
-    if bias is None:
-        return None
-    V, O = value_weights(model, 0).to(bias), output_weights(model, 0).to(bias)  # noqa: E741
-    value = torch.einsum("d,gdh->gh", bias, V).repeat_interleave(len(O) // len(V), dim=0)
-    return torch.einsum("he,hed->d", value, O)
+@torch.no_grad()
+def mlp_output(
+    model: ReadableModel, x: Float[Tensor, "n d_model"], layer: int = 0
+) -> Float[Tensor, "n d_model"]:
+    """What a block's MLP adds to float64 residual streams ``x``, through its own norms."""
+    block = block_without_attention(weight_reader(model), embedding_matrix(model).shape[1], layer)
+    return torch.cat([block.mlp_of(part) for part in x.split(SOURCE_BLOCK)])

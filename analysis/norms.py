@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from analysis.float64 import Float64Mode
+from analysis.architecture.float64 import Float64Mode
 
 if TYPE_CHECKING:
     from analysis.weights import ReadableModel

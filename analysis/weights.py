@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.architecture.model_parts import ModelPaths, model_paths, named_tensors
 from analysis.errors import ArchitectureError, ModelError, WeightsError
 from analysis.heads import check_heads
-from analysis.model_parts import ModelPaths, model_paths, named_tensors
 from analysis.norms import norm_parameters, takes_mean_away
 
 SOURCE_BLOCK = 512
@@ -100,30 +100,6 @@ def weight_reader(model: ReadableModel) -> WeightReader:
         named_tensors(model.original_model),
         float64_device(model),
     )
-
-
-def check_readable(model: ReadableModel) -> None:
-    """Refuse a model whose weights these functions would misread (``analysis.models.admission``).
-
-    Raises:
-        ArchitectureError: says which part cannot be read, or which identity fails and by how much.
-    """
-    from analysis.models.admission import admit  # above this module; callers know it by this name
-
-    admit(model)
-
-
-def check_runnable(model: ReadableModel) -> None:
-    """Refuse a model that cannot be read, or that would not run as transformers runs it.
-
-    Raises:
-        ArchitectureError: as ``check_readable``; or transformer_lens' logits differ from
-            transformers' own; or the model is in training mode, where dropout changes what heads
-            write.
-    """
-    from analysis.models.admission import admit_runs
-
-    admit_runs(model)
 
 
 def value_weights(model: ReadableModel, layer: int) -> Float[Tensor, "n_kv_heads d_model d_head"]:
@@ -278,7 +254,11 @@ def check_finite(model: ReadableModel) -> None:
         WeightsError: names the layer and head, or the parameter where no head owns it.
     """
     if not isinstance(model, torch.nn.Module):
-        return  # a checkpoint looks at each tensor as it is read
+        if not is_finite(unembedding_matrix(model)):  # all else it looks at as it is read
+            raise WeightsError(
+                f"{model.cfg.model_name}: W_U holds NaN or infinity; load an intact checkpoint."
+            )
+        return
     suspects = {
         name: p.detach()
         for name, p in model.original_model.named_parameters()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class Repository:
         sent: by file name, what is sent in place of the file that the hub lists.
         listed: what the listing says in place of the truth (``sha``, ``siblings``).
         etags: by file name, the ETag in place of the true one.
+        break_after: by file name, bytes after which the next answer breaks off, once each.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class Repository:
     sent: dict[str, bytes] = field(default_factory=dict)
     listed: dict[str, Any] = field(default_factory=dict)
     etags: dict[str, str] = field(default_factory=dict)
+    break_after: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -80,6 +83,7 @@ class LoopbackHub:
         self.requests: list[str] = []
         self.listing: Answer | None = None
         self.file: Answer | None = None
+        self.ranges: list[tuple[str, int, int]] = []
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -157,11 +161,35 @@ class _Handler(BaseHTTPRequestHandler):
         true = path.read_bytes()
         etag = _sha256(true) if _is_lfs(path) else _git_sha1(true)
         etag = repository.etags.get(name, etag)
+        if "Range" in self.headers and self.command == "GET":
+            return self._send_range(repository, name, true)
         self.send_response(200)
         self.send_header("X-Repo-Commit", repository.commit)
         self.send_header("ETag", f'"{etag}"')
         self.send_header("X-Linked-Size", str(len(true)))
         self._finish(repository.sent.get(name, true))
+
+    def _send_range(self, repository: Repository, name: str, true: bytes) -> None:
+        """Part of a file; what is sent in its place has a checksum and size of its own."""
+        content = repository.sent.get(name, true)
+        first, last = self.headers["Range"].removeprefix("bytes=").split("-")
+        start, end = int(first), int(last) + 1
+        self.hub.ranges.append((name, start, end))
+        self.send_response(206)
+        self.send_header("X-Repo-Commit", repository.commit)
+        self.send_header("ETag", f'"{_sha256(content)}"')
+        self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
+        body = content[start:end]
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        breaks = repository.break_after.get(name)
+        if breaks and breaks[0] < len(body):
+            self.wfile.write(body[: breaks.pop(0)])
+            self.wfile.flush()
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        self.wfile.write(body)
 
     def _send_json(self, content: Any) -> None:
         body = json.dumps(content).encode()

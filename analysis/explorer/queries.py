@@ -19,18 +19,13 @@ from analysis.embeddings import source_vectors
 from analysis.errors import PromptError
 from analysis.exact.arithmetic import slices
 from analysis.heads import HeadPair, check_heads
+from analysis.models.admission import check_readable, check_runnable
 from analysis.models.precision import exact_forward
 from analysis.names import TokenPairs, token_pairs
 from analysis.progress import progress_bar
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
-from analysis.weights import (
-    check_readable,
-    check_runnable,
-    embedding_matrix,
-    ov_weights,
-    unembedding_matrix,
-)
+from analysis.weights import embedding_matrix, ov_weights, unembedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -16,11 +16,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.errors import ArchitectureError, ParameterError
+from analysis.models.admission import check_additive
 from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.tokenizers import tokenizer_fingerprint
-from analysis.weights import check_finite, check_runnable
+from analysis.weights import check_finite
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -116,7 +117,7 @@ def check_measurable(model: TransformerBridge) -> None:
             in training mode, or the unembedding has a bias.
         WeightsError: a weight is NaN or infinite.
     """
-    check_runnable(model)
+    check_additive(model)
     check_finite(model)
     if bool(model.b_U.any()):
         raise ArchitectureError(

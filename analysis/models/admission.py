@@ -9,7 +9,9 @@ name is on a list:
    when they run, in the loaded dtype, with the attention's output zero;
 3. **unembedding**: W_U applied to a final residual stream, after the final norm, orders the
    vocabulary as the model's logits do (a scale or a soft-cap keeps the order), in float64;
-4. **logits** (for what runs the model): transformer_lens' logits are those of transformers.
+4. **logits** (for what runs the model): transformer_lens' logits are those of transformers;
+5. **residual stream** (for direct effects): each block adds Σ_heads z·W_O + b_O and its MLP's
+   output to the residual stream as they are, with no norm or factor between.
 
 What was found is kept in the open, as the model's attribute ``admission``.
 """
@@ -24,10 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from analysis.architecture.float64 import Float64Mode
+from analysis.architecture.model_parts import one_block, plain_model, probed, set_parameter
 from analysis.embeddings import effective_embedding
 from analysis.errors import ArchitectureError
-from analysis.float64 import Float64Mode
-from analysis.model_parts import one_block, plain_model, probed, set_parameter
 from analysis.models.families import refusal
 from analysis.validation import check_model
 from analysis.weights import (
@@ -35,6 +37,7 @@ from analysis.weights import (
     WeightReader,
     attention_output_weights,
     embedding_matrix,
+    final_norm,
     float64_device,
     projection_name,
     unembedding_matrix,
@@ -62,7 +65,7 @@ class Identity:
     """One identity, as found.
 
     Attributes:
-        name: ``attention``, ``first block``, ``unembedding`` or ``logits``.
+        name: ``attention``, ``first block``, ``unembedding``, ``logits`` or ``residual stream``.
         error: largest difference, relative to the size of what was compared.
         limit: the largest that is admitted.
         where: what was compared.
@@ -92,6 +95,45 @@ class Admission:
     def has(self, name: str) -> bool:
         """Whether an identity was checked."""
         return any(identity.name == name for identity in self.identities)
+
+
+def check_readable(model: ReadableModel) -> None:
+    """Refuse a model that the static scores would misread; as ``admit``, which says more.
+
+    Raises:
+        ArchitectureError: names the part that cannot be read, or the identity that fails and by
+            how much.
+    """
+    admit(model)
+
+
+def check_runnable(model: ReadableModel) -> None:
+    """Refuse a model that cannot be read or runs otherwise than transformers; as ``admit_runs``.
+
+    Raises:
+        ArchitectureError: as ``check_readable``; or the logits differ; or the model is in training
+            mode, where dropout changes what heads write.
+    """
+    admit_runs(model)
+
+
+def check_additive(model: ReadableModel) -> None:
+    """Refuse a model whose heads do not write z·W_O into the residual stream as it is.
+
+    Raises:
+        ArchitectureError: as ``check_runnable``; or a norm or factor stands between (Gemma 2,
+            OLMo 2, Granite); or transformer_lens names no final norm (OPT).
+    """
+    found = admit_runs(model)
+    if found.has("residual stream"):
+        return
+    if final_norm(model) is None:
+        raise ArchitectureError(
+            f"{model.cfg.model_name}: transformer_lens names no final norm, which direct effects "
+            "go through; use another model."
+        )
+    identity = _held(model, _residual_identity(model))
+    model.admission = replace(found, identities=(*found.identities, identity))  # type: ignore[attr-defined]
 
 
 def admit(model: ReadableModel) -> Admission:
@@ -386,3 +428,26 @@ def _logits_identity(model: Any) -> Identity:
     error = float((ours - theirs).abs().max() / (theirs.max() - theirs.min()).clamp_min(1e-300))
     where = "the logits of transformer_lens and of transformers"
     return Identity("logits", error, _RUNNING if E.dtype in _AS_RUN else _EXACT, where)
+
+
+# --- 5 ------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _residual_identity(model: Any) -> Identity:
+    E = embedding_matrix(model)
+    ids = torch.linspace(0, E.shape[0] - 1, 6, device=E.device).long()[None]
+    _, cache = model.run_with_cache(ids)
+    worst = 0.0
+    for layer in range(model.cfg.n_layers):
+        at = f"blocks.{layer}"
+        W_O = attention_output_weights(model, layer).double()
+        z = cache[f"{at}.attn.hook_z"][0].double().reshape(ids.shape[1], *W_O.shape[:2])
+        added = torch.einsum("phe,hed->pd", z, W_O) + cache[f"{at}.hook_mlp_out"][0].double()
+        bias = model.blocks[layer].attn.b_O
+        added = added if bias is None else added + bias.detach().double()
+        change = cache[f"{at}.hook_out"][0].double() - cache[f"{at}.hook_in"][0].double()
+        error = float((change - added).abs().max() / change.abs().max().clamp_min(1e-300))
+        worst = error if not error <= worst else worst
+    where = "what a block adds to the residual stream and the sum of its heads and MLP"
+    return Identity("residual stream", worst, _AS_RUN.get(E.dtype, _AS_RUN[torch.bfloat16]), where)

@@ -27,7 +27,7 @@ _REFUSED = {
 """Architectures that have no weights of the kind that the scores are about."""
 
 EVERYTHING = "1–6"
-STATIC = "1–4"
+NOT_6 = "1–5"
 
 
 @dataclass(frozen=True)
@@ -54,28 +54,56 @@ def refusal(architecture: str) -> str:
     return _REFUSED.get(architecture, "")
 
 
-_POST_NORM = "notebook 6: a norm stands between the heads and the residual stream"
-_NO_FINAL_NORM = "notebook 6: transformer_lens names no final norm"
+_POST_NORM = "not 6: a norm stands between heads and residual stream"
+_SCALED = "not 6: a factor stands between heads and residual stream"
+_BIAS = "not 6: unembedding bias"
+_NO_FINAL_NORM = "not 6: transformer_lens names no final norm"
 FAMILIES = (
     Family("Arcee", "ArceeForCausalLM", "MLP without a gate, ReLU²"),
     Family("Bloom", "BloomForCausalLM", "norm after the embedding, ALiBi, fused W_QKV"),
-    Family("CodeGen", "CodeGenForCausalLM", "parallel block, fused W_QKV, unembedding bias"),
+    Family(
+        "CodeGen",
+        "CodeGenForCausalLM",
+        "parallel block, fused W_QKV, unembedding bias",
+        NOT_6,
+        _BIAS,
+    ),
     Family("Cohere", "CohereForCausalLM", "parallel block, norm without bias, scaled logits"),
     Family("Cohere 2", "Cohere2ForCausalLM", "as Cohere, sliding windows"),
-    Family("EXAONE 4", "Exaone4ForCausalLM", "norms after attention and MLP only"),
+    Family(
+        "EXAONE 4", "Exaone4ForCausalLM", "norms after attention and MLP only", NOT_6, _POST_NORM
+    ),
     Family("Falcon", "FalconForCausalLM", "one key-value head or ALiBi, parallel or not"),
     Family("Gemma", "GemmaForCausalLM", "norm gain 1 + w, embedding times √d_model"),
-    Family("Gemma 2", "Gemma2ForCausalLM", "as Gemma, norms after both parts, soft-cap"),
-    Family("Gemma 3", "Gemma3ForCausalLM", "as Gemma, norms after both parts, normed queries"),
+    Family(
+        "Gemma 2",
+        "Gemma2ForCausalLM",
+        "as Gemma, norms after both parts, soft-cap",
+        NOT_6,
+        _POST_NORM,
+    ),
+    Family(
+        "Gemma 3",
+        "Gemma3ForCausalLM",
+        "as Gemma, norms after both parts, normed queries",
+        NOT_6,
+        _POST_NORM,
+    ),
     Family("GLM", "GlmForCausalLM", "gate and input of the MLP fused"),
-    Family("GLM-4", "Glm4ForCausalLM", "norms before and after both parts"),
+    Family("GLM-4", "Glm4ForCausalLM", "norms before and after both parts", NOT_6, _POST_NORM),
     Family("GPT-2", "GPT2LMHeadModel", "fused W_QKV, learned positions"),
     Family("GPT-BigCode", "GPTBigCodeForCausalLM", "as GPT-2, one key-value head"),
-    Family("GPT-J", "GPTJForCausalLM", "parallel block, one norm, unembedding bias"),
+    Family("GPT-J", "GPTJForCausalLM", "parallel block, one norm, unembedding bias", NOT_6, _BIAS),
     Family("GPT-Neo", "GPTNeoForCausalLM", "local attention in every second layer"),
     Family("GPT-NeoX, Pythia", "GPTNeoXForCausalLM", "parallel block with two norms, fused W_QKV"),
     Family("GPT-OSS", "GptOssForCausalLM", "experts with biases, attention sinks"),
-    Family("Granite", "GraniteForCausalLM", "scaled embedding, residual stream and logits"),
+    Family(
+        "Granite",
+        "GraniteForCausalLM",
+        "scaled embedding, residual stream and logits",
+        NOT_6,
+        _SCALED,
+    ),
     Family("Llama, SmolLM2", "LlamaForCausalLM", "grouped queries"),
     Family("Ministral 3", "Ministral3ForCausalLM", "as Llama, head_dim of its own"),
     Family("Mistral", "MistralForCausalLM", "sliding window"),
@@ -83,11 +111,17 @@ FAMILIES = (
     Family("MPT", "MptForCausalLM", "ALiBi, fused W_QKV, no biases"),
     Family("Nemotron", "NemotronForCausalLM", "LayerNorm gain 1 + w, ReLU² without a gate"),
     Family("OLMo", "OlmoForCausalLM", "norm without parameters"),
-    Family("OLMo 2", "Olmo2ForCausalLM", "norms after attention and MLP only"),
-    Family("OLMo 3", "Olmo3ForCausalLM", "as OLMo 2, sliding windows"),
+    Family("OLMo 2", "Olmo2ForCausalLM", "norms after attention and MLP only", NOT_6, _POST_NORM),
+    Family("OLMo 3", "Olmo3ForCausalLM", "as OLMo 2, sliding windows", NOT_6, _POST_NORM),
     Family("OLMoE", "OlmoeForCausalLM", "routed experts, normed queries"),
-    Family("OPT", "OPTForCausalLM", "350m: projections around the blocks, norms after each part"),
-    Family("Phi", "PhiForCausalLM", "parallel block, unembedding bias"),
+    Family(
+        "OPT",
+        "OPTForCausalLM",
+        "350m: projections around the blocks, norms after each part",
+        NOT_6,
+        _NO_FINAL_NORM,
+    ),
+    Family("Phi", "PhiForCausalLM", "parallel block, unembedding bias", NOT_6, _BIAS),
     Family("Phi-3", "Phi3ForCausalLM", "fused W_QKV, fused gate"),
     Family("Qwen2", "Qwen2ForCausalLM", "biases of queries, keys and values"),
     Family("Qwen3", "Qwen3ForCausalLM", "normed queries and keys, head_dim of its own"),

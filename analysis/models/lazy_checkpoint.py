@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from analysis.architecture.model_parts import ModelPaths, model_paths, one_block, plain_model
 from analysis.errors import ArchitectureError, ModelError, WeightsError
-from analysis.model_parts import ModelPaths, model_paths, one_block, plain_model
 from analysis.models.checkpoint import first_line
 from analysis.models.tensor_files import DTYPES, TensorFiles
 from analysis.provenance import ModelIdentity
@@ -73,7 +73,7 @@ class LazyCheckpoint:
     @property
     def original_model(self) -> Any:
         """What stands for transformers' model: it has the config, and no weights."""
-        return SimpleNamespace(config=self.hf_config)
+        return SimpleNamespace(config=self.hf_config, parameters=list)
 
     @property
     def W_E(self) -> Tensor:
@@ -239,7 +239,7 @@ def lazy_checkpoint(
     Raises:
         ArchitectureError: transformer_lens cannot boot the architecture.
     """
-    blank = ModelPaths("", None, "\0", "", None, "", "", ())
+    blank = ModelPaths("", None, "\0", "", None, None, "", "", ())
     bridge = boot(one_block(hf_config, blank, 0, lambda _: None), tokenizer, identity.name)
     cfg = copy.copy(bridge.cfg)
     cfg.n_layers = hf_config.get_text_config().num_hidden_layers

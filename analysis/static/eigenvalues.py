@@ -16,12 +16,12 @@ import torch
 from analysis.embeddings import check_embedding, effective_embedding, embedding_at_layer
 from analysis.exact.arithmetic import slices
 from analysis.heads import all_heads, head_index
+from analysis.models.admission import check_readable
 from analysis.models.open_checkpoint import readable_model
 from analysis.progress import progress_bar
 from analysis.validation import check_flag
 from analysis.weights import (
     check_finite,
-    check_readable,
     float64_device,
     folded_unembedding,
     folded_value_weights,

@@ -22,13 +22,14 @@ from analysis.errors import NamesError
 from analysis.exact.batches import OVBatch
 from analysis.exact.prepared import PREPARED
 from analysis.heads import HeadPair, chosen_heads
+from analysis.models.admission import check_readable
 from analysis.models.open_checkpoint import readable_model
 from analysis.names import TokenPairs, token_pairs
 from analysis.provenance import model_identity, package_versions
 from analysis.static.head_scores import HeadScores
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
-from analysis.weights import check_readable, unembedding_matrix
+from analysis.weights import unembedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -10,10 +10,11 @@ import torch
 from analysis.embeddings import source_vectors
 from analysis.errors import ParameterError
 from analysis.heads import HeadPair, chosen_heads
+from analysis.models.admission import check_readable
 from analysis.names import token_pairs
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
-from analysis.weights import check_readable, ov_weights, unembedding_matrix
+from analysis.weights import ov_weights, unembedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -24,16 +24,12 @@ from analysis.exact.batches import OVBatch
 from analysis.exact.prepared import PREPARED
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair, chosen_heads, head_index, head_name
+from analysis.models.admission import check_readable
 from analysis.models.open_checkpoint import readable_model
 from analysis.provenance import ModelIdentity, model_identity, package_versions
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
-from analysis.weights import (
-    check_readable,
-    embedding_matrix,
-    folded_unembedding,
-    unembedding_matrix,
-)
+from analysis.weights import embedding_matrix, folded_unembedding, unembedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

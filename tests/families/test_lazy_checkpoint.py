@@ -10,15 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from analysis.embeddings import effective_embedding
+from analysis.embeddings import EMBEDDINGS, effective_embedding
 from analysis.errors import ArchitectureError, ModelError, WeightsError
+from analysis.models.admission import check_runnable
 from analysis.models.load import load_model
 from analysis.models.open_checkpoint import open_checkpoint
 from analysis.static.eigenvalues import eigenvalue_scores
 from analysis.static.scores import score_heads
 from analysis.static.vocabulary import score_vocabulary
 from analysis.weights import (
-    check_runnable,
     folded_unembedding,
     folded_value_weights,
     output_weights,
@@ -50,7 +50,7 @@ def test_weights_and_vectors_are_those_of_the_loaded_model(name: str, tmp_path: 
         assert torch.equal(output_weights(lazy, layer), output_weights(loaded, layer))
         found, expected = folded_value_weights(lazy, layer), folded_value_weights(loaded, layer)
         assert torch.equal(found, expected)
-    for kind in ("embedding", "mlp", "block"):
+    for kind in EMBEDDINGS:
         found = effective_embedding(lazy, TOKENS, kind)
         assert torch.equal(found, effective_embedding(loaded, TOKENS, kind))
     assert torch.equal(folded_unembedding(lazy), folded_unembedding(loaded))

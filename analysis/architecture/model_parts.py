@@ -38,6 +38,7 @@ class ModelPaths:
         positions: of learned positions, or None.
         blocks: the list of blocks (``model.layers``).
         attention: within a block (``self_attn``).
+        norm: within a block, the norm before its attention, or None (OLMo 2).
         attention_norm: within a block, the norm that what the attention writes goes through before
             it is added to the residual stream (``post_attention_layernorm`` of Gemma 2); or None.
         mlp: within a block, the module whose output is what the MLP adds to the residual stream:
@@ -50,6 +51,7 @@ class ModelPaths:
     positions: str | None
     blocks: str
     attention: str
+    norm: str | None
     attention_norm: str | None
     mlp: str
     unembedding: str
@@ -84,6 +86,7 @@ def model_paths(adapter: Any) -> ModelPaths:
             positions=mapping["pos_embed"].name if "pos_embed" in mapping else None,
             blocks=mapping["blocks"].name,
             attention=attention.name,
+            norm=block["ln1"].name if "ln1" in block else None,
             attention_norm=block["ln1_post"].name if "ln1_post" in block else None,
             mlp=last.name,
             unembedding=mapping["unembed"].name,
@@ -248,20 +251,26 @@ def _without_residual(
     return tuple(values), kwargs, hidden
 
 
-class SilentAttention(nn.Module):
-    """Stands for an attention module that writes nothing."""
+class GivenAttention(nn.Module):
+    """Stands for an attention module and writes what it is told, or nothing.
+
+    Attributes:
+        written: its output, or None for zeros.
+    """
 
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()
-        self.parameters_of = list(inspect.signature(attention.forward).parameters)
+        self.written: Tensor | None = None
+        self.names = list(inspect.signature(attention.forward).parameters)
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-        """Zeros; or the residual stream as it came, where the attention would have added to it."""
-        given = dict(zip(self.parameters_of, args, strict=False)) | kwargs
-        if isinstance(given.get("residual"), Tensor):
-            return given["residual"], None
+        """What is written; with the residual stream where the attention would have added it."""
+        given = dict(zip(self.names, args, strict=False)) | kwargs
         hidden = given["hidden_states"] if "hidden_states" in given else args[0]
-        return torch.zeros_like(hidden), None
+        written = self.written
+        written = torch.zeros_like(hidden) if written is None else written.reshape(hidden.shape)
+        residual = given.get("residual")
+        return (written + residual if isinstance(residual, Tensor) else written), None
 
 
 def replace_submodule(model: nn.Module, path: str, module: nn.Module) -> None:
