@@ -24,11 +24,12 @@ KINDS = ("equal", "similar", "half unrelated")
 
 
 def chances(
-    kind: str, rng: np.random.Generator, n: int = N_HEADS, share: float = 0.1
+    kind: str, rng: np.random.Generator, n: int = N_HEADS, share: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Static and dynamic chances of n heads, a share of which copies much."""
+    """Static and dynamic chances of n heads: a tenth copies much, or each with this chance."""
     low, high = rng.beta(0.3, 60, n), rng.beta(1, 1.5, n)
-    static = np.where(rng.random(n) < share, high, low)
+    much = np.arange(n) < n // 10 if share is None else rng.random(n) < share
+    static = np.where(much, high, low)
     match kind:
         case "equal":
             return static, static
@@ -79,7 +80,7 @@ def simulated(
     of_all_heads = float(correlate(*chances(kind, np.random.default_rng(2), 100_000, 0.03)))
     for _ in range(REPEATS):
         # Of real models' heads, even fewer copy than a tenth.
-        static, dynamic = chances(kind, rng, share=0.03 if over == "heads" else 0.1)
+        static, dynamic = chances(kind, rng, share=0.03 if over == "heads" else None)
         truth = float(correlate(static, dynamic))
         top, ran = answers(static, dynamic, rng)
         if over == "heads":  # the truth is that of endlessly many heads, names being endless too

@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from analysis.dynamic import scores as dynamic
-from analysis.dynamic.scores import CONTEXTS, DynamicScores, dynamic_scores
+from analysis.dynamic.scores import CONTEXTS, DynamicScores, decide_written, dynamic_scores
 from analysis.errors import ArchitectureError, NamesError, ParameterError, PromptError, WeightsError
+from analysis.exact.head_logits import OV
+from analysis.exact.topk import decide_heads
+from analysis.exact.vocabulary import Vocabulary
 from analysis.models.precision import exact_forward
 from analysis.names import TokenPairs, load_names, token_pairs
 from analysis.prompts.templates import SLOT, TEMPLATES
@@ -253,22 +256,11 @@ def test_a_model_in_training_mode_is_refused() -> None:
 
 
 def test_what_overflows_as_the_model_runs_is_an_error_that_names_the_head() -> None:
-    hf = checkpoints.gpt2_model(len(TOKENIZER))
-    block = hf.transformer.h[1]
-    block.ln_1.weight.data[0] = 1e200
-    block.attn.c_attn.weight.data[0, 64:72] = 1e200  # W_V of the first head
-    model = planted.boot(hf, TOKENIZER, dtype=torch.float64)
-    with pytest.raises(WeightsError, match=r"head 1\.0 mixes is infinite"):
-        dynamic_scores(model, NAMES)
-
-
-def test_what_overflows_in_half_precision_does_not_here() -> None:
-    hf = checkpoints.gpt2_model(len(TOKENIZER))
-    block = hf.transformer.h[1]
-    block.ln_1.weight.data[0] = 100
-    block.attn.c_attn.weight.data[0, 64:72] = 6e4
-    found = dynamic_scores(planted.boot(hf.half(), TOKENIZER, dtype=torch.float16), NAMES, k=20)
-    assert 0 < found.n_in_top_k.sum() < found.in_top_k.size
+    z = torch.zeros(5, N_HEADS, 8, dtype=torch.float64)
+    dynamic._check_written(model_of("gpt2"), z, 1)
+    z[3, 2, 1] = torch.inf
+    with pytest.raises(WeightsError, match=r"head 1\.2 mixes is infinite"):
+        dynamic._check_written(model_of("gpt2"), z, 1)
 
 
 # ---- prompts without BOS, near-ties, settings
@@ -298,20 +290,25 @@ def test_prompts_can_be_with_and_without_bos(kind: str) -> None:
         dynamic_scores(model, NAMES, prepend_bos="no")  # type: ignore[arg-type]
 
 
-def test_a_rival_within_the_margin_is_a_tie_and_is_counted() -> None:
-    """Two tokens get the first name's unembedding, one of them a hair larger."""
-    hf = checkpoints.gpt2_model(D_VOCAB, tie_word_embeddings=False).double()
-    tokens = planted.name_tokens(TOKENIZER, NAMES)
-    W_U = hf.lm_head.weight.data
-    W_U[1] = W_U[tokens[0]]
-    model = planted.boot(hf, TOKENIZER, dtype=torch.float64)
-    equal = dynamic_scores(model, NAMES, TEMPLATES_HERE, k=1)
-    assert equal.n_near_ties == 0
-    model.original_model.lm_head.weight.data[1, :] *= 1 + 1e-14
-    near = dynamic_scores(model, NAMES, TEMPLATES_HERE, k=1)
-    assert np.array_equal(near.in_top_k, equal.in_top_k)
-    assert np.array_equal(near.in_bottom_k, equal.in_bottom_k)
-    assert near.provenance["near_ties"] == near.n_near_ties
+@pytest.mark.parametrize(("lead", "ties"), [(0.0, 0), (1e-12, 1), (1e-8, 0)])
+def test_a_rival_within_the_margin_is_a_tie_and_is_counted(lead: float, ties: int) -> None:
+    """Token 1 leads the target, token 0, by this much; its row differs in another direction."""
+    z = torch.tensor([[[1.0, 0, 0, 0]]], dtype=torch.float64)
+    rows = torch.tensor([[1, 0, 0, 0], [1 + lead, 1, 0, 0], [0.5, 0, 1, 0]], dtype=torch.float64)
+    itself = torch.eye(4, dtype=torch.float64)
+    target = torch.tensor([0])
+    (decided,) = decide_written(z, target, itself[None], Vocabulary(rows.T), 1)
+    assert bool(decided.in_top_k[0]) == (lead < 1e-10)
+    assert decided.n_near_ties == ties
+    plain = OV(itself, itself, z[:, 0])
+    (without_margin,) = decide_heads(z[:, 0], target, [plain], Vocabulary(rows.T), 1)
+    assert bool(without_margin.in_top_k[0]) == (lead == 0) and not without_margin.n_near_ties
+
+
+def test_near_ties_are_recorded() -> None:
+    found = scores_of("gpt2", 20)
+    assert found.provenance["near_ties"] == found.n_near_ties == 0
+    assert found.provenance["margin"] == 1e-10 and found.provenance["forward_dtype"] == "float64"
 
 
 @pytest.mark.parametrize("setting", ["device", "autocast", "float16", "float64", "medium"])
