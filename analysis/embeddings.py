@@ -7,14 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.architecture.blocks import Block, block_without_attention, block_without_biases
+from analysis.architecture.readable import ReadableModel
 from analysis.errors import ParameterError
-from analysis.weights import (
-    SOURCE_BLOCK,
-    ReadableModel,
-    embedding_matrix,
-    float64_device,
-    weight_reader,
-)
+from analysis.weights import SOURCE_BLOCK, embedding_matrix, float64_device, weight_reader
 
 EMBEDDINGS = ("embedding", "mlp", "embedding_plus_mlp", "first_block_adds", "block")
 """Effective embeddings in use, as ``effective_embedding`` names and defines them."""

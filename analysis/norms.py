@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from analysis.architecture.float64 import Float64Mode
 
 if TYPE_CHECKING:
-    from analysis.weights import ReadableModel
+    from analysis.architecture.readable import ReadableModel
 
 _LARGE = 1e8
 """Size of the vectors that a norm is asked with; its epsilon is then below float64's rounding."""

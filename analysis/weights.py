@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from analysis.architecture.model_parts import ModelPaths, model_paths, named_tensors
+from analysis.architecture.readable import ReadableModel, WeightReader
 from analysis.errors import ArchitectureError, ModelError, WeightsError
 from analysis.heads import check_heads
 from analysis.norms import norm_parameters, takes_mean_away
@@ -25,43 +26,6 @@ number of rows, and a token's vector must not depend on which others are asked f
 
 FINITE_BLOCK = 1 << 22
 """Numbers looked at together for NaN and infinity."""
-
-
-class ReadableModel(Protocol):
-    """A model whose weights can be read: a loaded one, or a checkpoint read layer by layer.
-
-    Attributes:
-        cfg: transformer_lens' configuration.
-        blocks: by layer, a block with its attention (``attn``) and norms.
-        tokenizer: the model's.
-        W_E: the embedding matrix ``[d_vocab, d_embedding]``.
-        W_U: the unembedding matrix ``[d_embedding, d_vocab]``.
-        adapter: transformer_lens' adapter of the architecture.
-        original_model: transformers' model, or what stands for it; it has the ``config``.
-    """
-
-    cfg: Any
-    blocks: Any
-    tokenizer: Any
-    W_E: Any
-    W_U: Any
-    adapter: Any
-    original_model: Any
-
-
-class WeightReader(Protocol):
-    """Weights by the names that transformers gives them, for a model's own modules to run on."""
-
-    @property
-    def paths(self) -> ModelPaths:
-        """Where the parts are."""
-
-    @property
-    def hf_config(self) -> Any:
-        """Transformers' config of the whole model."""
-
-    def tensor(self, name: str) -> Tensor:
-        """A parameter of the whole model by transformers' name, without a copy."""
 
 
 @dataclass(frozen=True)

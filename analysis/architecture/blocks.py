@@ -27,7 +27,7 @@ from analysis.architecture.model_parts import (
 )
 
 if TYPE_CHECKING:
-    from analysis.weights import WeightReader
+    from analysis.architecture.readable import WeightReader
 
 
 @dataclass(frozen=True)
@@ -152,5 +152,5 @@ def _built(
     def tensor(name: str) -> Tensor | None:
         return None if name.startswith(outside) or left_out(name) else reader.tensor(name)
 
-    hf_model = one_block(reader.hf_config, paths, layer, tensor)
+    hf_model = one_block(reader.hf_config, paths, layer, tensor, reader.device)
     return Block(hf_model, paths, None, d_embedding)

@@ -34,7 +34,7 @@ from analysis.models.tensor_files import local_tensors
 from analysis.provenance import ModelIdentity
 
 if TYPE_CHECKING:
-    from analysis.weights import ReadableModel
+    from analysis.architecture.readable import ReadableModel
 
 
 def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None) -> LazyCheckpoint:
