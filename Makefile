@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PIP    := $(PY) -m pip install -qq --no-compile --disable-pip-version-check
 
 # Notebooks of `make test` and `make notebooks` run on the packaged model, whatever is in reach.
-PACKAGED := HF_ENDPOINT=https://huggingface.co HF_HUB_OFFLINE=1 HF_HUB_CACHE=$(CURDIR)/build/no-hub TQDM_DISABLE=1
+PACKAGED := HF_ENDPOINT=https://huggingface.co HF_HUB_OFFLINE=1 HF_HUB_CACHE=$(CURDIR)/build/no-hub TQDM_DISABLE=1 NAME_HEADS_STILL=1
 
 # Two processes of one thread each: faster than one of two, and the same on any number of cores.
 WORKERS ?= 2
@@ -15,7 +15,7 @@ PYTEST  := $(ONE) $(PY) -m pytest -n $(WORKERS)
 NBVAL   := NAME_HEADS_FIGURES=$(CURDIR)/build/figures $(PACKAGED) $(PYTEST) --dist loadfile --nbval --nbval-current-env
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures lint test test-fast test-notebooks notebooks check-gpt2 bench lock hooks lab clean
+.PHONY: help setup figures explore site sweep families lint test test-fast test-notebooks notebooks check-gpt2 bench lock hooks lab clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,19 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 figures: $(READY) ## score the heads and export the two heatmaps to figures/
-	@$(PY) -m analysis.cli.run_notebook notebooks/03_heatmaps.ipynb $(filter-out PYTHON=%,$(MAKEOVERRIDES))
+	@$(PY) -m analysis.cli.run_notebook notebooks/03_heatmaps.ipynb --make
+
+explore: $(READY) ## open one model's explorer in the browser: make explore MODEL=gpt2
+	@$(PY) -m analysis.cli.explore "$${MODEL-}"
+
+site: $(READY) ## build site/: explorers, figures and notebooks as pages that need no network
+	@$(PY) -m analysis.cli.site $${MODELS-}
+
+sweep: $(READY) ## ask many models the same questions: make sweep MODELS="gpt2 gpt2-medium"
+	@$(PY) -m analysis.cli.sweep $${MODELS:?say which models: make sweep MODELS=\"gpt2 gpt2-medium\"}
+
+families: $(READY) ## the families of models that are supported, and what is special in each
+	@$(PY) -m analysis.cli.families
 
 lint: $(READY) ## ruff and mypy, as the tests run them
 	$(VENV)/bin/ruff check .
@@ -59,9 +71,12 @@ notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping t
 check-gpt2: $(READY) ## measure GPT-2's head classes and compare them with the published ones
 	$(PY) -m analysis.cli.check_gpt2
 
-bench: $(READY) ## hold the scorer against the plain loop, and draw how its time grows
+bench: $(READY) ## how fast, beside plain loops and a busy neighbour; memory, growth, the explorer
 	$(PY) benchmarks/run.py
+	$(PY) benchmarks/busy.py
+	$(PY) benchmarks/memory.py
 	$(PY) benchmarks/growth.py
+	$(PY) benchmarks/explorer.py
 
 lock: $(READY) ## write requirements.txt for pyproject.toml; LOCK=--upgrade takes the newest versions
 	$(PY) .ci/lock.py $(LOCK)
@@ -70,8 +85,8 @@ hooks: $(READY) ## in this checkout: notebooks' diffs cell by cell, and the lint
 	$(VENV)/bin/nbdime config-git --enable
 	$(VENV)/bin/pre-commit install
 
-lab: $(READY) ## open JupyterLab
-	$(VENV)/bin/jupyter lab notebooks
+lab: $(READY) ## open JupyterLab on the explorer
+	$(VENV)/bin/jupyter lab notebooks/00_explore.ipynb
 
 clean: ## remove .venv and build/
 	rm -rf $(VENV) build

@@ -75,7 +75,9 @@ def direct_requirements(path: Path = ROOT / "pyproject.toml") -> list[Requiremen
 def pinned_before(direct: Iterable[Requirement]) -> dict[str, str]:
     """The versions of requirements.txt, without those that pyproject.toml no longer allows."""
     lines = map(Requirement, TARGET.read_text(encoding="utf-8").splitlines()[1:])
-    found = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in lines}
+    found: dict[str, str] = {
+        canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in lines
+    }
     for requirement in direct:
         name = canonicalize_name(requirement.name)
         if name in found and not requirement.specifier.contains(found[name], prereleases=True):
@@ -90,10 +92,10 @@ def resolve(requirements: Iterable[str], held: Mapping[str, str]) -> dict[str, P
         asked.write_text("\n".join(requirements), encoding="utf-8")
         kept.write_text("".join(f"{name}=={held[name]}\n" for name in held), encoding="utf-8")
         options = ["-qq", "--dry-run", "--ignore-installed", "--disable-pip-version-check"]
-        files = ["--requirement", asked, "--constraint", kept, "--report", report]
+        files: list[str | Path] = ["-r", asked, "--constraint", kept, "--report", report]
         subprocess.run([sys.executable, "-m", "pip", "install", *options, *files], check=True)
         found = json.loads(report.read_text(encoding="utf-8"))["install"]
-    packages = {}
+    packages: dict[str, Package] = {}
     for metadata in (entry["metadata"] for entry in found):
         packages[canonicalize_name(metadata["name"])] = Package(
             metadata["name"],

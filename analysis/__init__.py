@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from analysis.static.head_scores import HeadScores
     from analysis.static.scores import score_heads
     from analysis.static.vocabulary import VocabularyScores, rank_vocabulary, score_vocabulary
-    from analysis.sweep.questions import Question
-    from analysis.sweep.run import SweepResult, sweep, sweep_frame
+    from analysis.sweeps.questions import Question
+    from analysis.sweeps.run import SweepResult, sweep, sweep_frame
 
 _HOME = {
     "load_model": "analysis.models",
@@ -62,9 +62,9 @@ _HOME = {
     "export_site": "analysis.explorer.site",
     "show_figure": "analysis.export.display",
     "export_figure": "analysis.export.files",
-    "sweep": "analysis.sweep.run",
-    "sweep_frame": "analysis.sweep.run",
-    "Question": "analysis.sweep.questions",
+    "sweep": "analysis.sweeps.run",
+    "sweep_frame": "analysis.sweeps.run",
+    "Question": "analysis.sweeps.questions",
     # what they return
     "AblationCurve": "analysis.ablation.curve",
     "DynamicScores": "analysis.dynamic.scores",
@@ -75,7 +75,7 @@ _HOME = {
     "HeadScores": "analysis.static.head_scores",
     "IOIPrompts": "analysis.prompts.indirect_object",
     "ModelIdentity": "analysis.provenance",
-    "SweepResult": "analysis.sweep.run",
+    "SweepResult": "analysis.sweeps.run",
     "TokenPairs": "analysis.names",
     "VocabularyScores": "analysis.static.vocabulary",
     # what they raise

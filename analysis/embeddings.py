@@ -9,7 +9,12 @@ from torch import Tensor
 from analysis.architecture.blocks import Block, block_without_attention, block_without_biases
 from analysis.architecture.readable import ReadableModel
 from analysis.errors import ParameterError
-from analysis.weights import SOURCE_BLOCK, embedding_matrix, float64_device, weight_reader
+from analysis.weights import (
+    SOURCE_BLOCK,
+    embedding_matrix,
+    float64_device,
+    weight_reader,
+)
 
 EMBEDDINGS = ("embedding", "mlp", "embedding_plus_mlp", "first_block_adds", "block")
 """Effective embeddings in use, as ``effective_embedding`` names and defines them."""
@@ -84,7 +89,7 @@ def effective_embedding(
     constant that scales what it adds (Granite) counts in the last two kinds only.
 
     Args:
-        model: readable (``check_readable``).
+        model: readable (``admit``).
         tokens: token ids.
         kind: one of ``EMBEDDINGS``.
         folded: whether the heads' weights have their norms folded in. Folding moves the norm's

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from platform import python_version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+    from analysis.architecture.readable import ReadableModel
 
 GPT2_SMALL = "openai-community/gpt2"
 """Hub id of GPT-2 small, the only model with published head classes."""
-
-_ATTRIBUTE = "identity"
 
 
 @dataclass(frozen=True)
@@ -38,17 +36,14 @@ class ModelIdentity:
     note: str = ""
 
 
-def set_identity(model: TransformerBridge, identity: ModelIdentity) -> None:
-    """Give ``model`` its attribute ``identity``; ``load_model`` does this for what it returns."""
-    setattr(model, _ATTRIBUTE, identity)
+def set_identity(model: Any, identity: ModelIdentity) -> None:
+    """Give ``model`` its public attribute ``identity``; ``load_model`` does so for every model."""
+    model.identity = identity
 
 
-def model_identity(model: TransformerBridge) -> ModelIdentity:
-    """What ``model`` is: its attribute ``identity``, or what its configured name tells.
-
-    A model that this package did not load has no such attribute.
-    """
-    known = getattr(model, _ATTRIBUTE, None)
+def model_identity(model: ReadableModel) -> ModelIdentity:
+    """What ``model`` is: its ``identity``, or its configured name where nothing else is known."""
+    known = getattr(model, "identity", None)
     if isinstance(known, ModelIdentity):
         return known
     name = str(model.cfg.model_name or "unnamed model")
@@ -56,8 +51,8 @@ def model_identity(model: TransformerBridge) -> ModelIdentity:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages on which a score depends, and of Python."""
-    versions = {"python": python_version()}
+    """Versions of the packages on which a score depends."""
+    versions = {}
     for package in ("name-heads", "torch", "transformer-lens", "transformers", "numpy"):
         try:
             versions[package] = version(package)
@@ -66,7 +61,7 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def provenance_of(model: TransformerBridge, **parameters: object) -> dict[str, object]:
+def provenance_of(model: ReadableModel, parameters: Mapping[str, object]) -> dict[str, object]:
     """What made a result, ready for JSON: the one description that every result carries.
 
     Args:
@@ -83,4 +78,13 @@ def provenance_of(model: TransformerBridge, **parameters: object) -> dict[str, o
         **parameters,
         "versions": package_versions(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def timeless(provenance: Mapping[str, object]) -> dict[str, object]:
+    """What made a result without the times in it, so that the same run writes the same files."""
+    return {
+        key: timeless(value) if isinstance(value, Mapping) else value
+        for key, value in provenance.items()
+        if key != "time"
     }

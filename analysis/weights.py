@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.architecture.model_parts import ModelPaths, model_paths, named_tensors
+from analysis.architecture.norms import norm_parameters, takes_mean_away
 from analysis.architecture.readable import ReadableModel, WeightReader
 from analysis.errors import ArchitectureError, ModelError, WeightsError
 from analysis.heads import check_heads
-from analysis.norms import norm_parameters, takes_mean_away
 
 SOURCE_BLOCK = 512
 """Source tokens whose MLP activations are held at once, always so many: rounding may depend on the

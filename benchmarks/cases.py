@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from baselines import factored_counts, plain_counts
+from baselines import FactoredLoop, plain_counts
 
 from analysis import load_model, load_names
 from analysis.embeddings import effective_embedding
@@ -17,7 +17,6 @@ from analysis.exact.vocabulary import Vocabulary
 from analysis.weights import embedding_matrix, output_weights, unembedding_matrix, value_weights
 
 Counts = list[tuple[int, int]]
-BASELINES = {"plain": plain_counts, "factored": factored_counts}
 KEEP_BYTES = 1 << 28
 
 
@@ -44,11 +43,14 @@ class Case:
 
     def baseline(self, name: str, heads: Sequence[tuple[int, int]], k: int) -> Counts:
         """A baseline's counts for some heads."""
+        W_O = self.layers[0][0].W_O
+        loop = FactoredLoop(len(self.targets), W_O.shape[0], self.W_U.shape[1])
+        count = {"plain": plain_counts, "factored": loop.counts}[name]
         counts = []
         for layer, head in heads:
             ov = self.layers[layer][head]
             x = (self.x_first if layer == 0 else self.x_later).float()
-            counts.append(BASELINES[name](x, self.targets, ov.W_V, ov.W_O, self.W_U, k))
+            counts.append(count(x, self.targets, ov.W_V, ov.W_O, self.W_U, k))
         return counts
 
     def exact(self, k: int, ranks: bool = False) -> tuple[Counts, float]:
@@ -93,7 +95,12 @@ def smollm2(which: str = "names", n: int | None = None) -> Case:
 
 
 def random_case(
-    n_layers: int = 12, n_heads: int = 12, d_model: int = 768, n_pairs: int = 1000, seed: int = 0
+    n_layers: int = 12,
+    n_heads: int = 12,
+    d_model: int = 768,
+    n_pairs: int = 1000,
+    seed: int = 0,
+    d_head: int = 64,
 ) -> Case:
     """Random weights, by default of GPT-2 small's shape; 50,257 tokens."""
     generator = torch.Generator().manual_seed(seed)
@@ -101,7 +108,6 @@ def random_case(
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator) * 0.02
 
-    d_head = d_model // n_heads
     W_E = normal(50_257, d_model)
     tokens = torch.randperm(50_257, generator=generator)[:n_pairs]
     x = W_E[tokens].double()

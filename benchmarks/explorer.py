@@ -1,12 +1,14 @@
 """Sizes and times of the explorer: its page, a change of k, opening, new names, the first MLP.
 
-``python benchmarks/explorer.py`` prints a table. The large page has made-up ranks, 48 layers of 25
-heads; everything else is the packaged model.
+``python benchmarks/explorer.py [FOLDER]`` prints a table, and leaves the two pages in FOLDER if one
+is given. The large page has made-up ranks, 48 layers of 25 heads; everything else is the packaged
+model.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -101,13 +103,16 @@ def main() -> None:
     score_names(model, one.scores.pairs, first_mlp=False)
     rows["first MLP switched, s"] = time.perf_counter() - start
     results = collect(model, first_mlp=(True, False), n_heads_with_tokens=N_HEADS_WITH_TOKENS)
+    start = time.perf_counter()
     results = results.with_evidence(measure_all(model, results.scores))
-    with tempfile.TemporaryDirectory() as folder:
+    rows["every measurement, s"] = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(sys.argv[1] if len(sys.argv) > 1 else scratch).resolve()
         for title, shown in (
             (f"{results.scores.n_layers} × {results.scores.n_heads}", results),
             ("48 × 25", made_up(results, 48, 25)),
         ):
-            page = write_page(shown, Path(folder) / "page.html")
+            page = write_page(shown, folder / f"{shown.scores.n_layers}_layers_explorer.html")
             rows[f"page of {title} heads, MB"] = page.stat().st_size / 1e6
             for name, value in in_browser(page).items():
                 rows[f"page of {title} heads, {name}"] = value

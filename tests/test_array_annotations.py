@@ -64,7 +64,7 @@ def test_arrays_are_checked_and_nothing_else(module: object) -> None:
 def test_the_package_under_test_is_checked() -> None:
     import torch
 
-    from analysis.norms import centred
+    from analysis.architecture.norms import centred
 
     with pytest.raises(TypeCheckError):
         centred(None, torch.ones(2, dtype=torch.int64))  # type: ignore[arg-type]

@@ -11,7 +11,13 @@ from typing import Any
 import numpy
 import torch
 
-from analysis.provenance import ModelIdentity, model_identity, provenance_of, set_identity
+from analysis.provenance import (
+    ModelIdentity,
+    model_identity,
+    provenance_of,
+    set_identity,
+    timeless,
+)
 
 IDENTITY = ModelIdentity("team/model", "model", revision="0" * 40, source="hub")
 
@@ -39,7 +45,7 @@ def test_a_model_of_others_is_known_by_its_configured_name() -> None:
 def test_the_description_is_json_and_holds_the_parameters_in_order() -> None:
     model = a_model()
     set_identity(model, IDENTITY)
-    made = provenance_of(model, k=3, seed=0)
+    made = provenance_of(model, {"k": 3, "seed": 0})
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     assert list(made) == ["model", "dtype", "k", "seed", "versions", "time"]
     assert (made["k"], made["dtype"]) == (3, "bfloat16")
@@ -56,3 +62,10 @@ def test_the_description_is_json_and_holds_the_parameters_in_order() -> None:
     assert versions["numpy"] == numpy.__version__
     age = datetime.now(UTC) - datetime.fromisoformat(str(made["time"]))
     assert timedelta(0) <= age < timedelta(minutes=5)
+
+
+def test_without_its_times_a_description_is_the_same_every_time() -> None:
+    made = provenance_of(a_model(), {"k": 3})
+    later = made | {"time": "2031-01-01T00:00:00+00:00"}
+    assert timeless({"static": later, "seed": 0}) == timeless({"static": made, "seed": 0})
+    assert timeless(made) == {key: value for key, value in made.items() if key != "time"}

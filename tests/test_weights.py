@@ -13,7 +13,7 @@ import transformers
 from analysis import embeddings
 from analysis.embeddings import source_vectors
 from analysis.errors import ArchitectureError, WeightsError
-from analysis.models.admission import check_readable
+from analysis.models.admission import admit
 from analysis.static.scores import score_heads
 from analysis.weights import (
     check_finite,
@@ -90,7 +90,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_embeddings_and_head_matrices_are_the_published_parameters(case: Case) -> None:
-    check_readable(case.bridge)
+    admit(case.bridge)
     embedding = case.plain.get_input_embeddings().weight
     unembedding = case.plain.get_output_embeddings().weight
     assert torch.equal(embedding_matrix(case.bridge), embedding)

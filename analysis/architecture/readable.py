@@ -1,34 +1,46 @@
-"""What the functions that read weights ask of a model, loaded or not."""
+"""What a model must have for its weights to be read: loaded, or read layer by layer."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-from analysis.architecture.model_parts import ModelPaths
+    from analysis.architecture.model_parts import ModelPaths
 
 
 class ReadableModel(Protocol):
-    """A model whose weights can be read: a loaded one, or a checkpoint read layer by layer.
+    """A model whose weights can be read: a loaded one, or a checkpoint read layer by layer."""
 
-    Attributes:
-        cfg: transformer_lens' configuration.
-        blocks: by layer, a block with its attention (``attn``) and norms.
-        tokenizer: the model's.
-        W_E: the embedding matrix ``[d_vocab, d_embedding]``.
-        W_U: the unembedding matrix ``[d_embedding, d_vocab]``.
-        adapter: transformer_lens' adapter of the architecture.
-        original_model: transformers' model, or what stands for it; it has the ``config``.
-    """
+    @property
+    def cfg(self) -> Any:
+        """Transformer_lens' configuration."""
 
-    cfg: Any
-    blocks: Any
-    tokenizer: Any
-    W_E: Any
-    W_U: Any
-    adapter: Any
-    original_model: Any
+    @property
+    def blocks(self) -> Any:
+        """By layer, a block with its attention (``attn``) and norms."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's."""
+
+    @property
+    def W_E(self) -> Any:
+        """The embedding matrix ``[d_vocab, d_embedding]``."""
+
+    @property
+    def W_U(self) -> Any:
+        """The unembedding matrix ``[d_embedding, d_vocab]``."""
+
+    @property
+    def adapter(self) -> Any:
+        """Transformer_lens' adapter of the architecture."""
+
+    @property
+    def original_model(self) -> Any:
+        """Transformers' model, or what stands for it; it has the ``config``."""
 
 
 class WeightReader(Protocol):
@@ -41,6 +53,10 @@ class WeightReader(Protocol):
     @property
     def hf_config(self) -> Any:
         """Transformers' config of the whole model."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are: where float64 can be computed."""
 
     def tensor(self, name: str) -> Tensor:
         """A parameter of the whole model by transformers' name, without a copy."""

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.cli.explore import build_page
+from analysis.cli.explore import build_page, build_results
 from analysis.errors import AnalysisError
+from analysis.explorer.page import write_page
 from analysis.explorer.site import Missing, export_site
 from analysis.models.load import AUTO
 
@@ -24,14 +25,17 @@ def main(arguments: Sequence[str]) -> int:
         print("usage: python -m analysis.cli.site [MODEL ...]")
         return 2
     site = ROOT / "site"
-    pages, missing = [], []
+    pages, missing, every = [], [], []
     try:
         for name in [argument for argument in arguments if argument] or [AUTO]:
             try:
-                pages.append(build_page(name, site, measured=True))
+                every.append(build_results(name, measured=True))
+                pages.append(build_page(every[-1], site))
             except AnalysisError as error:
                 missing.append(Missing(name, str(error)))
                 print(f"{name}: {error}", file=sys.stderr)
+        if len(every) > 1:
+            pages.append(write_page(every, site / "all_models_explorer.html"))
         index = export_site(
             site,
             explorers=pages,

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 
 from analysis.errors import AnalysisError
-from analysis.sweep.questions import QUESTIONS
-from analysis.sweep.run import SweepResult, sweep, sweep_frame
+from analysis.sweeps.questions import QUESTIONS
+from analysis.sweeps.run import SweepResult, sweep, sweep_frame
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -23,9 +22,7 @@ from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair
 from analysis.progress import progress_bar
 from analysis.weights import folded_value_weights, output_weights, value_weights
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+from analysis.architecture.readable import ReadableModel
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class OVBatch:
     """Pairs of tokens, and the heads that are asked about them.
 
     Attributes:
-        model: readable and finite (``check_readable``, ``check_finite``).
+        model: readable and finite (``admit``, ``check_finite``).
         sources: int64, a token for each pair.
         targets: int64, likewise.
         heads: (layer, head) in ascending order.
@@ -43,7 +40,7 @@ class OVBatch:
         folded: whether W_V has its norm folded in.
     """
 
-    model: TransformerBridge
+    model: ReadableModel
     sources: Int[Tensor, "n_pairs"]
     targets: Int[Tensor, "n_pairs"]
     heads: tuple[HeadPair, ...]
@@ -93,13 +90,14 @@ class OVBatch:
                 x = self._source_vectors(places[0], part)
                 targets = self.targets[part]
 
-                def rank(place: int, x: Tensor = x, targets: Tensor = targets) -> Ranks:
-                    (ov,) = self._weights([place])
+                def rank(ov: OV, x: Tensor = x, targets: Tensor = targets) -> Ranks:
                     return rank_targets(x, targets, ov, self.vocabulary)
 
-                for place, found in zip(places, self.vocabulary.map(rank, places), strict=True):
-                    yield place, part, found
-                    bar.update()
+                for some in slices(len(places), self._heads_at_once):
+                    ranks = self.vocabulary.map(rank, self._weights(places[some]))
+                    for place, found in zip(places[some], ranks, strict=True):
+                        yield place, part, found
+                        bar.update()
                 del x
 
     @property

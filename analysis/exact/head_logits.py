@@ -47,17 +47,21 @@ class OV:
     """One head's weights, any floating dtype; heads of one group share the same W_V object.
 
     Attributes:
-        W_V: what it reads with.
+        W_V: what it reads with; d_in is d_model, or another width where ``x`` are not residual
+            vectors.
         W_O: what it writes with.
         x: float64 source vectors of this head alone; None for those that all heads read.
         key: by what the head is known among those of the same unembedding, such as its (layer,
             head); None for weights that will not come again.
+        margin: a token whose logit leads the target's by at most this share of
+            ``|x·W_V·W_O|·|w_v − w_t|`` is tied with it; for sources that are themselves rounded.
     """
 
-    W_V: Float[Tensor, "d_model d_head"]
+    W_V: Float[Tensor, "d_in d_head"]
     W_O: Float[Tensor, "d_head d_model"]
-    x: Float[Tensor, "n_pairs d_model"] | None = None
+    x: Float[Tensor, "n_pairs d_in"] | None = None
     key: tuple[int, int] | None = None
+    margin: float = 0.0
 
 
 class Head:
@@ -69,21 +73,28 @@ class Head:
         W_O: float64.
         R: float64 ``[d_head, r]``.
         Q: float32 ``[r, d_model]``, on the vocabulary's device.
+        margin: of ``OV``.
+        n_near_ties: comparisons of different logits that it made a tie so far.
     """
 
     def __init__(self, sources: Sources, ov: OV, vocabulary: Vocabulary) -> None:
-        self.sources = sources
-        self.key = ov.key
+        self.sources, self.vocabulary, self.key = sources, vocabulary, ov.key
+        self.margin = ov.margin
+        self.n_near_ties = 0
         device = sources.x.device
         self.W_V = ov.W_V.to(device).double()
         self.W_O = ov.W_O.to(device).double()
-        R, Q = orthonormal_rows(self.W_O.cpu())
-        self.R = R.to(device)
-        self.Q = Q.float().to(vocabulary.rows.device)
-        self.vocabulary = vocabulary
+        self.R, self.Q = vocabulary.kept(self._key("factors"), self._factors)
         self.projected: Float[Tensor, "d_vocab r"] | None = None
         self.multiply_adds = 0
         self._ordered: tuple[np.ndarray, ...] | None = None
+
+    def _key(self, what: str) -> tuple[str, tuple[int, int]] | None:
+        return None if self.key is None else (what, self.key)
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        R, Q = orthonormal_rows(self.W_O.cpu())
+        return R.to(self.W_O.device), Q.float().to(self.vocabulary.rows.device)
 
     def project(self, tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n r"]:
         """``Q·w_v`` for each token."""
@@ -108,16 +119,16 @@ class Head:
             keep: also for later calls with the same vocabulary, which may keep it.
         """
 
-        def compute() -> Tensor:
+        def compute() -> tuple[Tensor]:
             projected = self.Q.new_empty(self.vocabulary.size, self.Q.shape[0])
             for s in slices(self.vocabulary.size, max(1, TILE // self.Q.shape[1])):
                 torch.mm(self.vocabulary.block(s), self.Q.T, out=projected[s])
-            return projected
+            return (projected,)
 
         # Counted as if it were computed, so that the record does not depend on earlier calls.
         self.multiply_adds += self.vocabulary.rows.numel() * self.Q.shape[0]
-        key = self.key if keep else None
-        self.projected = self.vocabulary.kept_projection(key, compute)
+        key = self._key("projected") if keep else None
+        (self.projected,) = self.vocabulary.kept(key, compute)
 
     def operands(
         self, source: Float[Tensor, "m r"], tokens: slice | Int[Tensor, "n"]
@@ -156,7 +167,13 @@ class Head:
         for s in slices(len(tokens), 1024):
             difference = np.ascontiguousarray(rows[tokens[s]].cpu().double().numpy() - own)
             self.multiply_adds += difference.size
-            yield (difference * written).sum(1)
+            gaps = (difference * written).sum(1)
+            if self.margin:
+                possible = np.linalg.norm(difference, axis=1) * np.linalg.norm(written)
+                tied = (np.abs(gaps) <= self.margin * possible) & (gaps != 0)
+                self.n_near_ties += int(tied.sum())
+                gaps[tied] = 0
+            yield gaps
 
     def compare_float64(
         self, row: Int[Tensor, "n"], target: Int[Tensor, "n"], token: Int[Tensor, "n"]
@@ -186,7 +203,10 @@ class Head:
             difference = w.sub_(own)
             self.multiply_adds += difference.numel()
             gap = (difference * written).sum(1)
-            sign[s] = torch.where(gap.abs() > error[row[s]] * norms, gap.sign(), 0.0).long()
+            bound = error[row[s]] * norms
+            if self.margin:
+                bound = bound + self.margin * written.norm(dim=1) * difference.norm(dim=1)
+            sign[s] = torch.where(gap.abs() > bound, gap.sign(), 0.0).long()
             unclear = (sign[s] == 0) & (difference != 0).any(1)
             for one in rows[place[unclear].unique()].tolist():
                 at = (unclear & (row[s] == one)).nonzero()[:, 0] + s.start
@@ -208,14 +228,24 @@ class Head:
         """The sources for which the head writes exactly nothing.
 
         Args:
-            scale: length of what it writes, as computed; where that is 0, it is summed again in the
-                fixed order.
+            scale: length of what it writes, as computed; where that is no more than its rounding
+                error, it is summed again in the fixed order.
         """
-        nothing = scale == 0
+        nothing = scale <= 1.01 * self.scale_error() * self.sources.lengths
         if bool(nothing.any()) and bool(self.W_V.any()) and bool(self.W_O.any()):
             for row in (nothing & self.sources.x.any(1)).nonzero()[:, 0].tolist():
                 nothing[row] = not self.written_in_order(row).any()
         return nothing
+
+    def scale_error(self) -> float:
+        """Bound on float64's own error in what the head writes, over ``|x|``.
+
+        ``x·W_V·R`` here and ``x·W_V·W_O`` in the fixed order are two products each; and there are
+        the errors of the factors R and Q.
+        """
+        d_model, d_head = self.W_V.shape
+        double = 2 * gamma(d_model + d_head, torch.float64) + factor_error(self.W_O)
+        return double * float(self.W_V.norm() * self.W_O.norm())
 
     def relative_error(self, scale: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """Bound on a logit's rounding error over ``|w_v|``, for unit sources; float32.
@@ -224,14 +254,9 @@ class Head:
             scale: float64, length of what the head writes for each source.
         """
         r, d_model = self.Q.shape
-        d_head = self.W_O.shape[0]
         single = math.sqrt(r) * gamma(d_model + 1, torch.float32) + gamma(r + 3, torch.float32)
-        # float64's own error in what the head writes, which matters only where that nearly
-        # vanishes: x·W_V·R here and x·W_V·W_O in the fixed order, each two products; and the
-        # factors R and Q (Higham, theorem 19.4).
-        double = 2 * gamma(self.W_V.shape[0] + d_head, torch.float64) + factor_error(self.W_O)
-        double *= float(self.W_V.norm() * self.W_O.norm())
-        bound = 1.01 * (single + double * self.sources.lengths / scale)
+        # float64's own error matters only where what the head writes nearly vanishes.
+        bound = 1.01 * (single + self.scale_error() * self.sources.lengths / scale)
         # No logit of a unit source is off by more than 2: it is at most |w_v| long to either side.
         return torch.where(scale > 0, bound, torch.inf).clamp(max=2.1).float()
 

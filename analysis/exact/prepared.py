@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,9 +19,7 @@ from analysis.exact.arithmetic import MEMORY
 from analysis.exact.threads import map_heads
 from analysis.exact.vocabulary import Vocabulary
 from analysis.weights import check_finite, unembedding_matrix
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+from analysis.architecture.readable import ReadableModel
 
 KEEP_BYTES = MEMORY // 4
 """Of projected vocabularies, at most, between calls."""
@@ -30,7 +27,7 @@ KEEP_BYTES = MEMORY // 4
 
 @dataclass(frozen=True)
 class _Kept:
-    model: weakref.ref[TransformerBridge]
+    model: weakref.ref[torch.nn.Module]
     checksum: int
     n_tokens: int
     vocabulary: Vocabulary
@@ -43,11 +40,11 @@ class PreparedWeights:
         self._lock = threading.Lock()
         self._kept: _Kept | None = None
 
-    def vocabulary(self, model: TransformerBridge, n_tokens: int | None = None) -> Vocabulary:
+    def vocabulary(self, model: ReadableModel, n_tokens: int | None = None) -> Vocabulary:
         """The model's unembedding, made anew where its weights are not those of the last call.
 
         Args:
-            model: readable (``check_readable``).
+            model: readable (``admit``).
             n_tokens: rows of the vocabulary that are tokens; all if None.
 
         Raises:
@@ -55,6 +52,8 @@ class PreparedWeights:
         """
         W_U = unembedding_matrix(model)
         n_tokens = W_U.shape[1] if n_tokens is None else n_tokens
+        if not isinstance(model, torch.nn.Module):  # a checkpoint, which is never held
+            return Vocabulary(W_U[:, :n_tokens])
         checksum = weights_checksum(model)
         with self._lock:
             kept = self._kept
@@ -82,7 +81,7 @@ PREPARED = PreparedWeights()
 """What ``score_heads`` and ``score_vocabulary`` reuse; ``PREPARED.clear()`` frees it."""
 
 
-def weights_checksum(model: TransformerBridge) -> int:
+def weights_checksum(model: ReadableModel) -> int:
     """A number of every parameter's place, shape and bits.
 
     The bits are added up as whole numbers, which no change of one weight leaves as it was.

@@ -64,6 +64,7 @@ def _pool(n_threads: int) -> ThreadPoolExecutor:
     ready = threading.Barrier(n_threads + 1)
 
     def begin() -> None:
+        torch.get_num_threads()  # a thread's first question sets its count to the program's
         torch.set_num_threads(1)
         ready.wait()
 

@@ -67,6 +67,7 @@ class Decisions:
             there are k or more (or where the head writes nothing); None if not asked for.
         ranks_bottom: likewise, tokens with a strictly smaller logit.
         n_float64_rechecks: pairs (for either end) that float32 left open and float64 decided.
+        n_near_ties: comparisons of different logits that the head's ``margin`` made a tie.
         multiply_adds: multiplications done, to hold against the dense product's
             ``n_sources · d_model · d_vocab``.
     """
@@ -77,6 +78,7 @@ class Decisions:
     ranks_top: Int[Tensor, "n_pairs"] | None
     ranks_bottom: Int[Tensor, "n_pairs"] | None
     n_float64_rechecks: int
+    n_near_ties: int
     multiply_adds: int
 
     @property
@@ -126,6 +128,7 @@ class _Question:
     k: int
     ranks: bool
     tile: int
+    target_rows: Float[Tensor, "n_pairs d_model"] | None  # of the unembedding, where they are few
 
     @property
     def n_first(self) -> int:
@@ -160,7 +163,9 @@ def decide_heads(
         ranks: give the targets' exact ranks below k too.
         tile: logits held at once.
     """
-    asked = _Question(Sources(x), targets, vocabulary, k, ranks, tile)
+    few = len(targets) * vocabulary.rows.shape[1] <= tile
+    rows = vocabulary.block(targets.to(vocabulary.rows.device)) if few else None
+    asked = _Question(Sources(x), targets, vocabulary, k, ranks, tile, rows)
     n_together = _heads_together(heads)
     n_chosen = max(1, MEMORY // 32 // (4 * vocabulary.size) // n_together) * n_together
     for chosen in slices(len(heads), n_chosen):
@@ -289,6 +294,7 @@ def _check_rest(
                 ranks_top=top.cpu() if asked.ranks else None,
                 ranks_bottom=bottom.cpu() if asked.ranks else None,
                 n_float64_rechecks=int(n_float64_rechecks[i]),
+                n_near_ties=head.n_near_ties,
                 multiply_adds=head.multiply_adds + together.multiply_adds // len(heads),
             )
         )
@@ -321,9 +327,12 @@ def _open_pairs(
     target = asked.targets.to(device)
     if len(target) > head.vocabulary.size // 2 and head.projected_bytes <= _room_for_projections():
         head.project_all()
-    target_logit = source.new_empty(len(target))
-    for s in slices(len(target), max(1, asked.tile // head.Q.shape[1])):
-        target_logit[s] = (source[s] * head.project(target[s])).sum(1)
+    if asked.target_rows is not None and head.projected is None:
+        target_logit = (source * head.project_rows(asked.target_rows)).sum(1)
+    else:
+        target_logit = source.new_empty(len(target))
+        for s in slices(len(target), max(1, asked.tile // head.Q.shape[1])):
+            target_logit[s] = (source[s] * head.project(target[s])).sum(1)
     pairs = OpenPairs(
         head=torch.full_like(target, number),
         pair=torch.arange(len(target), device=device),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -24,7 +24,7 @@ class Vocabulary:
     Attributes:
         rows: ``[d_vocab, d_model]``, any floating dtype, on the computing device.
         norms: float32 ``[d_vocab]``, length of each row, rounded up.
-        n_bytes_kept: bytes of heads' projections that are kept for later.
+        n_bytes_kept: bytes of heads' factors and projections that are kept for later.
     """
 
     def __init__(self, W_U: Float[Tensor, "d_model d_vocab"], keep_bytes: int = 0) -> None:
@@ -32,12 +32,13 @@ class Vocabulary:
 
         Args:
             W_U: the unembedding, any floating dtype.
-            keep_bytes: of heads' projections, at most, to keep for later calls with this object.
+            keep_bytes: of heads' factors and projections, at most, to keep for later calls with
+                this object.
         """
         self.rows = W_U.T
         self.n_bytes_kept = 0
         self._keep_bytes = keep_bytes
-        self._kept: dict[tuple[int, int], Tensor] = {}
+        self._kept: dict[Hashable, tuple[Tensor, ...]] = {}
         self._lock = threading.Lock()
         d_model = W_U.shape[0]
         self.norms = torch.empty(self.size, dtype=torch.float32, device=W_U.device)
@@ -60,26 +61,27 @@ class Vocabulary:
         """Rows of ``tokens`` as float32."""
         return self.rows[tokens].float()
 
-    def kept_projection(
-        self, key: tuple[int, int] | None, compute: Callable[[], Tensor]
-    ) -> Float[Tensor, "d_vocab r"]:
-        """What ``compute`` gives, or what it gave for this key before.
+    def kept(
+        self, key: Hashable | None, compute: Callable[[], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """What ``compute`` gives, or what it gave for this key before, where that was kept.
 
         Args:
-            key: of the head; with None nothing is kept.
-            compute: projects every token.
+            key: of a head and what is computed of it; with None nothing is kept.
+            compute: gives the tensors.
         """
+        if key is None or self._keep_bytes == 0:
+            return compute()
         with self._lock:
-            projected = None if key is None else self._kept.get(key)
-        if projected is None:
-            projected = compute()
-            n_bytes = projected.numel() * projected.element_size()
+            tensors = self._kept.get(key)
+        if tensors is None:
+            tensors = compute()
+            n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
             with self._lock:
-                room = self._keep_bytes - self.n_bytes_kept
-                if key is not None and key not in self._kept and n_bytes <= room:
-                    self._kept[key] = projected
+                if key not in self._kept and self.n_bytes_kept + n_bytes <= self._keep_bytes:
+                    self._kept[key] = tensors
                     self.n_bytes_kept += n_bytes
-        return projected
+        return tensors
 
     def extreme_tokens(
         self, directions: Float[Tensor, "n d_model"], n: int

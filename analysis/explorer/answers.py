@@ -160,7 +160,8 @@ class Answers:
 
     def export(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Write the page and the static figure's files where notebooks write."""
-        from analysis.export.files import export_figure, figure_stem
+        from analysis.export.files import export_figure
+        from analysis.export.places import figure_stem
         from analysis.plots.heatmaps import plot_heatmaps
 
         one = self._set(args.get("key"), bool(args.get("first_mlp", True)))

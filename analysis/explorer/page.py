@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from analysis.errors import ExportError
+from analysis.errors import ExportError, ParameterError
+from analysis.explorer.payload import pack
 from analysis.explorer.results import Results
 from analysis.explorer.still import still_picture
 from analysis.export.whole_files import move_into_place, staging
@@ -61,23 +63,33 @@ await front.default.render({{ model, el: document.getElementById("explorer") }})
 """
 
 
-def explorer_page(results: Results) -> str:
+def explorer_page(results: Results | Sequence[Results]) -> str:
     """The page; the same text for the same results.
 
     Args:
-        results: of ``analysis.explorer.results.collect``.
+        results: of ``analysis.explorer.results.collect``; of several models, the page lets one be
+            chosen, and another beside it.
+
+    Raises:
+        ParameterError: there are none.
     """
-    title = f"{results.scores.model.title}: name-copying heads"
+    every = [results] if isinstance(results, Results) else list(results)
+    if not every:
+        raise ParameterError("a page needs the results of at least one model.")
+    titles = ", ".join(one.scores.model.title for one in every)
+    title = f"{titles}: name-copying heads"
+    payloads = [one.payload() for one in every]
+    packed = pack(payloads[0] if len(every) == 1 else {"explorers": payloads})
     return _PAGE.format(
         title=html.escape(title),
         css=front_end("explorer.css"),
-        picture=still_picture(results.scores, results.evidence.classes),
-        payload=base64.b64encode(results.packed()).decode(),
+        picture="".join(still_picture(one.scores, one.evidence.classes) for one in every),
+        payload=base64.b64encode(packed).decode(),
         module=front_end("explorer.js"),
     )
 
 
-def write_page(results: Results, path: str | Path) -> Path:
+def write_page(results: Results | Sequence[Results], path: str | Path) -> Path:
     """Write the page, whole or not at all.
 
     Raises:

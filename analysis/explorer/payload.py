@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from analysis.errors import ParameterError
 from analysis.explorer.evidence import (
@@ -140,7 +140,7 @@ def pack_set(one: NameSet, places: Mapping[int, int]) -> dict[str, Any]:
     }
 
 
-Ranks = Int[np.ndarray, "n_layers n_heads n_pairs"]
+Ranks = Integer[np.ndarray, "n_layers n_heads n_pairs"]
 
 
 def ranks_of(scores: HeadScores) -> tuple[Ranks, Ranks]:

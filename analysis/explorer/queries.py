@@ -17,9 +17,10 @@ from torch import Tensor
 
 from analysis.embeddings import source_vectors
 from analysis.errors import PromptError
-from analysis.exact.head_logits import slices
+from analysis.exact.arithmetic import slices
 from analysis.heads import HeadPair, check_heads
-from analysis.models.admission import check_readable, check_runnable
+from analysis.models.admission import admit, admit_runs
+from analysis.models.precision import exact_forward
 from analysis.names import TokenPairs, token_pairs
 from analysis.progress import progress_bar
 from analysis.static.padding import n_real_tokens
@@ -109,7 +110,7 @@ def extreme_tokens(
     Raises:
         ParameterError: the head does not exist, or n is out of range.
     """
-    check_readable(model)
+    admit(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_V, W_O = ov_weights(model, layer, number)
     W_U = token_unembeddings(model)
@@ -139,7 +140,7 @@ def written_for(
         NamesError: the word is not one token.
         ParameterError: the head does not exist, or n is out of range.
     """
-    check_readable(model)
+    admit(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
@@ -178,7 +179,7 @@ def written_from(
 
     Raises: as :func:`written_for`.
     """
-    check_readable(model)
+    admit(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n_tokens = W_U.shape[1]
@@ -223,7 +224,7 @@ def amplified_tokens(
     Raises:
         ParameterError: the head does not exist, or n is out of range.
     """
-    check_readable(model)
+    admit(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n_tokens = W_U.shape[1]
@@ -268,7 +269,7 @@ def head_on_prompt(
         ParameterError: the head does not exist.
         ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
     """
-    check_runnable(model)
+    admit_runs(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
@@ -285,7 +286,8 @@ def head_on_prompt(
         )
     names = [f"blocks.{layer}.attn.{point}" for point in ("hook_pattern", "hook_z")]
     tokens = torch.tensor([ids], device=embedding_matrix(model).device)
-    _, cache = model.run_with_cache(tokens, names_filter=names)
+    with exact_forward(model):
+        _, cache = model.run_with_cache(tokens, names_filter=names)
     _, W_O = ov_weights(model, layer, number)
     z = cache[names[1]][0, -1, number].to(W_O)
     logits = _logits(z @ W_O, W_U)

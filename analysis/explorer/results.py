@@ -24,7 +24,7 @@ from analysis.weights import unembedding_matrix
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-N_HEADS_WITH_TOKENS = 60
+N_HEADS_WITH_TOKENS = 40
 """Heads for which a page keeps the tokens around every name; more would make it too large."""
 SHIPPED = "shipped"
 GIVEN = "given"

@@ -51,5 +51,7 @@ def show_figure(fig: go.Figure) -> None:
 def _title(fig: go.Figure) -> str:
     """What stands in the output where neither can be shown."""
     titles = [fig.layout.title.text] if fig.layout.title.text else []
-    titles += [note.text for note in fig.layout.annotations if (note.name or "").startswith("title")]
+    titles += [
+        note.text for note in fig.layout.annotations if (note.name or "").startswith("title")
+    ]
     return "; ".join(plain(text).replace("\n", " ") for text in titles) or "a plotly figure"

@@ -95,7 +95,9 @@ def _layouts(fig: go.Figure) -> dict[str, Any]:
     own = float(fig.layout.width or SCREEN_WIDTH)
     widths = {own}
     if is_heatmap_figure(fig):
-        widths |= set(_NARROW + _WIDE) if own == SCREEN_WIDTH else {w for w in _NARROW + _WIDE if w < own}
+        widths |= (
+            set(_NARROW + _WIDE) if own == SCREEN_WIDTH else {w for w in _NARROW + _WIDE if w < own}
+        )
     variants = [_ready(fit_width(fig, width)) for width in sorted(widths)]
     base = variants[0]["data"]
     return {
@@ -183,7 +185,9 @@ def _table(table: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     rows = "".join(
         "<tr>"
         + "".join(
-            f"<td>{value:.3f}</td>" if isinstance(value, float) else f"<td>{html.escape(str(value))}</td>"
+            f"<td>{value:.3f}</td>"
+            if isinstance(value, float)
+            else f"<td>{html.escape(str(value))}</td>"
             for value in row
         )
         + "</tr>"

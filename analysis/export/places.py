@@ -99,9 +99,7 @@ def checked_formats(formats: object) -> list[str]:
         raise ExportError(f"formats must be a list such as ['png', 'svg'], not {formats!r}")
     given = list(formats)
     wanted = [str(one).strip().lower().removeprefix(".") for one in given]
-    unknown = [
-        repr(one) for one, name in zip(given, wanted, strict=True) if name not in FORMATS
-    ]
+    unknown = [repr(one) for one, name in zip(given, wanted, strict=True) if name not in FORMATS]
     if unknown:
         raise ExportError(
             f"unknown format {', '.join(unknown)}; a figure is written as {', '.join(FORMATS)}"

@@ -96,31 +96,11 @@ class Admission:
         return any(identity.name == name for identity in self.identities)
 
 
-def check_readable(model: ReadableModel) -> None:
-    """Refuse a model that the static scores would misread; as ``admit``, which says more.
-
-    Raises:
-        ArchitectureError: names the part that cannot be read, or the identity that fails and by
-            how much.
-    """
-    admit(model)
-
-
-def check_runnable(model: ReadableModel) -> None:
-    """Refuse a model that cannot be read or runs otherwise than transformers; as ``admit_runs``.
-
-    Raises:
-        ArchitectureError: as ``check_readable``; or the logits differ; or the model is in training
-            mode, where dropout changes what heads write.
-    """
-    admit_runs(model)
-
-
 def check_additive(model: ReadableModel) -> None:
     """Refuse a model whose heads do not write z·W_O into the residual stream as it is.
 
     Raises:
-        ArchitectureError: as ``check_runnable``; or a norm or factor stands between (Gemma 2,
+        ArchitectureError: as ``admit_runs``; or a norm or factor stands between (Gemma 2,
             OLMo 2, Granite); or transformer_lens names no final norm (OPT).
     """
     found = admit_runs(model)

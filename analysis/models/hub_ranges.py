@@ -18,23 +18,21 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from analysis.errors import ModelError
 from analysis.models.checkpoint import INDEX, WEIGHTS, first_line
-from analysis.models.hub_listing import HubError
+from analysis.models.hub_errors import HubError
+from analysis.models.hub_listing import Listing
 from analysis.models.tensor_files import (
     DTYPES,
     TensorPlace,
     header_length,
     parse_header,
 )
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo
 
 ATTEMPTS = 5
 """Times in a row that a connection may break without a byte having come."""
@@ -231,12 +229,12 @@ class HubTensors:
             raise changed
 
 
-def hub_tensors(repo: str, info: ModelInfo, cache: Path) -> HubTensors:
+def hub_tensors(repo: str, listing: Listing, cache: Path) -> HubTensors:
     """The tensors of a listed repository; only headers are fetched.
 
     Args:
         repo: hub id.
-        info: what the hub lists (``hub_listing.ask_hub``).
+        listing: what the hub lists (``hub_listing.ask_hub``).
         cache: folder for fetched tensors of all repositories.
 
     Raises:
@@ -244,15 +242,12 @@ def hub_tensors(repo: str, info: ModelInfo, cache: Path) -> HubTensors:
         ModelError: it has no safetensors weights, or a header is damaged.
     """
     listed = {
-        file.rfilename: HubFile(
-            int(file.size or 0), str(file.lfs.sha256 if file.lfs else file.blob_id)
-        )
-        for file in info.siblings or ()
+        name: HubFile(file.size or 0, str(file.digest)) for name, file in listing.files.items()
     }
     names = {WEIGHTS} & set(listed) or {name for name in listed if _SHARD.fullmatch(name)}
     if not names or (WEIGHTS not in names and INDEX not in listed):
         raise ModelError(f"the model {repo} has no safetensors weights: use another model.")
-    commit = str(info.sha)
+    commit = listing.commit
     folder = cache / repo.replace("/", "--") / commit
     tensors = HubTensors(repo, commit, folder, {name: listed[name] for name in sorted(names)})
     places: dict[str, TensorPlace] = {}

@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError, ParameterError
-from analysis.models.bridge import _config, _tokenizer
 from analysis.models.checkpoint import (
     CONFIG,
     OTHER_FILES,
     TOKENIZER_SETS,
     Checkpoint,
-    first_line,
     folder_files,
     needed_files,
     read_json,
 )
-from analysis.models.families import check_architecture
-from analysis.models.hub_listing import ask_hub
+from analysis.models.config import check_config, model_config
+from analysis.models.hub_download import fetch_blob, link_snapshot
+from analysis.models.hub_listing import Listing, ask_hub
 from analysis.models.hub_ranges import HubTensors, hub_tensors
 from analysis.models.lazy_checkpoint import LazyCheckpoint, lazy_checkpoint
 from analysis.models.load import ALIASES, PINNED, TITLES
 from analysis.models.packaged import NAME as PACKAGED
 from analysis.models.packaged import cache_folder, packaged_checkpoint
 from analysis.models.tensor_files import local_tensors
+from analysis.models.tokenizer import load_tokenizer
 from analysis.provenance import ModelIdentity
 
 if TYPE_CHECKING:
@@ -82,45 +82,36 @@ def _folder(folder: Path) -> Checkpoint:
 
 
 def _from_folder(checkpoint: Checkpoint) -> LazyCheckpoint:
-    check_architecture(read_json(checkpoint.folder / CONFIG), checkpoint.identity.title)
+    folder, title = checkpoint.folder, checkpoint.identity.title
     return lazy_checkpoint(
         checkpoint.identity,
-        _config(checkpoint),
-        _tokenizer(checkpoint),
-        local_tensors(checkpoint.folder),
+        model_config(read_json(folder / CONFIG), title),
+        load_tokenizer(folder, title),
+        local_tensors(folder),
     )
 
 
 def _from_hub(repo: str, revision: str | None) -> LazyCheckpoint:
-    info = ask_hub(repo, revision)
+    listing = ask_hub(repo, revision)
     title = TITLES.get(repo, repo.rsplit("/", 1)[-1])
-    small = _small_files(repo, info)
-    check_architecture(read_json(small / CONFIG), title)
-    identity = ModelIdentity(repo, title, revision=str(info.sha), source="hub")
-    files = hub_tensors(repo, info, cache_folder() / "tensors")
-    checkpoint = Checkpoint(small, identity)
-    opened = lazy_checkpoint(identity, _config(checkpoint), _tokenizer(checkpoint), files)
+    small = _small_files(repo, revision, title, listing)
+    identity = ModelIdentity(repo, title, revision=listing.commit, source="hub")
+    files = hub_tensors(repo, listing, cache_folder() / "tensors")
+    config = model_config(read_json(small / CONFIG), title)
+    opened = lazy_checkpoint(identity, config, load_tokenizer(small, title), files)
     files.prepare(opened.needed())
     return opened
 
 
-def _small_files(repo: str, info: Any) -> Path:
-    """The folder with config and tokenizer, fetched into huggingface_hub's own cache."""
-    from huggingface_hub import hf_hub_download
-
-    listed = {file.rfilename for file in info.siblings or ()}
-    wanted = (set().union(*TOKENIZER_SETS) | OTHER_FILES) & listed
-    if CONFIG not in listed:
+def _small_files(repo: str, revision: str | None, title: str, listing: Listing) -> Path:
+    """The folder with config and tokenizer, fetched and checked as ``load_model`` does."""
+    if CONFIG not in listing.files:
         raise ModelError(f"the model {repo} has no {CONFIG}: use another model.")
-    try:
-        for name in sorted(wanted):
-            hf_hub_download(repo, name, revision=info.sha)
-        return Path(hf_hub_download(repo, CONFIG, revision=info.sha)).parent
-    except Exception as error:  # huggingface_hub lets its HTTP client's own errors through
-        raise ModelError(
-            f"the config and tokenizer of {repo} could not be fetched ({first_line(error)}): "
-            "run this again."
-        ) from error
+    blobs = {CONFIG: fetch_blob(repo, listing, CONFIG)}
+    check_config(read_json(blobs[CONFIG]), title)
+    for name in sorted((set().union(*TOKENIZER_SETS) | OTHER_FILES) & set(listing.files)):
+        blobs.setdefault(name, fetch_blob(repo, listing, name))
+    return link_snapshot(repo, revision, listing.commit, blobs.items())
 
 
 def checksums_of(checkpoint: LazyCheckpoint) -> dict[str, str]:

@@ -6,7 +6,6 @@ import plotly.graph_objects as go
 
 from analysis.ablation.curve import AblationCurve
 from analysis.heads import head_name
-
 from analysis.plots.style import COLOURS, GRID, SCREEN_WIDTH, band, framed
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import math
 import re
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -172,9 +171,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
         at, note = notes[f"title {panel}"]
         room = column - 16
         size = note.font.size or TITLE_PX
-        titles.append(
-            (at, placer.lines(f"layout.annotations.{at}.text", note.text, room, size))
-        )
+        titles.append((at, placer.lines(f"layout.annotations.{at}.text", note.text, room, size)))
     legends = _legends(fig)
     legend_room = [
         _legend_height(fig, number, sizes) if number in legends else 0.0
@@ -199,9 +196,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
         else:
             height = 330.0
         for place, panel in enumerate(inside):
-            boxes.append(
-                Box(place * column + sizes.left, top + title_room, panel_width, height)
-            )
+            boxes.append(Box(place * column + sizes.left, top + title_room, panel_width, height))
         rest = 0.0 if one_legend else max(legend_room[panel] for panel in inside)
         top += title_room + height + sizes.below + rest + (10 if row < n_panels - 1 else 0)
     if one_legend:
@@ -385,7 +380,7 @@ def _place_panel(
     label = text_width("0" * len(str(n_layers - 1)), tick) + 3
     placer.put(f"layout.xaxis{suffix}.ticklabelstep", label_step(cell[0], label))
     placer.put(f"layout.yaxis{suffix}.ticklabelstep", label_step(cell[1], tick + 2))
-    gap = round(min(1.0, 0.12 * min(cell)), 2)
+    gap = round(min(1.0, 0.07 * min(cell)), 2)
     placer.put(f"data.{panel}.xgap", gap)
     placer.put(f"data.{panel}.ygap", gap)
     placer.put(f"data.{panel}.colorbar.x", x[1])
@@ -468,5 +463,3 @@ def _pieces(word: str, room: float, size: float) -> list[str]:
             pieces.append("")
         pieces[-1] += letter
     return pieces
-
-

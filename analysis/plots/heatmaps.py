@@ -29,6 +29,7 @@ from analysis.plots.colour_scale import ColourScale, colour_scale
 from analysis.plots.heatmap_layout import ARRANGEMENTS, as_plain, check_width, lay_out
 from analysis.plots.sorted_heads import sorted_axes, sorted_traces
 from analysis.plots.style import FONT, GAP, INK, PAPER, SCREEN_WIDTH, SEQUENTIAL, TEXT_PX, TITLE_PX
+from analysis.provenance import timeless
 from analysis.static.head_scores import HeadScores
 from analysis.statistics import wilson_interval
 from analysis.validation import check_choice, check_type
@@ -120,15 +121,15 @@ def plot_heatmaps(
     check_width(width)
     colours = colour_scale(scale, vmin, vmax)
     heading, titles = _titles(title, len(names))
-    drawn = [
-        _panel(scores, classes, name, titles[at], own_sets) for at, name in enumerate(names)
-    ]
+    drawn = [_panel(scores, classes, name, titles[at], own_sets) for at, name in enumerate(names)]
 
     fig = go.Figure(layout=_layout(drawn, scores, classes, own_sets, font, heading))
     if view == "sorted":
         fig.add_traces(_sorted(drawn, scores))
         for number in range(len(drawn)):
-            _update_axes(fig, number, sorted_axes(drawn[number].counts.size, drawn[number].score_name))
+            _update_axes(
+                fig, number, sorted_axes(drawn[number].counts.size, drawn[number].score_name)
+            )
         fig.layout.plot_bgcolor = PAPER
         dots = False
     else:
@@ -253,9 +254,7 @@ def _heatmaps(
     return traces
 
 
-def _dots(
-    fig: go.Figure, panels: Sequence[_Panel], colours: ColourScale
-) -> list[go.Scatter]:
+def _dots(fig: go.Figure, panels: Sequence[_Panel], colours: ColourScale) -> list[go.Scatter]:
     """A dot on every head whose score is above 0, and whose colour does not show it."""
     traces = []
     for number, panel in enumerate(panels):
@@ -320,9 +319,7 @@ def _sorted(panels: Sequence[_Panel], scores: HeadScores) -> list[go.Scatter]:
         sorted_traces(panel.counts, scores.n_pairs, _head_texts(panel, scores), _suffix(number))
         for number, panel in enumerate(panels)
     ]
-    return [traces[0] for traces in of_each] + [
-        trace for traces in of_each for trace in traces[1:]
-    ]
+    return [traces[0] for traces in of_each] + [trace for traces in of_each for trace in traces[1:]]
 
 
 def _markers(
@@ -481,7 +478,7 @@ def facts_of(scores: HeadScores) -> dict[str, Any]:
         "n_heads": scores.n_heads,
         "n_in_top_k": scores.n_in_top_k.tolist(),
         "n_in_bottom_k": scores.n_in_bottom_k.tolist(),
-        "provenance": scores.provenance,
+        "provenance": timeless(scores.provenance),
     }
 
 

@@ -13,7 +13,6 @@ import plotly.graph_objects as go
 
 from analysis.dynamic.agreement import OUTLIER, head_table
 from analysis.heads import head_name
-
 from analysis.plots.style import BLUE, GRID, SCREEN_WIDTH, VERMILION, band, framed
 
 _NAMES = {"copying_score": "Name copying", "suppression_score": "Suppression of names"}

@@ -7,12 +7,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.heads import head_name
-from analysis.plots.heatmap_layout import SCREEN_WIDTH, TEXT_PX
-from analysis.plots.style import COLORS, GRID
+from analysis.plots.style import COLOURS, GRID, SCREEN_WIDTH, TEXT_PX
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
 
 SCORES = {COPYING_SCORE: "Copying score", SUPPRESSION_SCORE: "Suppression score"}
-N_NAMED = len(COLORS)
+N_NAMED = 5
 """Heads of a panel that have a colour and a name: those that end highest."""
 
 
@@ -35,7 +34,7 @@ def plot_over_training(scores: pd.DataFrame, title: str) -> go.Figure:
                 x=lines.index.tolist(),
                 y=lines[head].round(3).tolist(),
                 mode="lines+markers" if named else "lines",
-                line={"color": COLORS[place] if named else "#bbbbbb", "width": 2 if named else 1},
+                line={"color": COLOURS[place] if named else "#bbbbbb", "width": 2 if named else 1},
                 name=head_name(*head),
                 legend="legend" if column == 1 else "legend2",
                 showlegend=named,
@@ -74,7 +73,7 @@ def plot_by_depth(scores: pd.DataFrame, title: str) -> go.Figure:
                 y=heads[score].round(3).tolist(),
                 mode="markers",
                 marker={
-                    "color": COLORS[place % len(COLORS)],
+                    "color": COLOURS[place % len(COLOURS)],
                     "symbol": ("circle", "diamond", "square", "x", "cross")[place % 5],
                     "size": 7,
                     "opacity": 0.7,

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from analysis.weights import unembedding_matrix
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+from analysis.architecture.readable import ReadableModel
 
 
-def n_real_tokens(model: TransformerBridge) -> int:
+def n_real_tokens(model: ReadableModel) -> int:
     """Rows of W_U that stand for a token of the model's tokenizer; the rest are padding.
 
     Vocabularies are often padded at the end (Pythia: 50,304 rows for 50,277 tokens). Padding rows

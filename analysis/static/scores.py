@@ -10,29 +10,24 @@ arXiv 2412.11965, section 3.1).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
+from analysis.architecture.readable import ReadableModel
 from analysis.errors import NamesError
 from analysis.exact.batches import OVBatch
 from analysis.exact.prepared import PREPARED
 from analysis.heads import HeadPair, chosen_heads
-from analysis.models.admission import check_readable
+from analysis.models.admission import admit
 from analysis.models.open_checkpoint import readable_model
 from analysis.names import TokenPairs, token_pairs
-from analysis.provenance import model_identity, package_versions
+from analysis.provenance import model_identity, provenance_of
 from analysis.static.head_scores import HeadScores
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
 from analysis.weights import unembedding_matrix
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
 
 LARGEST_MAX_RANK = 32_767
 """Ranks are kept as 16-bit numbers."""
@@ -40,7 +35,7 @@ LARGEST_MAX_RANK = 32_767
 
 @torch.no_grad()
 def score_heads(
-    model: TransformerBridge,
+    model: ReadableModel,
     names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]],
     k: int = 1,
     first_mlp: bool = True,
@@ -76,7 +71,7 @@ def score_heads(
         WeightsError: a weight is NaN or infinite.
     """
     model = readable_model(model)
-    check_readable(model)
+    admit(model)
     check_flag("first_mlp", first_mlp)
     check_flag("include_padding", include_padding)
     d_vocab = unembedding_matrix(model).shape[1]
@@ -116,26 +111,25 @@ def score_heads(
 
     identity = model_identity(model)
     dense = top.size * asked.vocabulary.rows.numel()
-    provenance: dict[str, object] = {
-        "model": asdict(identity),
-        "pairs": len(pairs),
-        "pairs_given": pairs.n_given,
-        "pairs_sha256": pairs.checksum,
-        "names" if pairs.copying else "source_target_pairs": list(
-            pairs.sources if pairs.copying else zip(pairs.sources, pairs.targets, strict=True)
-        ),
-        "k": k,
-        "max_rank": max_rank,
-        "first_mlp": first_mlp,
-        "dtype": str(model.cfg.dtype).removeprefix("torch."),
-        "vocabulary_size": n_tokens,
-        "padding_rows_left_out": d_vocab - n_tokens,
-        "decisions_settled_in_float64": n_float64_rechecks,
-        "pairs_for_which_a_head_writes_nothing": int(zero_output.sum()),
-        "share_of_dense_product": float(f"{multiply_adds / dense:.3g}"),
-        "versions": package_versions(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    provenance = provenance_of(
+        model,
+        {
+            "pairs": len(pairs),
+            "pairs_given": pairs.n_given,
+            "pairs_sha256": pairs.checksum,
+            "names" if pairs.copying else "source_target_pairs": list(
+                pairs.sources if pairs.copying else zip(pairs.sources, pairs.targets, strict=True)
+            ),
+            "k": k,
+            "max_rank": max_rank,
+            "first_mlp": first_mlp,
+            "vocabulary_size": n_tokens,
+            "padding_rows_left_out": d_vocab - n_tokens,
+            "decisions_settled_in_float64": n_float64_rechecks,
+            "pairs_for_which_a_head_writes_nothing": int(zero_output.sum()),
+            "share_of_dense_product": float(f"{multiply_adds / dense:.3g}"),
+        },
+    )
     cells = (model.cfg.n_layers, model.cfg.n_heads, len(pairs))
     return HeadScores(
         in_top_k=top.reshape(cells),
@@ -154,7 +148,7 @@ def score_heads(
 
 @torch.no_grad()
 def target_ranks(
-    model: TransformerBridge,
+    model: ReadableModel,
     names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]],
     heads: Sequence[HeadPair],
     first_mlp: bool = True,
@@ -183,7 +177,7 @@ def target_ranks(
         ArchitectureError: the model's weights would not be read rightly.
         WeightsError: a weight is NaN or infinite.
     """
-    check_readable(model)
+    admit(model)
     check_flag("first_mlp", first_mlp)
     check_flag("include_padding", include_padding)
     chosen = chosen_heads(model, heads)

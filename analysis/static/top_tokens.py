@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 import torch
 
+from analysis.architecture.readable import ReadableModel
 from analysis.embeddings import source_vectors
 from analysis.errors import ParameterError
 from analysis.heads import HeadPair, chosen_heads
-from analysis.models.admission import check_readable
+from analysis.models.admission import admit
 from analysis.names import token_pairs
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
 from analysis.weights import ov_weights, unembedding_matrix
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
 
 BLOCK = 8192
 """Tokens whose logits are computed at once."""
@@ -25,7 +21,7 @@ BLOCK = 8192
 
 @torch.no_grad()
 def top_tokens(
-    model: TransformerBridge,
+    model: ReadableModel,
     head: HeadPair,
     token: str | int,
     n: int = 10,
@@ -56,7 +52,7 @@ def top_tokens(
         ParameterError: the head does not exist, or the id or n is out of its range.
         ArchitectureError: the model's weights would not be read rightly.
     """
-    check_readable(model)
+    admit(model)
     check_flag("first_mlp", first_mlp)
     check_flag("include_padding", include_padding)
     ((layer, number),) = chosen_heads(model, [head])

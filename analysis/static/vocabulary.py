@@ -9,8 +9,7 @@ logit of McDougall et al. (*Copy Suppression*, arXiv 2310.04625).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,9 +23,9 @@ from analysis.exact.batches import OVBatch
 from analysis.exact.prepared import PREPARED
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair, chosen_heads, head_index, head_name
-from analysis.models.admission import check_readable
+from analysis.models.admission import admit
 from analysis.models.open_checkpoint import readable_model
-from analysis.provenance import ModelIdentity, model_identity, package_versions
+from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
 from analysis.weights import embedding_matrix, folded_unembedding, unembedding_matrix
@@ -107,8 +106,8 @@ def score_vocabulary(
     Args:
         model: raw weights, from ``load_model``.
         k: a token is copied (suppressed) where fewer than k others have a larger (smaller) logit.
-        embedding: the source vector of later layers, as ``effective_embedding`` names
-            it; heads of layer 0 always read the token embedding.
+        embedding: the source vector, as ``effective_embedding`` names it
+            (``embedding_at_layer`` says what heads of layer 0 read).
         folded: fold norms into W_V and W_U and centre them, as TransformerLens does by default
             and the copy-suppression paper has it.
         heads: (layer, head) pairs; all heads if None.
@@ -167,8 +166,8 @@ def rank_vocabulary(
 
     Args:
         model: raw weights, from ``load_model``.
-        embedding: as for ``score_vocabulary``; the published copy-suppression figures use
-            ``block`` with ``folded=True``.
+        embedding: as for ``score_vocabulary``; the published mean ranks of
+            copy suppression use ``first_block_adds`` with ``folded=True``.
         folded: as for ``score_vocabulary``.
         heads: as for ``score_vocabulary``.
         n_tokens: as for ``score_vocabulary``.
@@ -207,7 +206,7 @@ def _every_token(
 ) -> OVBatch:
     """Every token, or a random sample of them, as its own source and target; all checked."""
     model = readable_model(model)
-    check_readable(model)
+    admit(model)
     check_embedding(embedding)
     check_flag("folded", folded)
     check_flag("include_padding", include_padding)
@@ -241,15 +240,14 @@ def _standard_error(values: np.ndarray, n_population: int) -> Float[np.ndarray, 
 
 def _provenance(asked: OVBatch, seed: int) -> dict[str, object]:
     n_tokens, d_vocab = len(asked.sources), asked.vocabulary.size
-    return {
-        "model": asdict(model_identity(asked.model)),
-        "embedding": asked.embedding,
-        "folded": asked.folded,
-        "tokens": n_tokens,
-        "d_vocab": d_vocab,
-        "padding_rows_left_out": unembedding_matrix(asked.model).shape[1] - d_vocab,
-        "seed": seed if n_tokens < d_vocab else None,
-        "dtype": str(asked.model.cfg.dtype).removeprefix("torch."),
-        "versions": package_versions(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return provenance_of(
+        asked.model,
+        {
+            "embedding": asked.embedding,
+            "folded": asked.folded,
+            "tokens": n_tokens,
+            "d_vocab": d_vocab,
+            "padding_rows_left_out": unembedding_matrix(asked.model).shape[1] - d_vocab,
+            "seed": seed if n_tokens < d_vocab else None,
+        },
+    )

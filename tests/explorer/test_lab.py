@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.chromium, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "<img src=x onerror='window.ran=1'>"
-START_S, RUN_S = 120.0, 120_000.0
+START_S, RUN_MS = 120.0, 60_000.0
 CELL = """
 from tests.planted import NAMES, planted_model
 from analysis.explorer.widget import explore
@@ -97,15 +97,25 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
         log.close()
 
 
+@pytest.fixture
+def page(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """An empty page; what it shows at the end is kept under build/."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 1400})
+    page = context.new_page()
+    yield page
+    picture = ROOT / "build" / f"{request.node.name}.png"
+    picture.parent.mkdir(exist_ok=True)
+    page.screenshot(path=picture)
+    context.close()
+
+
 def run_all(page: Page) -> None:
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
 
 
-def test_the_explorer_in_jupyterlab(chromium: Browser, lab: tuple[str, Path]) -> None:
+def test_the_explorer_in_jupyterlab(page: Page, lab: tuple[str, Path]) -> None:
     address, home = lab
-    context = chromium.new_context(viewport={"width": 1440, "height": 1400})
-    page = context.new_page()
     complaints: list[str] = []
     elsewhere: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -118,10 +128,10 @@ def test_the_explorer_in_jupyterlab(chromium: Browser, lab: tuple[str, Path]) ->
         ),
     )
     page.goto(f"{address}/lab/tree/explorer.ipynb")
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=RUN_S)
-    page.wait_for_selector(".jp-NotebookPanel [data-status=idle]", timeout=RUN_S)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=RUN_MS)
+    page.wait_for_selector(".jp-NotebookPanel [data-status=idle]", timeout=RUN_MS)
     run_all(page)
-    page.wait_for_selector(".nh-map [role=gridcell]", timeout=RUN_S)
+    page.wait_for_selector(".nh-map [role=gridcell]", timeout=RUN_MS)
 
     def colors() -> list[str]:
         return page.evaluate(
@@ -144,13 +154,13 @@ def test_the_explorer_in_jupyterlab(chromium: Browser, lab: tuple[str, Path]) ->
     )
     page.get_by_label("Token to look up").fill("Mary")
     page.get_by_role("button", name="Look up").click()
-    page.wait_for_selector(".nh-tokens", timeout=RUN_S)
+    page.wait_for_selector(".nh-tokens", timeout=RUN_MS)
     assert "0 tokens have a larger logit" in card.inner_text()
 
     # the model runs on a prompt
     page.get_by_label("Prompt", exact=True).fill("John Mary John")
     page.get_by_role("button", name="Run the model").click()
-    page.wait_for_selector(".nh-token", timeout=RUN_S)
+    page.wait_for_selector(".nh-token", timeout=RUN_MS)
     assert page.locator(".nh-token").last.inner_text().strip() == "John"
 
     # a bad name is typed: the message is beside the control, and the last good view stays
@@ -159,7 +169,7 @@ def test_the_explorer_in_jupyterlab(chromium: Browser, lab: tuple[str, Path]) ->
     page.get_by_label("Names, separated by").fill(f"two words\n{HOSTILE}")
     page.get_by_role("button", name="Score these").click()
     alert = page.locator(".nh-own").get_by_role("alert")
-    alert.wait_for(timeout=RUN_S)
+    alert.wait_for(timeout=RUN_MS)
     assert "single token" in alert.inner_text()
     assert colors() == before
     assert page.evaluate("window.ran") is None
@@ -174,7 +184,7 @@ def test_the_explorer_in_jupyterlab(chromium: Browser, lab: tuple[str, Path]) ->
     # what has not been computed is computed when asked for
     row = page.locator(".nh-absent-row", has_text="Eigenvalue")
     row.get_by_role("button", name="Compute").click()
-    page.wait_for_selector("[data-measure=eigenvalue_score]", timeout=RUN_S)
+    page.wait_for_selector("[data-measure=eigenvalue_score]", timeout=RUN_MS)
 
     # an export is found on disk
     page.locator("summary", has_text="Keep it").click()
@@ -195,4 +205,3 @@ def test_the_explorer_in_jupyterlab(chromium: Browser, lab: tuple[str, Path]) ->
 
     assert complaints == []
     assert elsewhere == []
-    context.close()

@@ -271,6 +271,20 @@ def test_what_is_on_the_screen_can_be_kept(
     assert scope["frame"].loc[(1, 1), "copying_score"] == two.copying_score[1, 1]
 
 
+def test_another_model_can_stand_beside(visit: Open, results: Results, tmp_path: Path) -> None:
+    other = replace(results.scores, model=replace(results.scores.model, title="Other"))
+    both = [results, replace(results, sets=(replace(results.sets[0], scores=other),))]
+    page = visit(file=write_page(both, tmp_path / "both.html"))
+    titles = page.locator(".nh-title:visible")
+    assert titles.all_inner_texts() == [results.scores.model.title]
+    page.get_by_label("Model beside it").select_option(label="Other")
+    assert titles.all_inner_texts() == [results.scores.model.title, "Other"]
+    page.locator(".nh-map").nth(2).locator("[role=gridcell]").first.click()
+    assert page.locator(".nh-card-title").all_inner_texts() == ["Head 0.3"]
+    page.go_back()
+    assert titles.all_inner_texts() == [results.scores.model.title]
+
+
 def test_hostile_text_is_shown_and_never_runs(
     visit: Open, results: Results, tmp_path: Path
 ) -> None:

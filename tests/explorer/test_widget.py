@@ -33,11 +33,11 @@ def widget(planted: TransformerBridge, monkeypatch: pytest.MonkeyPatch) -> Explo
     return explore(planted, list(NAMES))
 
 
-def answer(widget: Explorer, what: str, **args: object) -> dict[str, Any]:
+def answer(widget: Explorer, question: str, /, **args: object) -> dict[str, Any]:
     """The last message about one question."""
     sent: list[dict[str, Any]] = []
     widget.requests._send = sent.append
-    widget.requests.take({"ask": what, "id": 1, "args": args})
+    widget.requests.take({"ask": question, "id": 1, "args": args})
     widget.requests.wait(60)
     json.dumps(sent)  # every message can be sent
     return sent[-1]
@@ -115,8 +115,7 @@ def test_questions_do_not_read_the_users_runs(planted: TransformerBridge, widget
 def test_the_page_and_the_figures_are_written(
     widget: Explorer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("analysis.export.files.FIGURES", tmp_path)
-    monkeypatch.setattr("analysis.export.files.find_chromium", lambda: None)
+    monkeypatch.setattr("analysis.export.places.FIGURES", tmp_path)
     key = widget.results.sets[0].key
     result = answer(widget, "export", key=key, first_mlp=True, k=3)["result"]
     assert sorted(result["files"]) == sorted(path.name for path in tmp_path.iterdir())

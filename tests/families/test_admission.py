@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from analysis.architecture.norms import norm_parameters, normalise, takes_mean_away
 from analysis.errors import ArchitectureError
 from analysis.models.admission import Admission, admit, admit_runs
 from analysis.models.families import FAMILIES, check_architecture, families_table
-from analysis.norms import norm_parameters, normalise, takes_mean_away
 from analysis.static.scores import score_heads
 from tests import checkpoints, planted
 from tests.families.tiny import TINY, tiny_model

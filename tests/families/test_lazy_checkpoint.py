@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from analysis.embeddings import EMBEDDINGS, effective_embedding
 from analysis.errors import ArchitectureError, ModelError, WeightsError
-from analysis.models.admission import check_runnable
+from analysis.models.admission import admit_runs
 from analysis.models.load import load_model
 from analysis.models.open_checkpoint import open_checkpoint
 from analysis.static.eigenvalues import eigenvalue_scores
@@ -129,4 +129,4 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(ArchitectureError, match="load it with load_model"):
-        check_runnable(open_checkpoint(saved("llama", tmp_path)))
+        admit_runs(open_checkpoint(saved("llama", tmp_path)))

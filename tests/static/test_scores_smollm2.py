@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 KS = (1, 5, 10)
+pytestmark = pytest.mark.slow
+
 RELATIONS = (
     "France Paris, Germany Berlin, Italy Rome, Spain Madrid, Russia Moscow, Japan Tokyo, "
     "China Beijing, England London, Greece Athens, Egypt Cairo, big bigger, small smaller, "

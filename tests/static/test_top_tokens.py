@@ -37,7 +37,7 @@ def test_values_are_those_of_the_plain_product() -> None:
     assert frame["largest_id"].tolist() == most[:5].tolist()
     assert frame["smallest_id"].tolist() == most.flip(0)[:5].tolist()
     torch.testing.assert_close(
-        torch.tensor(frame["largest_logit"], dtype=torch.float64), expected[most[:5]]
+        torch.tensor(frame["largest_logit"].tolist(), dtype=torch.float64), expected[most[:5]]
     )
     assert frame.equals(top_tokens(bridge, (0, 3), mary, 5))
 

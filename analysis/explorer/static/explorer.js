@@ -201,8 +201,11 @@ async function render({ model, el }) {
     h("p", { class: "nh-loading" }, "Unpacking the results …"));
   el.append(root);
   try {
-    const data = readPayload(await unpack(model.get("payload")));
-    return explorer({ model, root, data, isPage });
+    const raw = await unpack(model.get("payload"));
+    if (Array.isArray(raw.explorers)) {
+      return several({ model, root, all: raw.explorers.map(readPayload), isPage });
+    }
+    return explorer({ model, root, data: readPayload(raw), isPage });
   } catch (error) {
     root.replaceChildren(h("p", { class: "nh-error", role: "alert" },
       `The results cannot be shown: ${error.message}`));
@@ -210,9 +213,65 @@ async function render({ model, el }) {
   }
 }
 
-function explorer({ model, root, data, isPage }) {
+/** Several models: one is shown, and another beside it where that is asked for. */
+function several({ model, root, all, isPage }) {
+  const titles = all.map((data, at) => {
+    const same = all.filter((other) => other.model.title === data.model.title).length > 1;
+    return same ? `${data.model.title} (${at + 1})` : data.model.title;
+  });
+  const places = [h("section", { class: "nh" }), h("section", { class: "nh" })];
+  let cleanups = [];
+  const pick = (label, options) => h("select", { "aria-label": label, onchange: () => choose() },
+    options.map(([value, text]) => h("option", { value }, text)));
+  const first = pick("Model", titles.map((text, at) => [at, text]));
+  const second = pick("Model beside it", [["", "no other"],
+    ...titles.map((text, at) => [at, text])]);
+  root.replaceChildren(
+    h("div", { class: "nh-models" }, h("label", {}, "Model ", first),
+      h("label", {}, "beside ", second)),
+    h("div", { class: "nh-beside" }, places));
+  root.className = "nh-several";
+
+  function show() {
+    cleanups.forEach((cleanup) => cleanup());
+    const shown = [Number(first.value), second.value === "" ? null : Number(second.value)];
+    root.classList.toggle("nh-pair", shown[1] !== null);
+    places[1].hidden = shown[1] === null;
+    places.forEach((place) => { place.replaceChildren(); place.className = "nh"; });
+    cleanups = shown.flatMap((at, side) => (at === null ? [] : [explorer({ model, isPage,
+      root: places[side], data: all[at], fixed: { model: first.value, beside: second.value },
+      keepsAddress: side === 0 })]));
+  }
+  function choose() {
+    if (isPage) {
+      const parts = new URLSearchParams();
+      if (first.value !== "0") parts.set("model", first.value);
+      if (second.value !== "") parts.set("beside", second.value);
+      history.pushState(null, "", `#${parts}`);
+    }
+    show();
+  }
+  function back() {
+    const parts = new URLSearchParams(location.hash.slice(1));
+    const [wanted, beside] = [parts.get("model") ?? "0", parts.get("beside") ?? ""];
+    const known = (value) => value in all;
+    const next = [known(wanted) ? wanted : "0", known(beside) ? beside : ""];
+    const same = next[0] === first.value && next[1] === second.value;
+    [first.value, second.value] = next;
+    if (!same || !cleanups.length) show();
+  }
+  back();
+  addEventListener("popstate", back);
+  return () => {
+    removeEventListener("popstate", back);
+    cleanups.forEach((cleanup) => cleanup());
+  };
+}
+
+function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }) {
   const { n_layers: nLayers, n_heads: nHeads } = data;
   const hasKernel = Boolean(model.get("kernel"));
+  const uid = Math.random().toString(36).slice(2, 8); // one notebook may show several explorers
   const nameOf = (i) => `${Math.floor(i / nHeads)}.${i % nHeads}`;
   const indexOf = (name) => {
     const match = /^(\d+)\.(\d+)$/.exec(String(name ?? ""));
@@ -223,7 +282,8 @@ function explorer({ model, root, data, isPage }) {
   const cleanups = [];
   const usual = { ...DEFAULTS, k: data.k, mlp: data.sets[0].first_mlp, names: data.sets[0].key };
   const toState = (given) => checked(readState(given, usual));
-  let state = toState(isPage ? stateFromFragment(location.hash) : model.get("state"));
+  let state = toState(!isPage ? model.get("state")
+    : keepsAddress ? stateFromFragment(location.hash) : {});
   let hovered = -1;
   let cursor = indexOf(state.head) >= 0 ? indexOf(state.head) : 0;
   let shownSet = null; // the last good view stays while another is computed
@@ -623,7 +683,7 @@ function explorer({ model, root, data, isPage }) {
     svg.addEventListener("keydown", (event) => onKey(event));
     svg.addEventListener("focus", () => { svg.setAttribute("aria-activedescendant", id(cursor));
       drawRings(); say(cursor); });
-    svg.addEventListener("blur", drawRings);
+    svg.addEventListener("blur", () => { hovered = -1; showTip(); drawRings(); });
     svg.addEventListener("pointermove", (event) => hover(cellAt(panel, event)));
     svg.addEventListener("pointerleave", () => hover(-1));
     svg.addEventListener("click", (event) => {
@@ -649,7 +709,7 @@ function explorer({ model, root, data, isPage }) {
   /** Makes the cells of a panel for a width; colours come with `paint`. */
   function layPanel(panel, width) {
     const colors = THEMES[theme];
-    const left = 34, right = 6, top = 30, below = 100;
+    const left = 40, right = 6, top = 30, below = 100;
     const w = Math.max(3, (width - left - right) / nLayers);
     const h_ = clamp(w, nHeads > 16 ? 9 : 16, nHeads > 16 ? 16 : 26);
     const g = { left, top, w, h: h_, width, bottom: top + h_ * nHeads };
@@ -687,8 +747,8 @@ function explorer({ model, root, data, isPage }) {
     }
     axis.append(
       s("text", { x: left + w * nLayers / 2, y: g.bottom + 30, "text-anchor": "middle" }, "Layer"),
-      s("text", { x: 11, y: (top + g.bottom) / 2, "text-anchor": "middle",
-        transform: `rotate(-90 11 ${(top + g.bottom) / 2})` }, "Head"));
+      s("text", { x: 9, y: (top + g.bottom) / 2, "text-anchor": "middle",
+        transform: `rotate(-90 9 ${(top + g.bottom) / 2})` }, "Head"));
     panel.heading = s("text", { x: left, y: 18, "font-size": 14, "font-weight": 600,
       fill: colors.text, "aria-hidden": "true" });
     panel.legend = s("g", { "aria-hidden": "true" });
@@ -765,16 +825,18 @@ function explorer({ model, root, data, isPage }) {
     for (const panel of panels) {
       const g = panel.geometry;
       if (!g) continue;
-      const ring = (i, color, width, dash) => s("rect", {
-        x: g.left + Math.floor(i / nHeads) * g.w - 1.5, y: g.bottom - (i % nHeads + 1) * g.h - 1.5,
-        width: g.w + 2, height: g.h + 2, rx: 3, stroke: color, "stroke-width": width,
+      const ring = (i, color, width, dash = null, out = 0) => s("rect", {
+        x: g.left + Math.floor(i / nHeads) * g.w - 1.5 - out,
+        y: g.bottom - (i % nHeads + 1) * g.h - 1.5 - out,
+        width: g.w + 2 + 2 * out, height: g.h + 2 + 2 * out, rx: 3, stroke: color,
+        "stroke-width": width,
         "stroke-dasharray": dash });
       const rings = state.pins.map((pin) => ring(indexOf(pin), colors.pin, 2.5));
       if (document.activeElement === panel.svg) rings.push(ring(cursor, colors.hover, 2, "3 2"));
       if (hovered >= 0) rings.push(ring(hovered, colors.hover, 1.5));
       if (indexOf(state.head) >= 0) {
-        rings.push(ring(indexOf(state.head), colors.surface, 5),
-          ring(indexOf(state.head), colors.select, 2.5));
+        rings.push(ring(indexOf(state.head), colors.surface, 3.5),
+          ring(indexOf(state.head), colors.select, 2.5, null, 1.5));
       }
       panel.rings.replaceChildren(...rings);
     }
@@ -1264,7 +1326,7 @@ function explorer({ model, root, data, isPage }) {
 
   const tabs = { scatter: "Scatter", table: "Table", pins: "Pinned" };
   const tabButtons = Object.entries(tabs).map(([key, text]) => h("button", { type: "button",
-    role: "tab", id: `nh-${key}-tab`, "data-tab": key, onclick: () => update({ tab: key }, true),
+    role: "tab", id: `nh-${uid}-${key}-tab`, "data-tab": key, onclick: () => update({ tab: key }, true),
     onkeydown: (event) => {
       const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!by) return;
@@ -1398,7 +1460,9 @@ function explorer({ model, root, data, isPage }) {
       rings.push(s("circle", { cx: point.x, cy: point.y, r: point.r + 3, stroke: color,
         "stroke-width": 2 }));
       if (label) {
-        rings.push(s("text", { x: point.x + point.r + 6, y: point.y + 4, fill: colors.text,
+        const left = point.x > Number(svg.getAttribute("width")) - 60;
+        rings.push(s("text", { x: point.x + (left ? -1 : 1) * (point.r + 6), y: point.y + 4,
+          "text-anchor": left ? "end" : "start", fill: colors.text,
           stroke: colors.surface, "stroke-width": 3, "paint-order": "stroke",
           "font-weight": 600 }, nameOf(i)));
       }
@@ -1420,9 +1484,10 @@ function explorer({ model, root, data, isPage }) {
       (sorted.down ? value(b) - value(a) : value(a) - value(b)) || a - b);
     const heading = (key, text) => h("th", { scope: "col",
       "aria-sort": sorted.key === key ? (sorted.down ? "descending" : "ascending") : "none" },
-    h("button", { type: "button", onclick: () => {
+    h("button", { type: "button", "data-sort": key, onclick: () => {
       sorted = { key, down: sorted.key === key ? !sorted.down : true };
       drawTab();
+      tabPanel.querySelector(`[data-sort="${key}"]`).focus();
     } }, text));
     tabPanel.replaceChildren(h("div", { class: "nh-scroll", tabindex: 0, role: "region",
       "aria-label": "Table of heads" },
@@ -1529,11 +1594,11 @@ function explorer({ model, root, data, isPage }) {
     const svg = s("svg", { xmlns: SVG_NS, width, height, viewBox: `0 0 ${width} ${height}` },
       s("title", {}, `${data.model.title}: ${measure("copying").title} and suppression`),
       s("rect", { width, height, fill: colors.surface }),
-      s("text", { x: 34, y: 18, "font-family": FONT, "font-size": 15, "font-weight": 700,
+      s("text", { x: 40, y: 18, "font-family": FONT, "font-size": 15, "font-weight": 700,
         fill: colors.text }, data.model.title),
       inner(panels[0], 0, 22),
       inner(panels[1], stacked ? 0 : a.width + 16, stacked ? a.height + 22 : 22),
-      s("text", { x: 34, y: height - 8, "font-family": FONT, "font-size": 10,
+      s("text", { x: 40, y: height - 8, "font-family": FONT, "font-size": 10,
         fill: colors.muted }, fit(caption(), width * 1.35)));
     return { text: new XMLSerializer().serializeToString(svg), width, height };
   }
@@ -1691,7 +1756,11 @@ function explorer({ model, root, data, isPage }) {
       model.save_changes();
       return;
     }
-    const fragment = `#${stateToFragment(state, usual)}`;
+    if (!keepsAddress) return;
+    const parts = new URLSearchParams(stateToFragment(state, usual));
+    if (fixed.model && fixed.model !== "0") parts.set("model", fixed.model);
+    if (fixed.beside) parts.set("beside", fixed.beside);
+    const fragment = `#${parts}`;
     if (fragment === (location.hash || "#")) return;
     try {
       history[push ? "pushState" : "replaceState"](null, "", fragment);
@@ -1746,7 +1815,7 @@ function explorer({ model, root, data, isPage }) {
   });
   resize.observe(maps);
   cleanups.push(() => themeWatch.disconnect(), () => resize.disconnect());
-  if (isPage) {
+  if (isPage && keepsAddress) {
     const back = () => {
       state = toState(stateFromFragment(location.hash));
       if (state.head) cursor = indexOf(state.head);
@@ -1754,7 +1823,7 @@ function explorer({ model, root, data, isPage }) {
     };
     addEventListener("popstate", back);
     cleanups.push(() => removeEventListener("popstate", back));
-  } else {
+  } else if (!isPage) {
     const fromPython = () => {
       const given = model.get("state");
       if (JSON.stringify(given) === JSON.stringify(state)) return;
@@ -1778,7 +1847,5 @@ function explorer({ model, root, data, isPage }) {
   draw();
   return () => cleanups.forEach((cleanup) => cleanup());
 }
-
-const uid = Math.random().toString(36).slice(2, 8);
 
 export default { render };

@@ -44,7 +44,7 @@ class Canvas:
         )
 
     def text_style(self, *parts: Mapping[str, Any] | None, scale: float = 1.0) -> dict[str, Any]:
-        """matplotlib's names for the font of a text."""
+        """Matplotlib's names for the font of a text."""
         font = self.source.font(*parts, scale=scale)
         return {
             "fontfamily": families(str(font["family"])),
@@ -243,9 +243,7 @@ def draw_words(canvas: Canvas, axes: dict[tuple[str, str], Axes]) -> None:
         else:
             middle = {"top": "top", "bottom": "bottom"}.get(title.get("yanchor", ""), "center")
             place = {"y": title["y"], "va": middle}
-        canvas.write(
-            x, place["y"], title["text"], ha=_anchored(anchor, x), va=place["va"], **style
-        )
+        canvas.write(x, place["y"], title["text"], ha=_anchored(anchor, x), va=place["va"], **style)
     for note in layout.get("annotations") or ():
         if note.get("visible", True):
             _annotate(canvas, axes, note)
@@ -267,7 +265,9 @@ def _annotate(canvas: Canvas, axes: dict[tuple[str, str], Axes], note: dict[str,
     if not note.get("showarrow", True):
         ha = _anchored(note.get("xanchor", "auto"), float(note.get("x", 0)))
         auto = "bottom" if note.get("y", 0) < 1 / 3 else "top" if note["y"] > 2 / 3 else "center"
-        va = {"middle": "center", "auto": auto}.get(note.get("yanchor", "auto"), note.get("yanchor"))
+        va = {"middle": "center", "auto": auto}.get(
+            note.get("yanchor", "auto"), note.get("yanchor")
+        )
         canvas.write(x, y, note.get("text", ""), ha=ha, va=va, **style)
         return
     from matplotlib.lines import Line2D

@@ -130,9 +130,9 @@ def cannot_draw(figure: Resolved) -> list[str]:
         if _AXIS.fullmatch(name):
             if value.get("type", "linear") not in ("linear", "category", "-"):
                 found.append(f"{value['type']} axes")
-        elif name in ("shapes", "images", "updatemenus", "sliders") and value:
-            found.append(name)
-        elif name in ("scene", "geo", "polar", "ternary", "map", "mapbox", "grid") and value:
+        elif (name in ("shapes", "images", "updatemenus", "sliders") and value) or (
+            name in ("scene", "geo", "polar", "ternary", "map", "mapbox", "grid") and value
+        ):
             found.append(name)
     for note in figure.layout.get("annotations") or ():
         if "domain" in f"{note.get('xref')} {note.get('yref')}" or note.get("textangle"):

@@ -24,8 +24,8 @@ import pandas as pd
 from analysis.errors import AnalysisError, ParameterError
 from analysis.models import fetch_model, load_model
 from analysis.progress import progress_bar
-from analysis.sweep.questions import Question
-from analysis.sweep.store import Store, read_answers
+from analysis.sweeps.questions import Question
+from analysis.sweeps.store import Store, read_answers
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
+from inspect import signature
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,7 @@ class Question:
 
     def __post_init__(self) -> None:
         check_choice("question", self.name, QUESTIONS)
-        known = _QUESTIONS[self.name].__kwdefaults__ or {}
+        known = _defaults(self.name)
         unknown = sorted(set(self.parameters) - set(known))
         if unknown:
             raise ParameterError(
@@ -132,11 +133,10 @@ class Question:
         Returns:
             40 hex digits.
         """
-        defaults = dict(_QUESTIONS[self.name].__kwdefaults__ or {})
         asked = {
             "weights": checksum,
             "question": self.name,
-            "parameters": defaults | dict(self.parameters),
+            "parameters": _defaults(self.name) | dict(self.parameters),
             "names": self.names,
             "code": code_checksum(),
         }
@@ -155,3 +155,9 @@ def code_checksum() -> str:
         for file in sorted((f for f in folder.iterdir() if f.name.endswith(".py")), key=str):
             digest.update(f"{file.name}\n".encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def _defaults(question: str) -> dict[str, Any]:
+    """The parameters of a question with their defaults."""
+    parameters = signature(_QUESTIONS[question]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

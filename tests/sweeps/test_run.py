@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from analysis import ParameterError, load_model, load_names, score_heads
-from analysis.sweep.questions import Question
-from analysis.sweep.run import sweep, sweep_frame
-from analysis.sweep.store import Store
+from analysis.sweeps.questions import Question
+from analysis.sweeps.run import sweep, sweep_frame
+from analysis.sweeps.store import Store
 from tests import checkpoints, planted
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def test_answers_are_those_of_the_functions_and_the_same_weights_are_asked_once(
     copy.mkdir()
     for file in models[0].iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    questions = [Question("static", {"k": 2}), "eigenvalue"]
+    questions: list[Question | str] = [Question("static", {"k": 2}), "eigenvalue"]
     result = sweep([str(models[0]), str(copy)], questions, tmp_path / "sweep", n_workers=1)
     assert sorted(result.tasks["status"]) == ["done", "done", "same weights", "same weights"]
     found = sweep_frame(result, "static k=2").set_index(["layer", "head"])
@@ -115,7 +115,7 @@ def test_answers_are_those_of_the_functions_and_the_same_weights_are_asked_once(
 
 
 def test_a_pattern_is_written_out_in_the_order_of_its_numbers(models: list[Path]) -> None:
-    from analysis.sweep.run import _written_out
+    from analysis.sweeps.run import _written_out
 
     found = list(_written_out([str(models[0].parent / "step-*")]))
     assert found == list(map(str, models))
