@@ -245,7 +245,7 @@ def _attention_output(reader: WeightReader, layer: int, x: Tensor) -> Tensor:
         read = name.startswith(inside) and not name.startswith(unread or ("\0",))
         return reader.tensor(name) if read else None
 
-    hf_model = one_block(reader.hf_config, paths, layer, tensor)
+    hf_model = one_block(reader.hf_config, paths, layer, tensor, reader.device)
     attention = hf_model.get_submodule(f"{paths.block(0)}.{paths.attention}")
     for name, parameter in list(attention.named_parameters()):
         if name.endswith("sinks"):  # they take attention away from the token, not from W_V
@@ -365,6 +365,7 @@ def _unembedding_identity(model: ReadableModel) -> Identity:
         paths,
         0,
         lambda name: None if name.startswith(left_out) else reader.tensor(name),
+        device,
     )
     parent, _, own = paths.blocks.rpartition(".")
     setattr(hf_model.get_submodule(parent), own, nn.ModuleList())  # straight to the final norm
@@ -400,8 +401,9 @@ def _unembedding_identity(model: ReadableModel) -> Identity:
 def _logits_identity(model: Any) -> Identity:
     reader = weight_reader(model)
     E = embedding_matrix(model)
-    hf_model: Any = plain_model(reader.hf_config, lambda name: reader.tensor(name).to(E.device))
-    hf_model.to(E.device)
+    hf_model = plain_model(
+        reader.hf_config, lambda name: reader.tensor(name).to(E.device), E.device
+    )
     ids = torch.linspace(0, E.shape[0] - 1, 12, device=E.device).long()[None]
     theirs = hf_model(input_ids=ids, use_cache=False).logits[0].double()
     ours = model(ids)[0].double()
