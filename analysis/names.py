@@ -18,7 +18,7 @@ from analysis.tokenizers import tokenizer_fingerprint
 from analysis.validation import check_model, check_path, is_unicode, shown
 
 if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+    from analysis.architecture.readable import ReadableModel
 
 NAMES_CSV = data_file("names.csv")
 """3,000 given names of the United States with their counts (data/README.md)."""
@@ -118,7 +118,7 @@ class TokenPairs(Sequence[Any]):
 
 
 def load_names(
-    model: TransformerBridge,
+    model: ReadableModel,
     names: Iterable[str] | str | os.PathLike[str] | None = None,
 ) -> TokenPairs:
     """Names that are one token with a leading space in the model's tokenizer.
@@ -148,7 +148,7 @@ def are_shipped(pairs: TokenPairs) -> bool:
 
 
 def token_pairs(
-    model: TransformerBridge, names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]]
+    model: ReadableModel, names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]]
 ) -> TokenPairs:
     """Turn names, or (source, target) pairs, into tokens, leaving out what is not one token.
 
@@ -199,7 +199,7 @@ def token_pairs(
     )
 
 
-def _check_owner(pairs: TokenPairs, fingerprint: str, model: TransformerBridge) -> None:
+def _check_owner(pairs: TokenPairs, fingerprint: str, model: ReadableModel) -> None:
     """Refuse pairs whose ids are another tokenizer's, or that are beyond the table.
 
     Raises:
@@ -256,7 +256,7 @@ def _as_pairs(names: Sequence[str] | Sequence[tuple[str, str]]) -> list[tuple[st
     return pairs
 
 
-def _single_tokens(model: TransformerBridge, words: Sequence[str]) -> dict[str, int | str]:
+def _single_tokens(model: ReadableModel, words: Sequence[str]) -> dict[str, int | str]:
     """For each word the token of " word" in a text, or why there is none."""
     tokens: dict[str, int | str] = {}
     for word in words:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+    from analysis.architecture.readable import ReadableModel
 
 GPT2_SMALL = "openai-community/gpt2"
 """Hub id of GPT-2 small, the only model with published head classes."""
@@ -36,12 +36,12 @@ class ModelIdentity:
     note: str = ""
 
 
-def set_identity(model: TransformerBridge, identity: ModelIdentity) -> None:
+def set_identity(model: Any, identity: ModelIdentity) -> None:
     """Give ``model`` its public attribute ``identity``; ``load_model`` does so for every model."""
     model.identity = identity
 
 
-def model_identity(model: TransformerBridge) -> ModelIdentity:
+def model_identity(model: ReadableModel) -> ModelIdentity:
     """What ``model`` is: its ``identity``, or its configured name where nothing else is known."""
     known = getattr(model, "identity", None)
     if isinstance(known, ModelIdentity):
@@ -61,7 +61,7 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def provenance_of(model: TransformerBridge, parameters: Mapping[str, object]) -> dict[str, object]:
+def provenance_of(model: ReadableModel, parameters: Mapping[str, object]) -> dict[str, object]:
     """What made a result, ready for JSON: the one description that every result carries.
 
     Args:

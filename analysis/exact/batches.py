@@ -21,7 +21,8 @@ from analysis.exact.topk import Decisions, decide_heads, layer_heads, pairs_at_o
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair
 from analysis.progress import progress_bar
-from analysis.weights import ReadableModel, folded_value_weights, output_weights, value_weights
+from analysis.weights import folded_value_weights, output_weights, value_weights
+from analysis.architecture.readable import ReadableModel
 
 
 @dataclass(frozen=True)

@@ -53,12 +53,15 @@ class OV:
         x: float64 source vectors of this head alone; None for those that all heads read.
         key: by what the head is known among those of the same unembedding, such as its (layer,
             head); None for weights that will not come again.
+        margin: a token whose logit leads the target's by at most this share of
+            ``|x·W_V·W_O|·|w_v − w_t|`` is tied with it; for sources that are themselves rounded.
     """
 
     W_V: Float[Tensor, "d_in d_head"]
     W_O: Float[Tensor, "d_head d_model"]
     x: Float[Tensor, "n_pairs d_in"] | None = None
     key: tuple[int, int] | None = None
+    margin: float = 0.0
 
 
 class Head:
@@ -70,10 +73,14 @@ class Head:
         W_O: float64.
         R: float64 ``[d_head, r]``.
         Q: float32 ``[r, d_model]``, on the vocabulary's device.
+        margin: of ``OV``.
+        n_near_ties: comparisons of different logits that it made a tie so far.
     """
 
     def __init__(self, sources: Sources, ov: OV, vocabulary: Vocabulary) -> None:
         self.sources, self.vocabulary, self.key = sources, vocabulary, ov.key
+        self.margin = ov.margin
+        self.n_near_ties = 0
         device = sources.x.device
         self.W_V = ov.W_V.to(device).double()
         self.W_O = ov.W_O.to(device).double()
@@ -160,7 +167,13 @@ class Head:
         for s in slices(len(tokens), 1024):
             difference = np.ascontiguousarray(rows[tokens[s]].cpu().double().numpy() - own)
             self.multiply_adds += difference.size
-            yield (difference * written).sum(1)
+            gaps = (difference * written).sum(1)
+            if self.margin:
+                possible = np.linalg.norm(difference, axis=1) * np.linalg.norm(written)
+                tied = (np.abs(gaps) <= self.margin * possible) & (gaps != 0)
+                self.n_near_ties += int(tied.sum())
+                gaps[tied] = 0
+            yield gaps
 
     def compare_float64(
         self, row: Int[Tensor, "n"], target: Int[Tensor, "n"], token: Int[Tensor, "n"]
@@ -190,7 +203,10 @@ class Head:
             difference = w.sub_(own)
             self.multiply_adds += difference.numel()
             gap = (difference * written).sum(1)
-            sign[s] = torch.where(gap.abs() > error[row[s]] * norms, gap.sign(), 0.0).long()
+            bound = error[row[s]] * norms
+            if self.margin:
+                bound = bound + self.margin * written.norm(dim=1) * difference.norm(dim=1)
+            sign[s] = torch.where(gap.abs() > bound, gap.sign(), 0.0).long()
             unclear = (sign[s] == 0) & (difference != 0).any(1)
             for one in rows[place[unclear].unique()].tolist():
                 at = (unclear & (row[s] == one)).nonzero()[:, 0] + s.start

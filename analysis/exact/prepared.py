@@ -18,7 +18,8 @@ from torch import Tensor
 from analysis.exact.arithmetic import MEMORY
 from analysis.exact.threads import map_heads
 from analysis.exact.vocabulary import Vocabulary
-from analysis.weights import ReadableModel, check_finite, unembedding_matrix
+from analysis.weights import check_finite, unembedding_matrix
+from analysis.architecture.readable import ReadableModel
 
 KEEP_BYTES = MEMORY // 4
 """Of projected vocabularies, at most, between calls."""

@@ -67,6 +67,7 @@ class Decisions:
             there are k or more (or where the head writes nothing); None if not asked for.
         ranks_bottom: likewise, tokens with a strictly smaller logit.
         n_float64_rechecks: pairs (for either end) that float32 left open and float64 decided.
+        n_near_ties: comparisons of different logits that the head's ``margin`` made a tie.
         multiply_adds: multiplications done, to hold against the dense product's
             ``n_sources · d_model · d_vocab``.
     """
@@ -77,6 +78,7 @@ class Decisions:
     ranks_top: Int[Tensor, "n_pairs"] | None
     ranks_bottom: Int[Tensor, "n_pairs"] | None
     n_float64_rechecks: int
+    n_near_ties: int
     multiply_adds: int
 
     @property
@@ -292,6 +294,7 @@ def _check_rest(
                 ranks_top=top.cpu() if asked.ranks else None,
                 ranks_bottom=bottom.cpu() if asked.ranks else None,
                 n_float64_rechecks=int(n_float64_rechecks[i]),
+                n_near_ties=head.n_near_ties,
                 multiply_adds=head.multiply_adds + together.multiply_adds // len(heads),
             )
         )

@@ -241,12 +241,12 @@ def _eigenvalue(model: TransformerBridge, scores: HeadScores) -> tuple[list[Meas
 
 
 def _null(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], pd.DataFrame]:
-    from analysis.dynamic.null_heads import against_random_heads
+    from analysis.dynamic.null_heads import compare_with_nulls
 
-    frame = against_random_heads(model, scores)
+    frame = compare_with_nulls(model, scores).frame
     python = (
-        "from analysis.dynamic.null_heads import against_random_heads\n"
-        "against_random_heads(model, scores)"
+        "from analysis.dynamic.null_heads import compare_with_nulls\n"
+        "compare_with_nulls(model, scores).frame"
     )
     return [
         Measure(
@@ -255,8 +255,8 @@ def _null(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], 
             "null",
             frame[f"{column}_q"].to_numpy(),
             (0.0, 1.0),
-            note="against heads of random weights with the same singular values; false discovery "
-            f"rate over heads; k = {scores.k}",
+            note="largest of three: against random weights, against a random W_V, and against the "
+            f"head asked about other names; false discovery rate over heads; k = {scores.k}",
             python=python,
         )
         for column, title in zip(scores.score_columns, ("copying", "suppression"), strict=True)
@@ -300,10 +300,10 @@ def _causal(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure]
 
 MEASUREMENTS: dict[str, Measurement] = {
     "null": Measurement(
-        "Against random heads",
+        "Against chance",
         "null",
         _null,
-        "against_random_heads(model, scores)",
+        "compare_with_nulls(model, scores)",
     ),
     "vocabulary": Measurement(
         "Share of the whole vocabulary", "vocabulary", _vocabulary, "score_vocabulary(model)"

@@ -20,6 +20,7 @@ from analysis.errors import PromptError
 from analysis.exact.arithmetic import slices
 from analysis.heads import HeadPair, check_heads
 from analysis.models.admission import admit, admit_runs
+from analysis.models.precision import exact_forward
 from analysis.names import TokenPairs, token_pairs
 from analysis.progress import progress_bar
 from analysis.static.padding import n_real_tokens
@@ -285,7 +286,8 @@ def head_on_prompt(
         )
     names = [f"blocks.{layer}.attn.{point}" for point in ("hook_pattern", "hook_z")]
     tokens = torch.tensor([ids], device=embedding_matrix(model).device)
-    _, cache = model.run_with_cache(tokens, names_filter=names)
+    with exact_forward(model):
+        _, cache = model.run_with_cache(tokens, names_filter=names)
     _, W_O = ov_weights(model, layer, number)
     z = cache[names[1]][0, -1, number].to(W_O)
     logits = _logits(z @ W_O, W_U)

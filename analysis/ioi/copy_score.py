@@ -52,7 +52,7 @@ def copy_scores(
         ``head``. A head that writes nothing has 0 in both.
     """
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    named = clean.named.flatten(0, 1).double()
+    named = clean.resid_post_0_at_names.flatten(0, 1).double()
     io, s = prompts.column("io_token"), prompts.column("s_token")
     targets = torch.stack([io, s, s], dim=1).flatten()
     gain, bias = norm_parameters(model, model.ln_final, torch.device("cpu"))

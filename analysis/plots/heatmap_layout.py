@@ -380,7 +380,7 @@ def _place_panel(
     label = text_width("0" * len(str(n_layers - 1)), tick) + 3
     placer.put(f"layout.xaxis{suffix}.ticklabelstep", label_step(cell[0], label))
     placer.put(f"layout.yaxis{suffix}.ticklabelstep", label_step(cell[1], tick + 2))
-    gap = round(min(1.0, 0.12 * min(cell)), 2)
+    gap = round(min(1.0, 0.07 * min(cell)), 2)
     placer.put(f"data.{panel}.xgap", gap)
     placer.put(f"data.{panel}.ygap", gap)
     placer.put(f"data.{panel}.colorbar.x", x[1])

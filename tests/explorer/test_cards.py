@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analysis import eigenvalue_scores, score_heads, score_vocabulary
-from analysis.dynamic.null_heads import against_random_heads
+from analysis.dynamic.null_heads import compare_with_nulls
 from analysis.embeddings import source_vectors
 from analysis.errors import AnalysisError, NamesError, ParameterError, PromptError
 from analysis.explorer.cards import HeadCard, card_of, head_card
@@ -43,7 +43,7 @@ def test_the_card_of_ten_heads_says_what_the_functions_say(
     static = scores.to_frame(intervals=True)
     eigenvalue = eigenvalue_scores(planted)["eigenvalue_score"]
     shares = score_vocabulary(planted, n_tokens=results.d_vocab).to_frame()
-    null = against_random_heads(planted, scores)
+    null = compare_with_nulls(planted, scores).frame
     for head in TEN_HEADS:
         table = card_of(planted, head, results).table
         for column in ("copying_score", "suppression_score"):
