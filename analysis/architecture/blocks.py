@@ -146,7 +146,7 @@ def _built(
 ) -> Block:
     """A block on a reader's weights, without embedding, positions and unembedding."""
     paths = reader.paths
-    outside = (f"{paths.embedding}.", f"{paths.unembedding}.")
+    outside: tuple[str, ...] = (f"{paths.embedding}.", f"{paths.unembedding}.")
     outside += (f"{paths.positions}.",) if paths.positions else ()
 
     def tensor(name: str) -> Tensor | None:

@@ -31,7 +31,7 @@ class _FloatSettings:
 
     @staticmethod
     def _backends() -> list[Any]:
-        return [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
+        return [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]  # type: ignore[attr-defined]
 
     def hold(self) -> None:
         """Set full precision; the first holder notes what was set before."""

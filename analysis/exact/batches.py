@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.architecture.readable import ReadableModel
 from analysis.embeddings import effective_embedding, embedding_at_layer
 from analysis.exact.arithmetic import MEMORY, in_full_float32, slices
 from analysis.exact.head_logits import OV
@@ -22,7 +23,6 @@ from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair
 from analysis.progress import progress_bar
 from analysis.weights import folded_value_weights, output_weights, value_weights
-from analysis.architecture.readable import ReadableModel
 
 
 @dataclass(frozen=True)

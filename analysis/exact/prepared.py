@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from analysis.architecture.readable import ReadableModel
 from analysis.exact.arithmetic import MEMORY
 from analysis.exact.threads import map_heads
 from analysis.exact.vocabulary import Vocabulary
 from analysis.weights import check_finite, unembedding_matrix
-from analysis.architecture.readable import ReadableModel
 
 KEEP_BYTES = MEMORY // 4
 """Of projected vocabularies, at most, between calls."""

@@ -172,7 +172,9 @@ def decide_heads(
         part = heads[chosen]
         most, least = vocabulary.extreme_tokens(_directions(asked, part), asked.n_next)
 
-        def decide(some: slice, part=part, most=most, least=least) -> list[Decisions]:
+        def decide(
+            some: slice, part: slice = part, most: Tensor = most, least: Tensor = least
+        ) -> list[Decisions]:
             with full_float32():
                 return _decide_batch(asked, part[some], most[some], least[some])
 

@@ -159,7 +159,8 @@ def admit_runs(model: ReadableModel) -> Admission:
             f"{name} is a checkpoint that is read layer by layer, which cannot be run: load it "
             "with load_model."
         )
-    if any(module.training for module in model.original_model.modules()):
+    modules: Any = model.original_model
+    if any(module.training for module in modules.modules()):
         raise ArchitectureError(
             f"{name} is in training mode, where dropout changes what heads write: "
             "call model.eval() first."
@@ -357,7 +358,7 @@ def _unembedding_identity(model: ReadableModel) -> Identity:
     paths = reader.paths
     W_U = unembedding_matrix(model)
     chosen = torch.linspace(0, W_U.shape[1] - 1, min(N_LOGITS, W_U.shape[1])).long()
-    left_out = (f"{paths.blocks}.", f"{paths.embedding}.", f"{paths.unembedding}.")
+    left_out: tuple[str, ...] = (f"{paths.blocks}.", f"{paths.embedding}.", f"{paths.unembedding}.")
     left_out += (f"{paths.positions}.",) if paths.positions else ()
     hf_model = one_block(
         reader.hf_config,
@@ -399,7 +400,7 @@ def _unembedding_identity(model: ReadableModel) -> Identity:
 def _logits_identity(model: Any) -> Identity:
     reader = weight_reader(model)
     E = embedding_matrix(model)
-    hf_model = plain_model(reader.hf_config, lambda name: reader.tensor(name).to(E.device))
+    hf_model: Any = plain_model(reader.hf_config, lambda name: reader.tensor(name).to(E.device))
     hf_model.to(E.device)
     ids = torch.linspace(0, E.shape[0] - 1, 12, device=E.device).long()[None]
     theirs = hf_model(input_ids=ids, use_cache=False).logits[0].double()

@@ -191,7 +191,10 @@ class HubTensors:
 
     def _request(self, file: str, start: int, end: int) -> Iterator[bytes]:
         from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils import build_hf_headers, get_session
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]
+            build_hf_headers,
+            get_session,
+        )
 
         self.n_requested += end - start
         url = hf_hub_url(self.repo, file, revision=self.commit)

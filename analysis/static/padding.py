@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from analysis.weights import unembedding_matrix
 from analysis.architecture.readable import ReadableModel
+from analysis.weights import unembedding_matrix
 
 
 def n_real_tokens(model: ReadableModel) -> int:

@@ -29,8 +29,8 @@ from analysis.export import files as export
 from analysis.export.chromium import find_chromium
 from analysis.export.files import export_figure, figure_stem
 from analysis.names import NAMES_CSV, TokenPairs
-from analysis.plots.heatmap_layout import TEXT_PX
 from analysis.plots.heatmaps import plot_heatmaps
+from analysis.plots.style import TEXT_PX
 from analysis.provenance import GPT2_SMALL, ModelIdentity
 from analysis.static.head_scores import HeadScores
 from tests.made_up import scores_from_counts
