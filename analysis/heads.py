@@ -65,9 +65,7 @@ def check_heads(heads: Sequence[HeadPair], n_layers: int, n_heads: int) -> tuple
     return checked
 
 
-def chosen_heads(
-    model: ReadableModel, heads: Sequence[HeadPair] | None
-) -> tuple[HeadPair, ...]:
+def chosen_heads(model: ReadableModel, heads: Sequence[HeadPair] | None) -> tuple[HeadPair, ...]:
     """The (layer, head) pairs in ascending order; all of the model's if None.
 
     Raises:

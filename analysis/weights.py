@@ -220,34 +220,35 @@ def check_finite(model: ReadableModel) -> None:
                 f"{model.cfg.model_name}: W_U holds NaN or infinity; load an intact checkpoint."
             )
         return
+    bridge: Any = model
     suspects = {
         name: p.detach()
-        for name, p in model.original_model.named_parameters()
+        for name, p in bridge.original_bridge.named_parameters()
         if not is_finite(p.detach())
     }
     if not suspects:
         return
-    for layer in range(model.cfg.n_layers):
+    for layer in range(bridge.cfg.n_layers):
         for name in ("W_V", "W_O", "W_Q", "W_K"):
             for head, weight in enumerate(_per_head(model, layer, name)):
                 if not is_finite(weight):
                     kind = "key-value head" if name in ("W_K", "W_V") else "head"
                     raise WeightsError(
-                        f"{model.cfg.model_name}: {name} of layer {layer}, {kind} {head} holds NaN "
+                        f"{bridge.cfg.model_name}: {name} of layer {layer}, {kind} {head} holds NaN "
                         "or infinity; load an intact checkpoint."
                     )
-        biases = model.blocks[layer].attn.b_V
+        biases = bridge.blocks[layer].attn.b_V
         for head, bias in enumerate([] if biases is None else biases):
             if not is_finite(bias.detach()):
                 raise WeightsError(
-                    f"{model.cfg.model_name}: b_V of layer {layer}, key-value head {head} holds "
+                    f"{bridge.cfg.model_name}: b_V of layer {layer}, key-value head {head} holds "
                     "NaN or infinity; load an intact checkpoint."
                 )
     for name, p in suspects.items():
         if not is_finite(p):
             parameter = name.replace("_original_component.", "")
             raise WeightsError(
-                f"{model.cfg.model_name}: {parameter} holds NaN or infinity; load an intact "
+                f"{bridge.cfg.model_name}: {parameter} holds NaN or infinity; load an intact "
                 "checkpoint."
             )
 

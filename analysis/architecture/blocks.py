@@ -146,8 +146,8 @@ def _built(
 ) -> Block:
     """A block on a reader's weights, without embedding, positions and unembedding."""
     paths = reader.paths
-    outside: tuple[str, ...] = (f"{paths.embedding}.", f"{paths.unembedding}.")
-    outside += (f"{paths.positions}.",) if paths.positions else ()
+    named = (paths.embedding, paths.unembedding, paths.positions)
+    outside = tuple(f"{name}." for name in named if name)
 
     def tensor(name: str) -> Tensor | None:
         return None if name.startswith(outside) or left_out(name) else reader.tensor(name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import os
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +41,10 @@ class ReadableModel(Protocol):
     @property
     def original_model(self) -> Any:
         """Transformers' model, or what stands for it; it has the ``config``."""
+
+
+ModelOrName: TypeAlias = ReadableModel | str | os.PathLike[str]
+"""A model, or the name or folder of one that is then read layer by layer."""
 
 
 class WeightReader(Protocol):

@@ -31,7 +31,8 @@ class _FloatSettings:
 
     @staticmethod
     def _backends() -> list[Any]:
-        return [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]  # type: ignore[attr-defined]
+        backends: list[Any] = [torch.backends.cuda, torch.backends.mkldnn]
+        return [backend.matmul for backend in backends]
 
     def hold(self) -> None:
         """Set full precision; the first holder notes what was set before."""

@@ -173,7 +173,10 @@ def decide_heads(
         most, least = vocabulary.extreme_tokens(_directions(asked, part), asked.n_next)
 
         def decide(
-            some: slice, part: slice = part, most: Tensor = most, least: Tensor = least
+            some: slice,
+            part: Sequence[OV] = part,
+            most: Tensor = most,
+            least: Tensor = least,
         ) -> list[Decisions]:
             with full_float32():
                 return _decide_batch(asked, part[some], most[some], least[some])

@@ -159,8 +159,8 @@ def admit_runs(model: ReadableModel) -> Admission:
             f"{name} is a checkpoint that is read layer by layer, which cannot be run: load it "
             "with load_model."
         )
-    modules: Any = model.original_model
-    if any(module.training for module in modules.modules()):
+    bridge: Any = model
+    if any(module.training for module in bridge.original_model.modules()):
         raise ArchitectureError(
             f"{name} is in training mode, where dropout changes what heads write: "
             "call model.eval() first."
@@ -358,8 +358,8 @@ def _unembedding_identity(model: ReadableModel) -> Identity:
     paths = reader.paths
     W_U = unembedding_matrix(model)
     chosen = torch.linspace(0, W_U.shape[1] - 1, min(N_LOGITS, W_U.shape[1])).long()
-    left_out: tuple[str, ...] = (f"{paths.blocks}.", f"{paths.embedding}.", f"{paths.unembedding}.")
-    left_out += (f"{paths.positions}.",) if paths.positions else ()
+    named = (paths.blocks, paths.embedding, paths.unembedding, paths.positions)
+    left_out = tuple(f"{name}." for name in named if name)
     hf_model = one_block(
         reader.hf_config,
         paths,

@@ -34,7 +34,7 @@ from analysis.models.tokenizer import load_tokenizer
 from analysis.provenance import ModelIdentity
 
 if TYPE_CHECKING:
-    from analysis.architecture.readable import ReadableModel
+    from analysis.architecture.readable import ModelOrName, ReadableModel
 
 
 def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None) -> LazyCheckpoint:
@@ -65,7 +65,7 @@ def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None
     return _from_hub(repo, revision or PINNED.get(repo))
 
 
-def readable_model(model: Any) -> ReadableModel:
+def readable_model(model: ModelOrName) -> ReadableModel:
     """``model`` itself, or the checkpoint that a name or folder stands for."""
     if isinstance(model, (str, os.PathLike)):
         opened: Any = open_checkpoint(model)

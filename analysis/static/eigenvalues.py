@@ -7,12 +7,11 @@ Transformer Circuits*, 2021, "Summarizing OV/QK matrices").
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 import torch
 
+from analysis.architecture.readable import ModelOrName, ReadableModel
 from analysis.embeddings import check_embedding, effective_embedding, embedding_at_layer
 from analysis.exact.arithmetic import slices
 from analysis.heads import all_heads, head_index
@@ -30,16 +29,13 @@ from analysis.weights import (
     value_weights,
 )
 
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
-
 BLOCK = 4096
 """Tokens whose vectors are held at once."""
 
 
 @torch.no_grad()
 def eigenvalue_scores(
-    model: TransformerBridge, *, embedding: str = "embedding", folded: bool = False
+    model: ModelOrName, *, embedding: str = "embedding", folded: bool = False
 ) -> pd.DataFrame:
     """Eigenvalue copying score of every head.
 
@@ -86,7 +82,7 @@ def eigenvalue_scores(
 
 
 def _token_to_logit(
-    model: TransformerBridge, W_U: torch.Tensor, kind: str, folded: bool
+    model: ReadableModel, W_U: torch.Tensor, kind: str, folded: bool
 ) -> torch.Tensor:
     """``W_U·X`` for the effective embeddings X of all tokens, float64 ``[d_model, d_model]``."""
     total = torch.zeros(())

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.architecture.readable import ReadableModel
+from analysis.architecture.readable import ModelOrName, ReadableModel
 from analysis.errors import NamesError
 from analysis.exact.batches import OVBatch
 from analysis.exact.prepared import PREPARED
@@ -35,7 +35,7 @@ LARGEST_MAX_RANK = 32_767
 
 @torch.no_grad()
 def score_heads(
-    model: ReadableModel,
+    model: ModelOrName,
     names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]],
     k: int = 1,
     first_mlp: bool = True,

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 
+from analysis.architecture.readable import ModelOrName
 from analysis.embeddings import check_embedding
 from analysis.errors import ParameterError
 from analysis.exact.batches import OVBatch
@@ -29,9 +29,6 @@ from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
 from analysis.weights import embedding_matrix, folded_unembedding, unembedding_matrix
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class VocabularyScores:
 
 @torch.no_grad()
 def score_vocabulary(
-    model: TransformerBridge,
+    model: ModelOrName,
     *,
     k: int = 1,
     embedding: str = "mlp",
@@ -140,7 +137,7 @@ def score_vocabulary(
         copied=copied,
         suppressed=suppressed,
         d_vocab=d_vocab,
-        model=model_identity(model),
+        model=model_identity(asked.model),
         provenance=_provenance(asked, seed)
         | {
             "k": k,
@@ -153,7 +150,7 @@ def score_vocabulary(
 
 @torch.no_grad()
 def rank_vocabulary(
-    model: TransformerBridge,
+    model: ModelOrName,
     *,
     embedding: str = "mlp",
     folded: bool = False,
@@ -196,7 +193,7 @@ def rank_vocabulary(
 
 
 def _every_token(
-    model: TransformerBridge,
+    model: ModelOrName,
     embedding: str,
     folded: bool,
     heads: Sequence[HeadPair] | None,
