@@ -213,7 +213,8 @@ def check_finite(model: ReadableModel) -> None:
     Raises:
         WeightsError: names the layer and head, or the parameter where no head owns it.
     """
-    if not isinstance(model, torch.nn.Module):
+    loaded: Any = model
+    if not isinstance(loaded, torch.nn.Module):
         if not is_finite(unembedding_matrix(model)):  # all else it looks at as it is read
             raise WeightsError(
                 f"{model.cfg.model_name}: W_U holds NaN or infinity; load an intact checkpoint."

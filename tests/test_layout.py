@@ -24,7 +24,7 @@ LAYERS = (
     "ablation",
     "ioi",
     "suppression",
-    "sweep",
+    "sweeps",
     "plots",
     "export",
     "explorer",

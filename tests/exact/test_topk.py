@@ -316,7 +316,7 @@ def test_the_work_is_a_small_part_of_the_dense_product() -> None:
     assert all(0 < d.multiply_adds < 0.12 * dense for d in decided[2:])
 
 
-MATMUL: Any = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)
+MATMUL: Any = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "tf32", "none"])
