@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from analysis.weights import ReadableModel, unembedding_matrix
+from analysis.architecture.readable import ReadableModel
+from analysis.weights import unembedding_matrix
 
 
 def n_real_tokens(model: ReadableModel) -> int:
