@@ -22,7 +22,12 @@ from analysis.exact.topk import Decisions, Reference, decide_heads, layer_heads,
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair
 from analysis.progress import progress_bar
-from analysis.weights import ReadableModel, folded_value_weights, output_weights, value_weights
+from analysis.weights import (
+    embedding_matrix,
+    folded_value_weights,
+    output_weights,
+    value_weights,
+)
 
 N_REFERENCE = 400
 """Tokens, about, whose average source names the tokens that a head writes most and least."""
