@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.architecture.readable import ReadableModel
 from analysis.embeddings import effective_embedding, embedding_at_layer
 from analysis.exact.arithmetic import MEMORY, in_full_float32, slices
 from analysis.exact.head_logits import OV, Sources
