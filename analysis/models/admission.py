@@ -35,6 +35,7 @@ from analysis.models.families import refusal
 from analysis.validation import check_model
 from analysis.weights import (
     attention_output_weights,
+    check_finite,
     embedding_matrix,
     final_norm,
     float64_device,
@@ -175,6 +176,7 @@ def admit_runs(model: ReadableModel) -> Admission:
 def _held(model: ReadableModel, identity: Identity) -> Identity:
     if identity.holds:
         return identity
+    check_finite(model)  # a weight that is NaN or infinite fails every identity
     raise ArchitectureError(
         f"{model.cfg.model_name} ({model.cfg.architecture}) is not scored, since its "
         f"{identity.name} identity fails: {identity.where} differ by {identity.error:.2g} of "
