@@ -1519,7 +1519,8 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
     const { name, revision, source } = data.model;
     const load = source === "memory" ? "model = ...  # this model was built in memory"
       : `model = load_model(${python(name)}${revision && source === "hub"
-        ? `, revision=${python(revision)}` : ""})`;
+        ? `, revision=${python(revision)}` : ""})${source === "folder"
+        ? "  # the path of this folder" : ""}`;
     const given = set.key === "shipped" ? "" : `, ${python(set.targets
       ? set.sources.map((word, at) => [word, set.targets[at]]) : set.sources)}`;
     const names = set.targets
