@@ -223,7 +223,7 @@ def check_finite(model: ReadableModel) -> None:
     bridge: Any = model
     suspects = {
         name: p.detach()
-        for name, p in bridge.original_bridge.named_parameters()
+        for name, p in bridge.original_model.named_parameters()
         if not is_finite(p.detach())
     }
     if not suspects:
