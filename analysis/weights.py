@@ -234,8 +234,8 @@ def check_finite(model: ReadableModel) -> None:
                 if not is_finite(weight):
                     kind = "key-value head" if name in ("W_K", "W_V") else "head"
                     raise WeightsError(
-                        f"{bridge.cfg.model_name}: {name} of layer {layer}, {kind} {head} holds NaN "
-                        "or infinity; load an intact checkpoint."
+                        f"{bridge.cfg.model_name}: {name} of layer {layer}, {kind} {head} holds "
+                        "NaN or infinity; load an intact checkpoint."
                     )
         biases = bridge.blocks[layer].attn.b_V
         for head, bias in enumerate([] if biases is None else biases):

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-_TEXTS = ("", " ", "\0", "a\0b", "\ud800", "x\udfff", "../x", "/", "~nobody9", "None", "nan", "<X>")
+_TEXTS: tuple[str, ...] = ("", " ", "\0", "a\0b", "\ud800", "x\udfff", "../x", "/", "~nobody9")
+_TEXTS += ("None", "nan", "<X>")
 _TEXTS += ("{", "{A}", "%s", "$HOME", "#", "'", '"', "\\", "a" * 300, "a/" * 3000, "é" * 5000)
 TEXTS = st.one_of(st.sampled_from(_TEXTS), st.text(max_size=20))
 _NUMBERS: tuple[Any, ...] = (0, -1, 1, 2, 10**6, 10**30, -(10**30), True, False, 0.5, -0.0, 1e-320)

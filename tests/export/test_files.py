@@ -260,7 +260,7 @@ def export_and_die(stem: Path, moves: int) -> None:
         count += 1
         move(source, target)
 
-    whole_files.os.replace = counted  # type: ignore[assignment]
+    whole_files.os.replace = counted  # type: ignore[attr-defined]
     export_figure(plot_heatmaps(scores_with(99)), stem, ("html",))
 
 
