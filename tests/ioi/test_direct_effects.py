@@ -123,7 +123,7 @@ def test_after_removal_it_is_the_same_with_the_heads_replaced(kind: str) -> None
         always: Hooks = []
         for layer, head in removed:
             mean = other.z[rows, layer, head].mean(0)
-            assert torch.allclose(means[layer, head][rows].float(), mean), template
+            assert torch.allclose(means[layer, head][rows].double(), mean), template
 
             def ablate(z: Tensor, hook: Any, head: int = head, mean: Tensor = mean) -> Tensor:
                 z = z.clone()
