@@ -652,7 +652,7 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
       return;
     }
     const names = words.map((word) => {
-      const pair = word.split(/\s*(?:>|→|\t)\s*/);
+      const pair = word.split(/\s+>\s+|\s*→\s*|\t/);
       return pair.length === 2 ? pair : word;
     });
     const mixed = names.some(Array.isArray) && !names.every(Array.isArray);
