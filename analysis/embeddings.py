@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.architecture.blocks import Block, block_without_attention, block_without_biases
+from analysis.architecture.readable import ReadableModel
 from analysis.errors import ParameterError
-from analysis.norms import normalise
 from analysis.weights import (
-    MLP_NORM,
     SOURCE_BLOCK,
     embedding_matrix,
     float64_device,
-    output_weights,
-    value_weights,
+    weight_reader,
 )
 
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+EMBEDDINGS = ("embedding", "mlp", "embedding_plus_mlp", "first_block_adds", "block")
+"""Effective embeddings in use, as ``effective_embedding`` names and defines them."""
 
-EMBEDDINGS = ("embedding", "mlp", "block")
-"""Effective embeddings in use, as ``effective_embedding`` names them."""
+
+def embedding_at_layer(kind: str, layer: int) -> str:
+    """The effective embedding that a head of ``layer`` reads where later heads read ``kind``.
+
+    Heads of layer 0 run before the first MLP, so they read ``W_E``. The copy-suppression
+    repository gives every layer the same vector, so ``first_block_adds`` holds for layer 0 too.
+    """
+    return kind if layer > 0 or kind == "first_block_adds" else "embedding"
 
 
 @torch.no_grad()
 def source_vectors(
-    model: TransformerBridge, tokens: Int[Tensor, "n"], *, layer: int, first_mlp: bool = True
+    model: ReadableModel, tokens: Int[Tensor, "n"], *, layer: int, first_mlp: bool = True
 ) -> Float[Tensor, "n d_model"]:
     """What a head of ``layer`` is given for each source token.
 
@@ -39,8 +42,9 @@ def source_vectors(
         float64 on the model's device (on the processor for mps, which has no float64). All of it
         is computed in float64, whatever the weights' dtype.
     """
-    kind = "mlp" if layer > 0 and first_mlp else "embedding"
-    return effective_embedding(model, tokens, kind)
+    return effective_embedding(
+        model, tokens, embedding_at_layer("mlp" if first_mlp else "embedding", layer)
+    )
 
 
 def check_embedding(kind: str) -> None:
@@ -55,71 +59,81 @@ def check_embedding(kind: str) -> None:
 
 @torch.no_grad()
 def effective_embedding(
-    model: TransformerBridge, tokens: Int[Tensor, "n"], kind: str
+    model: ReadableModel, tokens: Int[Tensor, "n"], kind: str, *, folded: bool = False
 ) -> Float[Tensor, "n d_model"]:
-    """A token's vector after the first block, in one of the ways in use.
+    """A token's vector after the first block, in one of the ways that papers define.
+
+    With ``A`` the first block's attention where each token attends to itself alone, without
+    positions, ``b_V`` and ``b_O``, and ``MLP₀`` the MLP with its norm and biases:
+
+    ====================  ==================================  ====================================
+    kind                  vector                              used by
+    ====================  ==================================  ====================================
+    embedding             W_E                                 MAPS for layer 0 (arXiv 2412.11965);
+                                                              Elhage et al., 2021
+    mlp                   MLP₀(W_E)                           MAPS for later layers, section 3.1
+    embedding_plus_mlp    W_E + MLP₀(W_E)                     copy suppression (arXiv 2310.04625),
+                                                              appendix
+    first_block_adds      A(W_E) + MLP₀(W_E + A(W_E))         copy suppression, the authors'
+                                                              repository: published mean ranks
+                                                              (10.7: 114.888)
+    block                 W_E + first_block_adds              copy suppression, OV ranks in
+                                                              distribution (10.7: 116.82)
+    ====================  ==================================  ====================================
+
+    In a block with parallel attention and MLP (GPT-NeoX, GPT-J) the MLP reads ``W_E`` alone.
+
+    All of it is what the model's own modules compute, in float64. So ``W_E`` is the embedding as it
+    enters the first block: with the model's scale (Gemma, Granite), norm (Bloom) or projection (OPT
+    350m). ``MLP₀`` ends with the norm after the MLP where there is one (Gemma 2, OLMo 2); a
+    constant that scales what it adds (Granite) counts in the last two kinds only.
 
     Args:
-        model: readable (``check_readable``).
+        model: readable (``admit``).
         tokens: token ids.
-        kind: ``embedding``: ``W_E[s]``. ``mlp``: ``MLP₀(norm₀(W_E[s]))`` alone (MAPS). ``block``:
-            ``W_E[s]`` with everything that the first block adds to it, its attention heads each
-            attending to the token itself, biases included, no position (McDougall et al., arXiv
-            2310.04625, section 3).
+        kind: one of ``EMBEDDINGS``.
+        folded: whether the heads' weights have their norms folded in. Folding moves the norm's
+            bias into ``b_V``, so ``A`` is then without it too.
 
     Returns:
-        float64, where float64 can be computed.
+        float64, where float64 can be computed. A token's vector is computed among always the same
+        number of tokens, so it does not depend on which others are asked for; routed experts, which
+        take their tokens out of these, keep it to 1e-12.
     """
     E, device = embedding_matrix(model), float64_device(model)
-    x = torch.empty(len(tokens), E.shape[1], dtype=torch.float64, device=device)
+    reader = weight_reader(model)
+    block = block_without_attention(reader, E.shape[1])
+    attending = (
+        block_without_biases(reader, E.shape[1], folded=folded)
+        if kind in ("first_block_adds", "block")
+        else None
+    )
+    x = torch.empty(len(tokens), model.cfg.d_model, dtype=torch.float64, device=device)
     for part, of in zip(x.split(SOURCE_BLOCK), tokens.split(SOURCE_BLOCK), strict=True):
-        if kind != "embedding":  # the last block is filled up with its last token
-            of = torch.cat([of, of[-1:].expand(SOURCE_BLOCK - len(of))])
-        embedded = E[of.to(E.device)].to(device).double()
-        if kind == "mlp":
-            embedded = _first_mlp(model, embedded)
-        elif kind == "block":
-            embedded = _first_block(model, embedded)
-        part.copy_(embedded[: len(part)])
+        # The last block is filled up with its last token.
+        of = torch.cat([of, of[-1:].expand(SOURCE_BLOCK - len(of))])
+        rows = E[of.to(E.device)].to(device)
+        part.copy_(_vectors(block, attending, rows, kind)[: len(part)])
     return x
 
 
-def _first_block(
-    model: TransformerBridge, x: Float[Tensor, "n d_model"]
+def _vectors(
+    block: Block, attending: Block | None, rows: Float[Tensor, "n d_embedding"], kind: str
 ) -> Float[Tensor, "n d_model"]:
-    """The first block's output for sequences of one token."""
-    attention = model.blocks[0].attn
-    V, O = value_weights(model, 0).to(x), output_weights(model, 0).to(x)  # noqa: E741
-    value = torch.einsum("nd,gdh->ngh", normalise(model, model.blocks[0].ln1, x), V)
-    if attention.b_V is not None:
-        value = value + attention.b_V.detach().to(x).view(V.shape[0], V.shape[2])
-    value = value.repeat_interleave(O.shape[0] // V.shape[0], dim=1)
-    written = torch.einsum("nhe,hed->nd", value, O)
-    if attention.b_O is not None:
-        written = written + attention.b_O.detach().to(x)
-    mlp_input = x if model.cfg.parallel_attn_mlp else x + written
-    return x + written + _first_mlp(model, mlp_input)
+    """The effective embedding of one kind for rows of W_E."""
+    if kind == "embedding":
+        return block.embedded(rows)
+    if attending is None:
+        mlp = block.mlp(rows)
+        return mlp if kind == "mlp" else block.embedded(rows) + mlp
+    output = block.output(rows, attending.attended(rows))
+    return output if kind == "block" else output - block.embedded(rows)
 
 
-def _first_mlp(
-    model: TransformerBridge, x: Float[Tensor, "n d_model"]
+@torch.no_grad()
+def mlp_output(
+    model: ReadableModel, x: Float[Tensor, "n d_model"], layer: int = 0
 ) -> Float[Tensor, "n d_model"]:
-    """The first block's norm and MLP, in float64, plain or gated."""
-    from transformers.activations import ACT2FN
-
-    mlp = model.blocks[0].mlp
-    config: Any = model.original_model.config
-    activation = ACT2FN[getattr(config, "activation_function", None) or config.hidden_act]
-
-    def affine(x: Tensor, weight: str, bias: str) -> Tensor:
-        y = x @ getattr(mlp, weight).detach().to(x)
-        b = getattr(mlp, bias, None)
-        return y if b is None else y + b.detach().to(x)
-
-    x = normalise(model, getattr(model.blocks[0], MLP_NORM[str(model.cfg.architecture)]), x)
-    hidden = affine(x, "W_in", "b_in")
-    if model.cfg.gated_mlp:
-        hidden = activation(affine(x, "W_gate", "b_gate")) * hidden
-    else:
-        hidden = activation(hidden)
-    return affine(hidden, "W_out", "b_out")
+    """What a block's MLP adds to float64 residual streams ``x``, through its own norms."""
+    block = block_without_attention(weight_reader(model), embedding_matrix(model).shape[1], layer)
+    return torch.cat([block.mlp_of(part) for part in x.split(SOURCE_BLOCK)])

@@ -28,7 +28,7 @@ from analysis.heads import head_name
 from analysis.ioi.head_classes import HeadClass, published_classes
 from analysis.ioi.measured_classes import HeadMeasurements, measure_heads
 from analysis.models import load_model
-from analysis.models.hub_listing import HubError
+from analysis.models.hub_errors import HubError
 from analysis.names import load_names
 from analysis.prompts.indirect_object import ioi_prompts
 from analysis.report.ioi import findings
@@ -116,7 +116,9 @@ def compare_ranks(model: TransformerBridge) -> pd.DataFrame:
         Columns ``published`` and ``mean_rank``, indexed by ``layer`` and ``head``.
     """
     published = pd.read_csv(COPY_SUPPRESSION, index_col=["layer", "head"])["mean_rank"]
-    ours = rank_vocabulary(model, embedding="block", folded=True, heads=list(published.index))
+    ours = rank_vocabulary(
+        model, embedding="first_block_adds", folded=True, heads=list(published.index)
+    )
     return pd.DataFrame({"published": published, "mean_rank": ours["mean_rank"].round(1)})
 
 

@@ -30,6 +30,7 @@ from analysis.heads import all_heads, head_index
 from analysis.plots.heatmap_layout import MAX_WIDTH, MIN_WIDTH, fit_width, is_heatmap_figure
 from analysis.plots.heatmaps import facts_of
 from analysis.plots.style import TEXT_PX
+from analysis.provenance import timeless
 from analysis.static.head_scores import COPYING_SCORE, RELATION_SCORE, SUPPRESSION_SCORE, HeadScores
 from analysis.validation import check_type
 
@@ -91,7 +92,7 @@ def export_figure(
         raise ExportError(f"no format is given; a figure is written as {', '.join(FORMATS)}")
     width_px = _checked_width(width)
     resolution = _checked_dpi(dpi, _SCREEN_DPI if width is None else _PRINT_DPI)
-    extra = None if provenance is None else ready_for_json(provenance, "provenance")
+    extra = None if provenance is None else ready_for_json(timeless(provenance), "provenance")
 
     with staging(path) as folder:
         table = _table(facts) if facts else None

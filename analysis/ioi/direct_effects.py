@@ -31,9 +31,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.architecture.norms import centred, norm_parameters, normalise
 from analysis.heads import all_heads, head_index
 from analysis.ioi.activations import Activations, run_prompts
-from analysis.norms import centred, norm_parameters, normalise
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.statistics import mean_interval
 from analysis.weights import output_weights, unembedding_matrix
@@ -72,7 +72,7 @@ def path_effects(
     def difference(residual: Tensor) -> Tensor:
         return torch.einsum("n...d,nd->n...", normalise(model, model.ln_final, residual), readout)
 
-    final = clean.final.double()
+    final = clean.resid_final.double()
     before = difference(final)[:, None]
     effects = []
     for layer in range(model.cfg.n_layers):
@@ -100,7 +100,7 @@ def logits_written(
     The final norm keeps the scale that it had in the run; its bias belongs to no head.
     """
     gain, _ = norm_parameters(model, model.ln_final, torch.device("cpu"))
-    scale = _scale(model, clean.final.double())
+    scale = _scale(model, clean.resid_final.double())
     direction = centred(model, gain * _readout(model, tokens)) / scale[:, None]
     return torch.stack(
         [

@@ -32,7 +32,7 @@ from analysis.ioi.direct_effects import attributions, over_prompts, path_effects
 from analysis.ioi.head_classes import COLUMNS, MEASURED, HeadClass
 from analysis.ioi.performance import TaskPerformance, performance_of
 from analysis.prompts.indirect_object import IOIPrompts, ioi_prompts
-from analysis.provenance import ModelIdentity, model_identity, package_versions
+from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.validation import check_type
 
 if TYPE_CHECKING:
@@ -180,16 +180,17 @@ def measure_heads(
         model=identity,
         prompts=prompts,
         clean=clean,
-        provenance={
-            "model": asdict(identity),
-            "prompts": len(prompts),
-            "seed": prompts.seed,
-            "prompts_sha256": prompts.checksum,
-            "prepend_bos": prompts.prepend_bos,
-            "thresholds": asdict(thresholds),
-            "removed": [list(head) for head in movers],
-            "versions": package_versions(),
-        },
+        provenance=provenance_of(
+            model,
+            {
+                "prompts": len(prompts),
+                "seed": prompts.seed,
+                "prompts_sha256": prompts.checksum,
+                "prepend_bos": prompts.prepend_bos,
+                "thresholds": asdict(thresholds),
+                "removed": [list(head) for head in movers],
+            },
+        ),
     )
 
 

@@ -29,6 +29,7 @@ from analysis.plots.colour_scale import ColourScale, colour_scale
 from analysis.plots.heatmap_layout import ARRANGEMENTS, as_plain, check_width, lay_out
 from analysis.plots.sorted_heads import sorted_axes, sorted_traces
 from analysis.plots.style import FONT, GAP, INK, PAPER, SCREEN_WIDTH, SEQUENTIAL, TEXT_PX, TITLE_PX
+from analysis.provenance import timeless
 from analysis.static.head_scores import HeadScores
 from analysis.statistics import wilson_interval
 from analysis.validation import check_choice, check_type
@@ -478,7 +479,7 @@ def facts_of(scores: HeadScores) -> dict[str, Any]:
         "n_heads": scores.n_heads,
         "n_in_top_k": scores.n_in_top_k.tolist(),
         "n_in_bottom_k": scores.n_in_bottom_k.tolist(),
-        "provenance": scores.provenance,
+        "provenance": timeless(scores.provenance),
     }
 
 

@@ -162,7 +162,7 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
                         "width": 2 + 2 * (n_scores - 1 - number),
                         "shape": "vh",
                     },
-                    customdata=curve["threshold"].tolist(),
+                    customdata=curve["threshold"].round(6).tolist(),
                     hovertemplate="score ≥ %{customdata:.3g}<br>precision %{y:.2f}, "
                     "recall %{x:.2f}<extra>" + str(name) + "</extra>",
                 ),

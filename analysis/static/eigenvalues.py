@@ -7,20 +7,20 @@ Transformer Circuits*, 2021, "Summarizing OV/QK matrices").
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 import torch
 
-from analysis.embeddings import check_embedding, effective_embedding
-from analysis.exact.head_logits import slices
+from analysis.architecture.readable import ModelOrName, ReadableModel
+from analysis.embeddings import check_embedding, effective_embedding, embedding_at_layer
+from analysis.exact.arithmetic import slices
 from analysis.heads import all_heads, head_index
+from analysis.models.admission import admit
+from analysis.models.open_checkpoint import readable_model
 from analysis.progress import progress_bar
 from analysis.validation import check_flag
 from analysis.weights import (
     check_finite,
-    check_readable,
     float64_device,
     folded_unembedding,
     folded_value_weights,
@@ -29,16 +29,13 @@ from analysis.weights import (
     value_weights,
 )
 
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
-
 BLOCK = 4096
 """Tokens whose vectors are held at once."""
 
 
 @torch.no_grad()
 def eigenvalue_scores(
-    model: TransformerBridge, *, embedding: str = "embedding", folded: bool = False
+    model: ModelOrName, *, embedding: str = "embedding", folded: bool = False
 ) -> pd.DataFrame:
     """Eigenvalue copying score of every head.
 
@@ -47,8 +44,8 @@ def eigenvalue_scores(
 
     Args:
         model: raw weights, from ``load_model``.
-        embedding: what stands for W_E in later layers (``effective_embedding``); Elhage
-            et al. take W_E itself.
+        embedding: what stands for W_E (``effective_embedding``; ``embedding_at_layer`` says what
+            layer 0 reads); Elhage et al. take W_E itself.
         folded: fold norms into W_V and W_U and centre them.
 
     Returns:
@@ -60,7 +57,8 @@ def eigenvalue_scores(
         ArchitectureError: the model's weights would not be read rightly.
         WeightsError: a weight is NaN or infinite.
     """
-    check_readable(model)
+    model = readable_model(model)
+    admit(model)
     check_embedding(embedding)
     check_flag("folded", folded)
     check_finite(model)
@@ -70,9 +68,9 @@ def eigenvalue_scores(
     scores = np.zeros((model.cfg.n_layers, model.cfg.n_heads))
     kind, M = "", torch.empty(0)
     for layer in range(model.cfg.n_layers):
-        needed = "embedding" if layer == 0 else embedding
+        needed = embedding_at_layer(embedding, layer)
         if kind != needed:
-            kind, M = needed, _token_to_logit(model, W_U, needed)
+            kind, M = needed, _token_to_logit(model, W_U, needed, folded)
         W_V = value(model, layer).to(device).double()
         W_O = output_weights(model, layer).to(device).double()
         W_V = W_V.repeat_interleave(len(W_O) // len(W_V), dim=0)
@@ -83,14 +81,16 @@ def eigenvalue_scores(
     return pd.DataFrame({"eigenvalue_score": scores.ravel()}, index=index)
 
 
-def _token_to_logit(model: TransformerBridge, W_U: torch.Tensor, kind: str) -> torch.Tensor:
+def _token_to_logit(
+    model: ReadableModel, W_U: torch.Tensor, kind: str, folded: bool
+) -> torch.Tensor:
     """``W_U·X`` for the effective embeddings X of all tokens, float64 ``[d_model, d_model]``."""
     total = torch.zeros(())
     n_tokens = W_U.shape[1]
     with progress_bar(n_tokens, f"embedding tokens ({kind})", "token") as bar:
         for s in slices(n_tokens, BLOCK):
             tokens = torch.arange(s.start, s.stop)
-            x = effective_embedding(model, tokens, kind)
+            x = effective_embedding(model, tokens, kind, folded=folded)
             total = total.to(x) + W_U[:, s].to(x) @ x
             bar.update(len(tokens))
     return total

@@ -43,7 +43,7 @@ def scores_with(planted: int, title: str = "GPT-2") -> HeadScores:
     top, bottom = np.zeros((2, 12, 12), dtype=int)
     top[9, 9] = bottom[10, 7] = planted
     identity = ModelIdentity(GPT2_SMALL, title, revision="abc")
-    return scores_from_counts(top, bottom, model=identity, provenance={"time": "now"})
+    return scores_from_counts(top, bottom, model=identity, provenance={"seed": 1, "time": "now"})
 
 
 def is_whole(stem: Path) -> bool:
@@ -79,7 +79,7 @@ def test_data_beside_the_figure(tmp_path: Path) -> None:
     assert table.loc[(9, 9)].tolist() == [0.7, 0.0, 70, 0, 100]
     record = json.loads(written[2].read_text())
     assert record["model"]["name"] == GPT2_SMALL
-    assert (record["k"], record["n_pairs"], record["provenance"]) == (1, 100, {"time": "now"})
+    assert (record["k"], record["n_pairs"], record["provenance"]) == (1, 100, {"seed": 1})
     assert is_whole(tmp_path / "new" / "v1.5")
 
 
@@ -260,7 +260,7 @@ def export_and_die(stem: Path, moves: int) -> None:
         count += 1
         move(source, target)
 
-    whole_files.os.replace = counted  # type: ignore[assignment]
+    whole_files.os.replace = counted  # type: ignore[attr-defined]
     export_figure(plot_heatmaps(scores_with(99)), stem, ("html",))
 
 

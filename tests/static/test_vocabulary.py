@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 import torch
 
-from analysis.embeddings import EMBEDDINGS, effective_embedding
+from analysis.embeddings import EMBEDDINGS, effective_embedding, embedding_at_layer
 from analysis.errors import ParameterError, WeightsError
 from analysis.exact import topk
 from analysis.static.eigenvalues import eigenvalue_scores
@@ -35,8 +35,7 @@ def model(request: pytest.FixtureRequest) -> Any:
 def ov_logits(model: Any, layer: int, head: int, embedding: str, folded: bool) -> torch.Tensor:
     """The head's full OV circuit, token by token, with the whole d_vocab × d_vocab product."""
     tokens = torch.arange(D_VOCAB)
-    kind = "embedding" if layer == 0 else embedding
-    x = effective_embedding(model, tokens, kind)
+    x = effective_embedding(model, tokens, embedding_at_layer(embedding, layer), folded=folded)
     W_V, W_O = ov_weights(model, layer, head)
     W_U = unembedding_matrix(model).double()
     if folded:
@@ -78,17 +77,6 @@ def test_every_token_is_decided_and_ranked_as_by_the_full_circuit(
         assert ranked.loc[(layer, head), "median_rank"] == pytest.approx(
             np.median(smaller.numpy()), abs=float(close.sum(1).max())
         )
-
-
-def test_the_block_embedding_is_the_first_blocks_output_for_one_token(model: Any) -> None:
-    """Against the model itself, where a token is alone and no position is learned."""
-    if model.cfg.positional_embedding_type == "standard":
-        model.pos_embed.W_pos.data.zero_()
-    for token in (0, D_VOCAB - 1):
-        _, cache = model.run_with_cache(torch.tensor([[token]]))
-        expected = cache["blocks.0.hook_out"][0, 0]
-        ours = effective_embedding(model, torch.tensor([token]), "block")[0]
-        assert torch.allclose(ours.float(), expected, atol=1e-4)
 
 
 def test_a_copying_head_copies_and_its_negation_suppresses() -> None:

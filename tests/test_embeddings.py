@@ -1,0 +1,101 @@
+"""Effective embeddings against plain Hugging Face modules of three families."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from analysis.embeddings import (
+    EMBEDDINGS,
+    check_embedding,
+    effective_embedding,
+    embedding_at_layer,
+)
+from analysis.errors import ParameterError
+from analysis.exact.batches import OVBatch
+from analysis.weights import unembedding_matrix
+from tests import checkpoints, planted
+
+TOKENIZER = checkpoints.make_tokenizer()
+D_VOCAB = len(TOKENIZER)
+
+
+def without_attention_biases(model: Any, *, norm_bias: bool) -> Any:
+    """A Hugging Face model whose first attention has no b_V and b_O (and no norm bias)."""
+    block = planted.layers(model)[0]
+    parts = {"gpt2": ("attn", "c_proj"), "gpt_neox": ("attention", "dense")}
+    if model.config.model_type in parts:
+        attention, output = parts[model.config.model_type]
+        for name in ("c_attn", "query_key_value", output):
+            if (layer := getattr(getattr(block, attention), name, None)) is not None:
+                layer.bias.data.zero_()
+        if not norm_bias:
+            getattr(block, "ln_1", getattr(block, "input_layernorm", None)).bias.data.zero_()
+    return model
+
+
+@torch.no_grad()
+def plain_vectors(kind: str, family: str, folded: bool) -> torch.Tensor:
+    """Every token's vector from the modules of transformers, in float64."""
+    model = planted.MAKERS[family](D_VOCAB).double()
+    E = model.get_input_embeddings().weight.detach()
+    block = planted.layers(model)[0]
+    norm = getattr(block, "ln_2", getattr(block, "post_attention_layernorm", None))
+    if kind == "embedding":
+        return E
+    if kind in ("mlp", "embedding_plus_mlp"):
+        written = block.mlp(norm(E))  # type: ignore[misc]
+        return written if kind == "mlp" else E + written
+    model = without_attention_biases(model, norm_bias=not folded)
+    if family == "gpt2":
+        model.transformer.wpe.weight.zero_()
+    ids = torch.arange(D_VOCAB)[:, None]  # sequences of one token, which attends to itself
+    after = model(ids, output_hidden_states=True).hidden_states[1][:, 0]
+    return after if kind == "block" else after - E
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("family", planted.MAKERS)
+@pytest.mark.parametrize("kind", EMBEDDINGS)
+def test_each_kind_is_what_plain_modules_compute(kind: str, family: str, folded: bool) -> None:
+    model = planted.boot(planted.MAKERS[family](D_VOCAB), TOKENIZER)
+    ours = effective_embedding(model, torch.arange(D_VOCAB), kind, folded=folded)
+    expected = plain_vectors(kind, family, folded)
+    assert ours.dtype == torch.float64
+    # transformers' RMSNorm computes in float32, whatever the weights
+    tolerance = 1e-5 if family == "llama" else 1e-10
+    assert torch.allclose(ours, expected, atol=tolerance, rtol=0)
+
+
+def test_the_kinds_differ_by_what_their_names_say() -> None:
+    model = planted.boot(planted.MAKERS["gpt2"](D_VOCAB), TOKENIZER)
+    x = {kind: effective_embedding(model, torch.arange(20), kind) for kind in EMBEDDINGS}
+    assert torch.allclose(x["embedding_plus_mlp"] - x["mlp"], x["embedding"])
+    assert torch.allclose(x["block"] - x["first_block_adds"], x["embedding"])
+    assert not torch.allclose(x["first_block_adds"], x["mlp"], atol=1e-2)
+
+
+def test_only_what_the_first_block_adds_is_read_by_heads_of_layer_0() -> None:
+    for kind in EMBEDDINGS:
+        assert embedding_at_layer(kind, 3) == kind
+        expected = kind if kind == "first_block_adds" else "embedding"
+        assert embedding_at_layer(kind, 0) == expected
+
+
+@pytest.mark.parametrize("kind", EMBEDDINGS)
+def test_the_scorer_gives_heads_these_vectors(kind: str) -> None:
+    model = planted.boot(planted.MAKERS["gpt2"](D_VOCAB), TOKENIZER)
+    tokens = torch.arange(D_VOCAB)
+    heads = ((0, 1), (2, 3))
+    batch = OVBatch(model, tokens, tokens, heads, kind, unembedding_matrix(model), folded=True)
+    for place, (layer, _) in enumerate(heads):
+        expected = plain_vectors(embedding_at_layer(kind, layer), "gpt2", folded=True)
+        part = slice(0, D_VOCAB)
+        assert torch.allclose(batch._source_vectors(place, part), expected, atol=1e-10)
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ParameterError, match="first_block_adds"):
+        check_embedding("resid_mid")
