@@ -116,11 +116,11 @@ def _vector(
     if kind == "embedding":
         return x
     if kind == "mlp":
-        return _first_mlp(model, x)
+        return mlp_output(model, x)
     if kind == "embedding_plus_mlp":
-        return x + _first_mlp(model, x)
+        return x + mlp_output(model, x)
     attended = _first_attention(model, x, folded)
-    added = attended + _first_mlp(model, x if model.cfg.parallel_attn_mlp else x + attended)
+    added = attended + mlp_output(model, x if model.cfg.parallel_attn_mlp else x + attended)
     return added if kind == "first_block_adds" else x + added
 
 
@@ -139,13 +139,14 @@ def _first_attention(
     return torch.einsum("nhe,hed->nd", value, O)
 
 
-def _first_mlp(
-    model: TransformerBridge, x: Float[Tensor, "n d_model"]
+def mlp_output(
+    model: TransformerBridge, x: Float[Tensor, "n d_model"], layer: int = 0
 ) -> Float[Tensor, "n d_model"]:
-    """The first block's norm and MLP, in float64, plain or gated."""
+    """A block's norm and MLP of float64 ``x``, plain or gated."""
     from transformers.activations import ACT2FN
 
-    mlp = model.blocks[0].mlp
+    block = model.blocks[layer]
+    mlp = block.mlp
     config: Any = model.original_model.config
     activation = ACT2FN[getattr(config, "activation_function", None) or config.hidden_act]
 
@@ -154,7 +155,7 @@ def _first_mlp(
         b = getattr(mlp, bias, None)
         return y if b is None else y + b.detach().to(x)
 
-    x = normalise(model, getattr(model.blocks[0], MLP_NORM[str(model.cfg.architecture)]), x)
+    x = normalise(model, getattr(block, MLP_NORM[str(model.cfg.architecture)]), x)
     hidden = affine(x, "W_in", "b_in")
     if model.cfg.gated_mlp:
         hidden = activation(affine(x, "W_gate", "b_gate")) * hidden

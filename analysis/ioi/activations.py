@@ -17,7 +17,7 @@ from torch import Tensor
 from analysis.errors import ArchitectureError, ParameterError
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
-from analysis.weights import check_finite, check_runnable
+from analysis.weights import MLP_NORM, check_finite, check_runnable
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -37,6 +37,8 @@ class Activations:
     Attributes:
         z: float32 ``[n, n_layers, n_heads, d_head]``, what each head read at END, before W_O.
         final: float32 ``[n, d_model]``, the residual stream at END before the final norm.
+        mlp_input: float64 ``[n, n_layers, d_model]``, the residual stream at END that the norm
+            before each layer's MLP read.
         attention: float32 ``[n, n_layers, n_heads, 3]``, from END to IO, S1 and S2.
         named: float32 ``[n, 3, d_model]``, the residual stream after the first block at IO, S1
             and S2.
@@ -47,6 +49,7 @@ class Activations:
 
     z: Float[Tensor, "n n_layers n_heads d_head"]
     final: Float[Tensor, "n d_model"]
+    mlp_input: Float[Tensor, "n n_layers d_model"]
     attention: Float[Tensor, "n n_layers n_heads 3"]
     named: Float[Tensor, "n 3 d_model"]
     io_logit: Float[Tensor, "n"]
@@ -139,6 +142,7 @@ def _run_together(
     batch = torch.arange(len(rows))
     tokens = all_tokens[rows].to(model.W_E.device)
     z: dict[int, Tensor] = {}
+    mlp_input: dict[int, Tensor] = {}
     attention: dict[int, Tensor] = {}
     kept: dict[str, Tensor] = {}
 
@@ -152,6 +156,12 @@ def _run_together(
                     value[batch, end, head] = instead.to(value)
             z[layer] = value[batch, end].float().cpu()
             return value
+
+        return hook
+
+    def read_mlp_input(layer: int) -> Any:
+        def hook(value: Tensor, hook: Any) -> None:
+            mlp_input[layer] = value[batch, end].double().cpu()
 
         return hook
 
@@ -171,8 +181,10 @@ def _run_together(
         return value[batch, end][:, None]  # spares the logits of all other positions
 
     layers = range(model.cfg.n_layers)
+    mlp_norm = MLP_NORM[str(model.cfg.architecture)]
     hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = [
         *((f"blocks.{layer}.attn.hook_z", read_z(layer)) for layer in layers),
+        *((f"blocks.{layer}.{mlp_norm}.hook_in", read_mlp_input(layer)) for layer in layers),
         *((f"blocks.{layer}.attn.hook_pattern", read_attention(layer)) for layer in layers),
         ("blocks.0.hook_out", read_named),
         ("ln_final.hook_in", read_final),
@@ -183,6 +195,7 @@ def _run_together(
     found = Activations(
         z=torch.stack([z[layer] for layer in layers], dim=1),
         final=kept["final"],
+        mlp_input=torch.stack([mlp_input[layer] for layer in layers], dim=1),
         attention=torch.stack([attention[layer] for layer in layers], dim=1),
         named=kept["named"],
         io_logit=io,

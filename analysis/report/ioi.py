@@ -44,7 +44,7 @@ def _takeover(measured: HeadMeasurements) -> list[str]:
     if measured.logit_difference_after is None:
         return ["Without a name mover nothing is removed, so no backup can be found."]
     before = measured.performance.logit_difference
-    lost = measured.numbers.loc[list(measured.removed), "direct_effect"].sum()
+    lost = measured.numbers.loc[list(measured.ablated), "direct_effect"].sum()
     said = [
         f"Without the name movers, whose direct effects add up to {lost:.2f}, the logit "
         f"difference goes from {before:.2f} to {measured.logit_difference_after:.2f}."
@@ -52,7 +52,7 @@ def _takeover(measured: HeadMeasurements) -> list[str]:
     grown = most_changed(measured, 3)["growth"]
     changes = ", ".join(f"{head_name(*head)} by {change:+.2f}" for head, change in grown.items())
     said.append(f"Of the other heads' direct effects these change most: {changes}.")
-    growth = measured.numbers["growth"].drop(index=list(measured.removed))
+    growth = measured.numbers["growth"].drop(index=list(measured.ablated))
     negative = growth.loc[measured.heads(HeadClass.NEGATIVE_NAME_MOVER)]
     eased = ", of which the negative name movers, now less against it, {:+.2f}"
     said.append(
@@ -127,7 +127,7 @@ def most_changed(measured: HeadMeasurements, n: int = 8) -> pd.DataFrame:
         ``copy_score`` and ``negative_copy_score``; the removed heads left out.
     """
     n = check_int("n", n)
-    others = measured.numbers.drop(index=list(measured.removed)).dropna(subset="growth")
+    others = measured.numbers.drop(index=list(measured.ablated)).dropna(subset="growth")
     order = others["growth"].abs().sort_values(ascending=False, kind="stable").index[:n]
     columns = ["class", "direct_effect", "effect_after", "growth", "growth_low", "growth_high"]
     return others.loc[order, [*columns, "copy_score", "negative_copy_score"]].round(3)
@@ -142,7 +142,7 @@ def with_remarks(measured: HeadMeasurements) -> pd.DataFrame:
     remarks = [
         ""
         if row["class"] or not measured.performance.solved
-        else _remark(row, measured.thresholds.effect, measured.thresholds.copying)
+        else _remark(row, measured.thresholds.min_direct_effect, measured.thresholds.min_copy_score)
         for _, row in numbers.iterrows()
     ]
     return numbers.assign(remark=remarks)
