@@ -234,7 +234,7 @@ def group_arrangements(
 def _draws_without_replacement(
     n: int, m: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "n_permutations m"]:
-    """m of n, in random order, for each arrangement of the sample."""
+    """M of n, in random order, for each arrangement of the sample."""
     order = np.argsort(rng.random((N_PERMUTATIONS, n)), axis=1)
     return np.asarray(order[:, :m])
 

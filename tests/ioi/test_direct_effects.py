@@ -1,5 +1,4 @@
-"""Path patching against one plain forward pass for each head, with later MLPs as they respond, and
-frozen."""
+"""Path patching against one plain forward pass for each head, in both of its ways."""
 
 from __future__ import annotations
 
