@@ -95,10 +95,9 @@ def run(
     point_at(hub[1], hub[2], monkeypatch)
     table, difference = numbers
     table.to_csv(tmp_path / "published.csv", index=False)
-    return main(
-        ["--prompts", str(N_PROMPTS), "--published", str(tmp_path / "published.csv")]
-        + ["--published-difference", str(difference), *options]
-    )
+    made = ["--published", str(tmp_path / "published.csv")]
+    made += ["--published-difference", str(difference)]
+    return main(["--prompts", str(N_PROMPTS), *made, *options])
 
 
 def test_heads_that_are_all_found_missed_or_extra(

@@ -70,7 +70,7 @@ def test_a_random_model_has_none(kind: str) -> None:
     assert measured.classes.empty
     assert measured.ablated == ()
     assert "does not do the task" in findings(measured)[0]
-    assert "none is given a class" in findings(measured)[1]
+    assert "No head is given a class" in findings(measured)[1]
     # No head has what a name mover has, whatever the model's accuracy is.
     found = classify(measured.numbers, 0.1, Thresholds())
     assert not found.isin(list(PLANTED.values())).any(axis=None)
@@ -95,7 +95,7 @@ def test_a_model_that_may_have_guessed_has_no_classes(model: TransformerBridge) 
     assert measured.with_thresholds(Thresholds(min_copy_score=0.1)).classes.empty
     assert findings(measured) == [
         str(performance),
-        "Its heads are measured all the same, but none is given a class.",
+        "No head is given a class, because the model does not solve the task.",
     ]
 
 
@@ -310,15 +310,14 @@ def test_each_condition_of_a_rule_can_fail_alone(
 def test_findings_are_computed(measured: HeadMeasurements) -> None:
     said = findings(measured)
     assert said[0] == str(measured.performance)
-    assert said[1].startswith("Name movers: 1.0; their direct effects add up to +")
-    assert said[2].startswith("Negative name movers: 2.1; their direct effects add up to -")
-    assert "2.2 by +" in said[4]
-    growth = measured.numbers["growth"].drop(index=list(measured.ablated)).sum()
-    assert f"together change by {growth:+.2f}" in said[5]
+    assert said[1].startswith("Name movers: 1.0; direct effects add up to +")
+    assert said[2].startswith("Negative name movers: 2.1; direct effects add up to -")
+    assert said[3] == "Subject suppressors: none."
+    assert "2.2 by +" in said[5]
     assert said[6:] == ["Backup name movers: 2.2.", "Backup negative name movers: none."]
     table = strongest_effects(measured, 4)
     assert list(table.index[:2]) == [(1, 0), (2, 1)]
-    assert with_remarks(measured).loc[(0, 3), "remark"] == "little direct effect"
+    assert with_remarks(measured).loc[(0, 3), "remark"] == "small direct effect"
     assert most_changed(measured, 1).index.tolist() == [(2, 2)]
 
 
