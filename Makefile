@@ -3,15 +3,22 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
+PIP    := $(PY) -m pip install -qq --no-compile --disable-pip-version-check
 
 # Notebooks of `make test` and `make notebooks` run on the packaged model, whatever is in reach.
-PACKAGED := HF_ENDPOINT=https://huggingface.co HF_HUB_OFFLINE=1 HF_HUB_CACHE=$(CURDIR)/build/no-hub TQDM_DISABLE=1
+PACKAGED := HF_ENDPOINT=https://huggingface.co HF_HUB_OFFLINE=1 HF_HUB_CACHE=$(CURDIR)/build/no-hub TQDM_DISABLE=1 NAME_HEADS_STILL=1
+
+# Two processes of one thread each: faster than one of two, and the same on any number of cores.
+WORKERS ?= 2
+ONE     := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST  := $(ONE) $(PY) -m pytest -n $(WORKERS)
+NBVAL   := NAME_HEADS_FIGURES=$(CURDIR)/build/figures $(PACKAGED) $(PYTEST) --dist loadfile --nbval --nbval-current-env
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures test notebooks check-gpt2 bench lab clean
+.PHONY: help setup figures explore site sweep families lint test test-fast test-notebooks notebooks check-gpt2 bench lock hooks lab clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make figures takes any parameter of the notebook: make figures MODEL=gpt2-medium K=5"
 
@@ -21,34 +28,65 @@ $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	    "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@# Unpacking is what takes time: two processes, each with every other pin.
+	@mkdir -p build && awk '!/^#/ {print > ("build/pins." NR % 2)}' requirements.txt
+	$(PIP) --no-deps -r build/pins.0 & $(PIP) --no-deps -r build/pins.1 && wait $$!
+	$(PIP) --no-build-isolation -e .
 	@touch $@
 
 figures: $(READY) ## score the heads and export the two heatmaps to figures/
-	$(PY) -m analysis.cli.run_notebook notebooks/03_heatmaps.ipynb $(filter-out PYTHON=%,$(MAKEOVERRIDES))
+	@$(PY) -m analysis.cli.run_notebook notebooks/03_heatmaps.ipynb --make
 
-test: $(READY) ## lint, type-check, run every test and compare every notebook's outputs
+explore: $(READY) ## open one model's explorer in the browser: make explore MODEL=gpt2
+	@$(PY) -m analysis.cli.explore "$${MODEL-}"
+
+site: $(READY) ## build site/: explorers, figures and notebooks as pages that need no network
+	@$(PY) -m analysis.cli.site $${MODELS-}
+
+sweep: $(READY) ## ask many models the same questions: make sweep MODELS="gpt2 gpt2-medium"
+	@$(PY) -m analysis.cli.sweep $${MODELS:?say which models: make sweep MODELS=\"gpt2 gpt2-medium\"}
+
+families: $(READY) ## the families of models that are supported, and what is special in each
+	@$(PY) -m analysis.cli.families
+
+lint: $(READY) ## ruff and mypy, as the tests run them
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(PY) -m pytest tests
-	NAME_HEADS_FIGURES=$(CURDIR)/build/figures $(PACKAGED) \
-	    $(PY) -m pytest --nbval --nbval-current-env notebooks
+
+test: lint ## lint, type-check, run every test and compare every notebook's outputs
+	$(PYTEST) tests
+	$(NBVAL) notebooks
+
+test-fast: $(READY) ## the tests that need neither a browser nor more than some seconds
+	$(PYTEST) -m "not slow and not chromium" tests
+
+test-notebooks: $(READY) ## compare every notebook's outputs with the committed ones
+	$(NBVAL) notebooks
 
 notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping their outputs
 	$(PACKAGED) $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
-	    --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	    --KernelManager.transport=ipc --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 check-gpt2: $(READY) ## measure GPT-2's head classes and compare them with the published ones
 	$(PY) -m analysis.cli.check_gpt2
 
-bench: $(READY) ## hold the scorer against the plain loop, and draw how its time grows
+bench: $(READY) ## how fast, beside plain loops and a busy neighbour; memory, growth, the explorer
 	$(PY) benchmarks/run.py
+	$(PY) benchmarks/busy.py
+	$(PY) benchmarks/memory.py
 	$(PY) benchmarks/growth.py
+	$(PY) benchmarks/explorer.py
 
-lab: $(READY) ## open JupyterLab
-	$(VENV)/bin/jupyter lab notebooks
+lock: $(READY) ## write requirements.txt for pyproject.toml; LOCK=--upgrade takes the newest versions
+	$(PY) .ci/lock.py $(LOCK)
+
+hooks: $(READY) ## in this checkout: notebooks' diffs cell by cell, and the lint before each commit
+	$(VENV)/bin/nbdime config-git --enable
+	$(VENV)/bin/pre-commit install
+
+lab: $(READY) ## open JupyterLab on the explorer
+	$(VENV)/bin/jupyter lab notebooks/00_explore.ipynb
 
 clean: ## remove .venv and build/
 	rm -rf $(VENV) build

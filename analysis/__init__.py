@@ -25,6 +25,9 @@ if TYPE_CHECKING:
         PromptError,
         WeightsError,
     )
+    from analysis.explorer.cards import HeadCard, head_card
+    from analysis.explorer.site import export_site
+    from analysis.explorer.widget import Explorer, explore
     from analysis.export.display import show_figure
     from analysis.export.files import export_figure
     from analysis.ioi.head_classes import HeadClass, published_classes
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from analysis.static.head_scores import HeadScores
     from analysis.static.scores import score_heads
     from analysis.static.vocabulary import VocabularyScores, rank_vocabulary, score_vocabulary
+    from analysis.sweeps.questions import Question
+    from analysis.sweeps.run import SweepResult, sweep, sweep_frame
 
 _HOME = {
     "load_model": "analysis.models",
@@ -52,16 +57,25 @@ _HOME = {
     "measured_classes": "analysis.ioi.measured_classes",
     "published_classes": "analysis.ioi.head_classes",
     "plot_heatmaps": "analysis.plots.heatmaps",
+    "explore": "analysis.explorer.widget",
+    "head_card": "analysis.explorer.cards",
+    "export_site": "analysis.explorer.site",
     "show_figure": "analysis.export.display",
     "export_figure": "analysis.export.files",
+    "sweep": "analysis.sweeps.run",
+    "sweep_frame": "analysis.sweeps.run",
+    "Question": "analysis.sweeps.questions",
     # what they return
     "AblationCurve": "analysis.ablation.curve",
     "DynamicScores": "analysis.dynamic.scores",
+    "Explorer": "analysis.explorer.widget",
+    "HeadCard": "analysis.explorer.cards",
     "HeadClass": "analysis.ioi.head_classes",
     "HeadMeasurements": "analysis.ioi.measured_classes",
     "HeadScores": "analysis.static.head_scores",
     "IOIPrompts": "analysis.prompts.indirect_object",
     "ModelIdentity": "analysis.provenance",
+    "SweepResult": "analysis.sweeps.run",
     "TokenPairs": "analysis.names",
     "VocabularyScores": "analysis.static.vocabulary",
     # what they raise
@@ -82,7 +96,9 @@ __all__ = [
     "ArchitectureError",
     "ClassesError",
     "DynamicScores",
+    "Explorer",
     "ExportError",
+    "HeadCard",
     "HeadClass",
     "HeadMeasurements",
     "HeadScores",
@@ -92,13 +108,18 @@ __all__ = [
     "NamesError",
     "ParameterError",
     "PromptError",
+    "Question",
+    "SweepResult",
     "TokenPairs",
     "VocabularyScores",
     "WeightsError",
     "ablation_curve",
     "dynamic_scores",
     "eigenvalue_scores",
+    "explore",
     "export_figure",
+    "export_site",
+    "head_card",
     "ioi_prompts",
     "load_model",
     "load_names",
@@ -109,6 +130,8 @@ __all__ = [
     "score_heads",
     "score_vocabulary",
     "show_figure",
+    "sweep",
+    "sweep_frame",
 ]
 
 

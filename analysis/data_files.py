@@ -7,7 +7,11 @@ from pathlib import Path
 
 
 def data_file(name: str) -> Path:
-    """Path of a file of ``data/``: beside the package in a checkout, inside it in a wheel."""
+    """Path of a file of ``data/``, which a wheel carries as ``analysis/data/``.
+
+    Args:
+        name: of the file, such as ``names.csv``.
+    """
     with as_file(files("analysis")) as package:
-        inside = package / "data" / name
-        return inside if inside.is_file() else package.parent / "data" / name
+        shipped = package / "data" / name
+        return shipped if shipped.is_file() else package.parent / "data" / name  # a checkout

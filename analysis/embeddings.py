@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.architecture.blocks import Block, block_without_attention, block_without_biases
+from analysis.architecture.readable import ReadableModel
 from analysis.errors import ParameterError
-from analysis.norms import norm_parameters, normalise
 from analysis.weights import (
-    MLP_NORM,
     SOURCE_BLOCK,
     embedding_matrix,
     float64_device,
-    output_weights,
-    value_weights,
+    weight_reader,
 )
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
 
 EMBEDDINGS = ("embedding", "mlp", "embedding_plus_mlp", "first_block_adds", "block")
 """Effective embeddings in use, as ``effective_embedding`` names and defines them."""
@@ -37,7 +31,7 @@ def embedding_at_layer(kind: str, layer: int) -> str:
 
 @torch.no_grad()
 def source_vectors(
-    model: TransformerBridge, tokens: Int[Tensor, "n"], *, layer: int, first_mlp: bool = True
+    model: ReadableModel, tokens: Int[Tensor, "n"], *, layer: int, first_mlp: bool = True
 ) -> Float[Tensor, "n d_model"]:
     """What a head of ``layer`` is given for each source token.
 
@@ -65,7 +59,7 @@ def check_embedding(kind: str) -> None:
 
 @torch.no_grad()
 def effective_embedding(
-    model: TransformerBridge, tokens: Int[Tensor, "n"], kind: str, *, folded: bool = False
+    model: ReadableModel, tokens: Int[Tensor, "n"], kind: str, *, folded: bool = False
 ) -> Float[Tensor, "n d_model"]:
     """A token's vector after the first block, in one of the ways that papers define.
 
@@ -89,76 +83,72 @@ def effective_embedding(
 
     In a block with parallel attention and MLP (GPT-NeoX, GPT-J) the MLP reads ``W_E`` alone.
 
+    All of it is what the model's own modules compute, in float64. So ``W_E`` is the embedding as it
+    enters the first block: with the model's scale (Gemma, Granite), norm (Bloom) or projection (OPT
+    350m). ``MLP₀`` ends with the norm after the MLP where there is one (Gemma 2, OLMo 2); a
+    constant that scales what it adds (Granite) counts in the last two kinds only.
+
     Args:
-        model: readable (``check_readable``).
+        model: readable (``admit``).
         tokens: token ids.
         kind: one of ``EMBEDDINGS``.
         folded: whether the heads' weights have their norms folded in. Folding moves the norm's
             bias into ``b_V``, so ``A`` is then without it too.
 
     Returns:
-        float64, where float64 can be computed.
+        float64, where float64 can be computed. A token's vector is computed among always the same
+        number of tokens, so it does not depend on which others are asked for; routed experts, which
+        take their tokens out of these, keep it to 1e-12.
     """
     E, device = embedding_matrix(model), float64_device(model)
-    x = torch.empty(len(tokens), E.shape[1], dtype=torch.float64, device=device)
+    reader = weight_reader(model)
+    block = block_without_attention(reader, E.shape[1])
+    attending = (
+        block_without_biases(reader, E.shape[1], folded=folded)
+        if kind in ("first_block_adds", "block")
+        else None
+    )
+    x = torch.empty(len(tokens), model.cfg.d_model, dtype=torch.float64, device=device)
     for part, of in zip(x.split(SOURCE_BLOCK), tokens.split(SOURCE_BLOCK), strict=True):
-        if kind != "embedding":  # the last block is filled up with its last token
-            of = torch.cat([of, of[-1:].expand(SOURCE_BLOCK - len(of))])
-        embedded = E[of.to(E.device)].to(device).double()
-        part.copy_(_vector(model, embedded, kind, folded)[: len(part)])
+        # The last block is filled up with its last token.
+        of = torch.cat([of, of[-1:].expand(SOURCE_BLOCK - len(of))])
+        rows = E[of.to(E.device)].to(device)
+        part.copy_(_vectors(block, attending, rows, kind)[: len(part)])
     return x
 
 
-def _vector(
-    model: TransformerBridge, x: Float[Tensor, "n d_model"], kind: str, folded: bool
+def _vectors(
+    block: Block, attending: Block | None, rows: Float[Tensor, "n d_embedding"], kind: str
 ) -> Float[Tensor, "n d_model"]:
-    """The effective embedding of one kind for token embeddings ``x``."""
+    """The effective embedding of one kind for rows of W_E."""
     if kind == "embedding":
-        return x
-    if kind == "mlp":
-        return mlp_output(model, x)
-    if kind == "embedding_plus_mlp":
-        return x + mlp_output(model, x)
-    attended = _first_attention(model, x, folded)
-    added = attended + mlp_output(model, x if model.cfg.parallel_attn_mlp else x + attended)
-    return added if kind == "first_block_adds" else x + added
+        return block.embedded(rows)
+    if attending is None:
+        mlp = block.mlp(rows)
+        return mlp if kind == "mlp" else block.embedded(rows) + mlp
+    output = block.output(rows, attending.attended(rows))
+    return output if kind == "block" else output - block.embedded(rows)
 
 
-def _first_attention(
-    model: TransformerBridge, x: Float[Tensor, "n d_model"], folded: bool
-) -> Float[Tensor, "n d_model"]:
-    """What the heads of layer 0 write where each token attends to itself, without biases."""
-    V, O = value_weights(model, 0).to(x), output_weights(model, 0).to(x)  # noqa: E741
-    norm = model.blocks[0].ln1
-    normed = normalise(model, norm, x)
-    if folded:
-        bias = norm_parameters(model, norm, x.device)[1]
-        normed = normed if bias is None else normed - bias
-    value = torch.einsum("nd,gdh->ngh", normed, V)
-    value = value.repeat_interleave(O.shape[0] // V.shape[0], dim=1)
-    return torch.einsum("nhe,hed->nd", value, O)
-
-
+@torch.no_grad()
 def mlp_output(
-    model: TransformerBridge, x: Float[Tensor, "n d_model"], layer: int = 0
+    model: ReadableModel, x: Float[Tensor, "n d_model"], layer: int = 0
 ) -> Float[Tensor, "n d_model"]:
-    """A block's norm and MLP of float64 ``x``, plain or gated."""
-    from transformers.activations import ACT2FN
+    """What a block's MLP adds to float64 residual streams ``x``, through its own norms."""
+    block = block_without_attention(weight_reader(model), embedding_matrix(model).shape[1], layer)
+    return torch.cat([block.mlp_of(part) for part in x.split(SOURCE_BLOCK)])
 
-    block = model.blocks[layer]
-    mlp = block.mlp
-    config: Any = model.original_model.config
-    activation = ACT2FN[getattr(config, "activation_function", None) or config.hidden_act]
 
-    def affine(x: Tensor, weight: str, bias: str) -> Tensor:
-        y = x @ getattr(mlp, weight).detach().to(x)
-        b = getattr(mlp, bias, None)
-        return y if b is None else y + b.detach().to(x)
+@torch.no_grad()
+def mlp_reads_attention(model: ReadableModel) -> bool:
+    """Whether a block's MLP reads what its heads write; not so in parallel blocks (GPT-NeoX).
 
-    x = normalise(model, getattr(block, MLP_NORM[str(model.cfg.architecture)]), x)
-    hidden = affine(x, "W_in", "b_in")
-    if model.cfg.gated_mlp:
-        hidden = activation(affine(x, "W_gate", "b_gate")) * hidden
-    else:
-        hidden = activation(hidden)
-    return affine(hidden, "W_out", "b_out")
+    Found by running the first block with its attention made to write something.
+    """
+    E = embedding_matrix(model)
+    block = block_without_attention(weight_reader(model), E.shape[1])
+    rows = E[:1].to(float64_device(model))
+    x, mlp = block.embedded(rows), block.mlp(rows)
+    written = torch.linspace(-1, 1, x.shape[1], dtype=x.dtype, device=x.device).square()[None]
+    unmoved = block.output(rows, written) - x - written
+    return not torch.allclose(unmoved, mlp, rtol=1e-9, atol=1e-9 * float(mlp.abs().max()))

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.errors import ParameterError
 
 if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+    from analysis.architecture.readable import ReadableModel
 
 HeadPair = tuple[int, int]
 """(layer, head), both counted from 0."""
@@ -65,9 +65,7 @@ def check_heads(heads: Sequence[HeadPair], n_layers: int, n_heads: int) -> tuple
     return checked
 
 
-def chosen_heads(
-    model: TransformerBridge, heads: Sequence[HeadPair] | None
-) -> tuple[HeadPair, ...]:
+def chosen_heads(model: ReadableModel, heads: Sequence[HeadPair] | None) -> tuple[HeadPair, ...]:
     """The (layer, head) pairs in ascending order; all of the model's if None.
 
     Raises:

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 
 from analysis.data_files import data_file
 from analysis.errors import NamesError
-from analysis.validation import check_model
+from analysis.name_files import MAX_CELL, read_names
+from analysis.tokenizers import tokenizer_fingerprint
+from analysis.validation import check_model, check_path, is_unicode, shown
 
 if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+    from analysis.architecture.readable import ReadableModel
 
 NAMES_CSV = data_file("names.csv")
 """3,000 given names of the United States with their counts (data/README.md)."""
 
+_ANCHOR = "the"
+"""Words are encoded after this one, as they stand in a text: at a text's beginning a SentencePiece
+tokenizer puts a space of its own, and " Mary" would be two tokens."""
+
 
 @dataclass(frozen=True)
-class TokenPairs:
+class TokenPairs(Sequence[Any]):
     """(source, target) pairs whose words are one token each with a leading space.
 
-    For names, whose question is copying, every target is its source.
+    For names, whose question is copying, every target is its source. It is a sequence: of names,
+    or of (source, target) pairs where targets differ; a slice is a ``TokenPairs`` again.
 
     Attributes:
         sources: words, without the leading space.
@@ -35,6 +42,8 @@ class TokenPairs:
         target_tokens: token ids.
         n_given: how many pairs were given.
         dropped: columns ``source``, ``target``, ``reason``, one row for each pair left out.
+        tokenizer: fingerprint of the tokenizer whose ids these are (``tokenizer_fingerprint``);
+            empty if nobody recorded it.
     """
 
     sources: tuple[str, ...] = field(repr=False)
@@ -43,9 +52,36 @@ class TokenPairs:
     target_tokens: tuple[int, ...] = field(repr=False)
     n_given: int
     dropped: pd.DataFrame = field(repr=False, compare=False)
+    tokenizer: str = field(default="", repr=False)
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    @overload
+    def __getitem__(self, i: int) -> str | tuple[str, str]: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> TokenPairs: ...
+
+    def __getitem__(self, i: int | slice) -> str | tuple[str, str] | TokenPairs:
+        if not isinstance(i, slice):
+            return self.sources[i] if self.copying else (self.sources[i], self.targets[i])
+        sources = self.sources[i]
+        return replace(
+            self,
+            sources=sources,
+            targets=self.targets[i],
+            source_tokens=self.source_tokens[i],
+            target_tokens=self.target_tokens[i],
+            n_given=len(sources),
+            dropped=self.dropped.iloc[:0],
+        )
+
+    def __contains__(self, item: object) -> bool:
+        """Whether a name is a source, or a (source, target) tuple is one of the pairs."""
+        if isinstance(item, tuple):
+            return item in zip(self.sources, self.targets, strict=True)
+        return item in self.sources
 
     def place(self, source: str) -> int:
         """Where a source stands among the pairs.
@@ -55,7 +91,7 @@ class TokenPairs:
         """
         if source not in self.sources:
             raise NamesError(
-                f"{source!r} is not among the {len(self):,} usable names, such as "
+                f"{shown(source)} is not among the {len(self):,} usable names, such as "
                 f"{', '.join(self.sources[:3])}."
             )
         return self.sources.index(source)
@@ -82,60 +118,51 @@ class TokenPairs:
 
 
 def load_names(
-    model: TransformerBridge, names: Iterable[str] | str | Path | None = None
+    model: ReadableModel,
+    names: Iterable[str] | str | os.PathLike[str] | None = None,
 ) -> TokenPairs:
     """Names that are one token with a leading space in the model's tokenizer.
 
     Args:
         model: its ``tokenizer`` decides.
-        names: a list of names, or a CSV file with a column ``name``; data/names.csv if None.
+        names: a list of names (a Series, a generator or another model's ``TokenPairs`` too), or a
+            CSV file with a column ``name``; data/names.csv if None.
 
     Raises:
-        NamesError: the list is empty, is not a list of strings, or no name is a single token.
+        NamesError: the list is empty, is not a list of strings, or no name is a single token; the
+            file cannot be read, and in which line.
+        ParameterError: there is no model, or the path cannot be one.
     """
     check_model(model, ["tokenizer"])
-    if names is None or isinstance(names, (str, Path)):
-        names = _read_names(Path(names) if names is not None else NAMES_CSV)
-    return token_pairs(model, names if isinstance(names, TokenPairs) else _as_list(names))
+    if names is None or isinstance(names, (str, os.PathLike)):
+        names = read_names(check_path("names", names) if names is not None else NAMES_CSV)
+    if isinstance(names, TokenPairs):
+        names = list(names)
+    return token_pairs(model, _as_list(names))
 
 
 def are_shipped(pairs: TokenPairs) -> bool:
     """Whether these are the usable names of data/names.csv, all of them."""
-    shipped = _read_names(NAMES_CSV)
+    shipped = read_names(NAMES_CSV)
     return pairs.copying and pairs.n_given == len(shipped) and set(pairs.sources) <= set(shipped)
 
 
-def _read_names(path: Path) -> list[str]:
-    if not path.is_file():
-        raise NamesError(
-            f"there is no file of names {str(path)!r}; give a CSV file with a column 'name', or a "
-            "list of names."
-        )
-    try:
-        # "Nan" is a name, not a missing value.
-        table = pd.read_csv(path, keep_default_na=False, dtype=str)
-    except ValueError as error:  # the parser's and the decoder's errors are ValueErrors
-        raise NamesError(f"{path} cannot be read as a CSV table: {error}".rstrip() + ".") from error
-    if "name" not in table:
-        raise NamesError(
-            f"{path} has no column 'name', only {', '.join(map(str, table))}; rename the column "
-            "that holds the names."
-        )
-    return table["name"].tolist()
-
-
 def token_pairs(
-    model: TransformerBridge, names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]]
+    model: ReadableModel, names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]]
 ) -> TokenPairs:
     """Turn names, or (source, target) pairs, into tokens, leaving out what is not one token.
 
-    A pair given twice is kept once, with a warning.
+    A pair given twice is kept once, with a warning. ``TokenPairs`` of this model are returned as
+    they are.
 
     Raises:
-        NamesError: nothing was given, nothing is usable, or something is not a string.
+        NamesError: nothing was given, nothing is usable, something is not a string, or the pairs
+            are those of another tokenizer.
     """
     check_model(model, ["tokenizer"])
+    fingerprint = tokenizer_fingerprint(model.tokenizer)
     if isinstance(names, TokenPairs):
+        _check_owner(names, fingerprint, model)
         return names
     pairs = _as_pairs(names)
     given: dict[tuple[str, str], str] = {}
@@ -148,14 +175,14 @@ def token_pairs(
         problems = [tokens[word] for word in pair if isinstance(tokens[word], str)]
         given[pair] = str(problems[0]) if problems else ""
     if duplicates:
-        shown = ", ".join(s if s == t else f"{s} → {t}" for s, t in duplicates[:3])
+        first = ", ".join(s if s == t else f"{s} → {t}" for s, t in duplicates[:3])
         more = f" and {len(duplicates) - 3} more" if len(duplicates) > 3 else ""
-        warnings.warn(f"given more than once, counted once: {shown}{more}", stacklevel=2)
+        warnings.warn(f"given more than once, counted once: {first}{more}", stacklevel=2)
     usable = [pair for pair, problem in given.items() if not problem]
     if not usable:
         raise NamesError(
             f"none of the {len(pairs)} given is usable: each word must be a single token with a "
-            f"leading space in this model's vocabulary (e.g. {pairs[0][0]!r}: "
+            f"leading space in this model's vocabulary (e.g. {shown(pairs[0][0])}: "
             f"{given[pairs[0]]}); give other words."
         )
     dropped = [(*pair, problem) for pair, problem in given.items() if problem]
@@ -168,7 +195,28 @@ def token_pairs(
         target_tokens=tuple(int(tokens[word]) for word in targets),
         n_given=len(pairs),
         dropped=pd.DataFrame(dropped, columns=["source", "target", "reason"]),
+        tokenizer=fingerprint,
     )
+
+
+def _check_owner(pairs: TokenPairs, fingerprint: str, model: ReadableModel) -> None:
+    """Refuse pairs whose ids are another tokenizer's, or that are beyond the table.
+
+    Raises:
+        NamesError: says how to make them for this model.
+    """
+    if pairs.tokenizer and pairs.tokenizer != fingerprint:
+        raise NamesError(
+            "these names were loaded for a model with another tokenizer, so their token ids mean "
+            "other words here: load them again with load_names(model, names)."
+        )
+    ids = [*pairs.source_tokens, *pairs.target_tokens]
+    rows = int(getattr(getattr(model, "cfg", None), "d_vocab", 0) or max(ids, default=0) + 1)
+    if not pairs.sources or min(ids) < 0 or max(ids) >= rows:
+        raise NamesError(
+            f"token ids must be from 0 to {rows - 1:,} (the model's vocabulary), and at least one "
+            "must be given: load the names again with load_names(model, names)."
+        )
 
 
 def _as_list(names: Any) -> list[Any]:
@@ -176,11 +224,14 @@ def _as_list(names: Any) -> list[Any]:
         raise NamesError("a list of pairs is needed, not a mapping: give list(pairs.items()).")
     if isinstance(names, pd.DataFrame):
         raise NamesError("a list of names is needed, not a frame: give list(frame['name']).")
-    if isinstance(names, str) or not isinstance(names, Iterable):
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise NamesError(
-            f"a list of names is needed, not {names!r}; a CSV file is read by load_names."
+            f"a list of names is needed, not {shown(names)}; a CSV file is read by load_names."
         )
-    return list(names)
+    try:
+        return list(names)
+    except (TypeError, ValueError) as error:  # an array without dimensions
+        raise NamesError(f"a list of names is needed, not {shown(names)}.") from error
 
 
 def _as_pairs(names: Sequence[str] | Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -192,24 +243,40 @@ def _as_pairs(names: Sequence[str] | Sequence[tuple[str, str]]) -> list[tuple[st
             or len(pair) != 2
             or not all(isinstance(word, str) for word in pair)
         ):
-            raise NamesError(f"{item!r} is neither a name nor a (source, target) pair of strings.")
-        pairs.append((pair[0].strip(), pair[1].strip()))
+            raise NamesError(
+                f"{shown(item)} is neither a name nor a (source, target) pair of strings."
+            )
+        if not all(map(is_unicode, pair)):
+            raise NamesError(
+                f"{shown(item)} holds half a character (a lone surrogate): correct it."
+            )
+        pairs.append((str(pair[0]).strip(), str(pair[1]).strip()))
     if not pairs:
         raise NamesError("the list of names is empty; give at least one name.")
     return pairs
 
 
-def _single_tokens(model: TransformerBridge, words: Sequence[str]) -> dict[str, int | str]:
-    """For each word the token of " word", or why there is none."""
-    spaced = model.tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
+def _single_tokens(model: ReadableModel, words: Sequence[str]) -> dict[str, int | str]:
+    """For each word the token of " word" in a text, or why there is none."""
     tokens: dict[str, int | str] = {}
-    for word, ids in zip(words, spaced, strict=True):
+    for word in words:
         if not word:
             tokens[word] = "empty"
-        elif len(ids) != 1:
-            tokens[word] = f"split into {len(ids)} tokens" if ids else "without a token"
-        elif ids[0] == model.tokenizer.unk_token_id:
+        elif len(word) > MAX_CELL:
+            tokens[word] = f"longer than {MAX_CELL:,} characters"
+    asked = [word for word in words if word not in tokens]
+    encode = model.tokenizer
+    texts = [_ANCHOR, *(f"{_ANCHOR} {word}" for word in asked)]
+    anchor, *encoded = encode(texts, add_special_tokens=False)["input_ids"]
+    n = len(anchor)
+    for word, ids in zip(asked, encoded, strict=True):
+        own = list(ids[n:])
+        if list(ids[:n]) != list(anchor):
+            tokens[word] = "joined with the word before it"
+        elif len(own) != 1:
+            tokens[word] = f"split into {len(own)} tokens" if own else "without a token"
+        elif own[0] == encode.unk_token_id:
             tokens[word] = "unknown to the tokenizer"
         else:
-            tokens[word] = int(ids[0])
+            tokens[word] = int(own[0])
     return tokens

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import weakref
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+    from analysis.architecture.readable import ReadableModel
 
 GPT2_SMALL = "openai-community/gpt2"
 """Hub id of GPT-2 small, the only model with published head classes."""
@@ -35,20 +36,15 @@ class ModelIdentity:
     note: str = ""
 
 
-_IDENTITIES: weakref.WeakKeyDictionary[TransformerBridge, ModelIdentity] = (
-    weakref.WeakKeyDictionary()
-)
+def set_identity(model: Any, identity: ModelIdentity) -> None:
+    """Give ``model`` its public attribute ``identity``; ``load_model`` does so for every model."""
+    model.identity = identity
 
 
-def set_identity(model: TransformerBridge, identity: ModelIdentity) -> None:
-    """Record what ``model`` is; ``load_model`` does this for every model that it returns."""
-    _IDENTITIES[model] = identity
-
-
-def model_identity(model: TransformerBridge) -> ModelIdentity:
-    """What ``model`` is; a model not made by ``load_model`` is known by its configured name."""
-    known = _IDENTITIES.get(model)
-    if known is not None:
+def model_identity(model: ReadableModel) -> ModelIdentity:
+    """What ``model`` is: its ``identity``, or its configured name where nothing else is known."""
+    known = getattr(model, "identity", None)
+    if isinstance(known, ModelIdentity):
         return known
     name = str(model.cfg.model_name or "unnamed model")
     return ModelIdentity(name=name, title=name)
@@ -63,3 +59,32 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[package] = "not installed"
     return versions
+
+
+def provenance_of(model: ReadableModel, parameters: Mapping[str, object]) -> dict[str, object]:
+    """What made a result, ready for JSON: the one description that every result carries.
+
+    Args:
+        model: what was asked; its identity and the dtype of its weights are recorded.
+        parameters: what else decided the result (k, seeds, checksums, counts), ready for JSON.
+
+    Returns:
+        ``model`` (the fields of ModelIdentity), ``dtype`` (``float32``), the parameters in the
+        order given, ``versions`` (of packages) and ``time`` (UTC, ISO 8601, to the second).
+    """
+    return {
+        "model": asdict(model_identity(model)),
+        "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        **parameters,
+        "versions": package_versions(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def timeless(provenance: Mapping[str, object]) -> dict[str, object]:
+    """What made a result without the times in it, so that the same run writes the same files."""
+    return {
+        key: timeless(value) if isinstance(value, Mapping) else value
+        for key, value in provenance.items()
+        if key != "time"
+    }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations, permutations, product
 from math import comb, perm
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -76,9 +77,11 @@ def wilson_interval(
         counts: of successes, whole numbers.
         n: of trials.
     """
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(counts, n, alpha=1 - CONFIDENCE, method="wilson")
+    # In closed form: statsmodels has it too, but takes longer to import than a figure to draw.
+    share, z2 = np.asarray(counts) / n, NormalDist().inv_cdf((1 + CONFIDENCE) / 2) ** 2
+    middle = share + z2 / (2 * n)
+    reach = np.sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n)
+    low, high = (middle - reach) / (1 + z2 / n), (middle + reach) / (1 + z2 / n)
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
@@ -234,7 +237,7 @@ def group_arrangements(
 def _draws_without_replacement(
     n: int, m: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "n_permutations m"]:
-    """M of n, in random order, for each arrangement of the sample."""
+    """Draw m of n, in random order, for each arrangement of the sample."""
     order = np.argsort(rng.random((N_PERMUTATIONS, n)), axis=1)
     return np.asarray(order[:, :m])
 

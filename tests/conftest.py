@@ -1,4 +1,4 @@
-"""Fixtures that several test files use."""
+"""What holds for every test: array annotations are checked, and the packaged model is read once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.array_annotations import check_package
+
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+check_package("analysis")
 
 
 @pytest.fixture(scope="session")

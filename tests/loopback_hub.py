@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,12 +27,37 @@ class Repository:
         commit: the only commit that it has; ``main`` leads to it.
         gated: whether downloads are refused, as for a model with terms to accept.
         sent: by file name, what is sent in place of the file that the hub lists.
+        listed: what the listing says in place of the truth (``sha``, ``siblings``).
+        etags: by file name, the ETag in place of the true one.
+        break_after: by file name, bytes after which the next answer breaks off, once each.
     """
 
     folder: Path
     commit: str = "1" * 40
     gated: bool = False
     sent: dict[str, bytes] = field(default_factory=dict)
+    listed: dict[str, Any] = field(default_factory=dict)
+    etags: dict[str, str] = field(default_factory=dict)
+    break_after: dict[str, list[int]] = field(default_factory=dict)
+
+
+@dataclass
+class Answer:
+    """One answer to every request of a kind, in place of the file or listing.
+
+    Attributes:
+        status: of HTTP.
+        headers: sent with it.
+        body: sent with it.
+        delay: seconds before anything is sent.
+        pieces: send the body in so many pieces, ``delay`` before each.
+    """
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    delay: float = 0.0
+    pieces: int = 1
 
 
 def point_at(hub_url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +81,9 @@ class LoopbackHub:
     def __init__(self, repositories: dict[str, Repository]) -> None:
         self.repositories = repositories
         self.requests: list[str] = []
+        self.listing: Answer | None = None
+        self.file: Answer | None = None
+        self.ranges: list[tuple[str, int, int]] = []
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -89,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
         api = path.startswith("/api/models/")
+        answer = self.hub.listing if api else self.hub.file if "/resolve/" in path else None
+        if answer is not None:
+            return self._answer(answer)
         owner, name, *rest = path.removeprefix("/api/models/").strip("/").split("/")
         if path == "/api/agent-harnesses" or (not rest and not api):
             return self._refuse(404, "EntryNotFound")
@@ -115,7 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
                 entry["lfs"] = {"sha256": _sha256(content), "size": size, "pointerSize": 134}
             siblings.append(entry)
         gated = "auto" if repository.gated else False
-        return {"id": repo, "sha": repository.commit, "gated": gated, "siblings": siblings}
+        listing = {"id": repo, "sha": repository.commit, "gated": gated, "siblings": siblings}
+        return listing | repository.listed
 
     def _send_file(self, repository: Repository, name: str) -> None:
         if repository.gated:
@@ -125,17 +160,56 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, "EntryNotFound")
         true = path.read_bytes()
         etag = _sha256(true) if _is_lfs(path) else _git_sha1(true)
+        etag = repository.etags.get(name, etag)
+        if "Range" in self.headers and self.command == "GET":
+            return self._send_range(repository, name, true)
         self.send_response(200)
         self.send_header("X-Repo-Commit", repository.commit)
         self.send_header("ETag", f'"{etag}"')
         self.send_header("X-Linked-Size", str(len(true)))
         self._finish(repository.sent.get(name, true))
 
+    def _send_range(self, repository: Repository, name: str, true: bytes) -> None:
+        """Part of a file; what is sent in its place has a checksum and size of its own."""
+        content = repository.sent.get(name, true)
+        first, last = self.headers["Range"].removeprefix("bytes=").split("-")
+        start, end = int(first), int(last) + 1
+        self.hub.ranges.append((name, start, end))
+        self.send_response(206)
+        self.send_header("X-Repo-Commit", repository.commit)
+        self.send_header("ETag", f'"{_sha256(content)}"')
+        self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
+        body = content[start:end]
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        breaks = repository.break_after.get(name)
+        if breaks and breaks[0] < len(body):
+            self.wfile.write(body[: breaks.pop(0)])
+            self.wfile.flush()
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        self.wfile.write(body)
+
     def _send_json(self, content: Any) -> None:
         body = json.dumps(content).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self._finish(body)
+
+    def _answer(self, answer: Answer) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            time.sleep(answer.delay)
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            step = max(1, -(-len(answer.body) // answer.pieces))
+            for start in range(0, len(answer.body), step):
+                self.wfile.write(answer.body[start : start + step])
+                self.wfile.flush()
+                time.sleep(answer.delay)
 
     def _refuse(self, status: int, code: str) -> None:
         self.send_response(status)

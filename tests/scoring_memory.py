@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
-from analysis.exact import topk
+from analysis.exact import batches, topk
 from analysis.exact.batches import OVBatch
+from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import chosen_heads
 from analysis.weights import unembedding_matrix
 from tests import checkpoints, planted
@@ -41,8 +42,8 @@ def ask(case: Case) -> OVBatch:
     attention.c_proj.weight.data[:width] = attention.c_attn.weight[:, -D_MODEL:][:, :width].T
     model = planted.boot(hf, checkpoints.make_tokenizer())
     tokens = torch.randint(0, case.d_vocab, (case.n_pairs,))
-    W_U = unembedding_matrix(model)
-    return OVBatch(model, tokens, tokens, chosen_heads(model, None), "mlp", W_U)
+    vocabulary = Vocabulary(unembedding_matrix(model))
+    return OVBatch(model, tokens, tokens, chosen_heads(model, None), "mlp", vocabulary)
 
 
 def status(line: str) -> int:
@@ -69,7 +70,7 @@ def growth(case: Case) -> int:
 
 
 if __name__ == "__main__":
-    topk.MEMORY = int(sys.argv[1])
+    topk.MEMORY = batches.MEMORY = int(sys.argv[1])
     torch.set_num_threads(1)
     growth(Case(n_pairs=1000))  # what is loaded and set up once
     print(json.dumps([growth(Case(**sizes)) for sizes in json.loads(sys.argv[2])]))

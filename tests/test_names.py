@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -320,3 +321,108 @@ def test_a_name_has_its_place(model: Any) -> None:
     assert [names.place(name) for name in names.sources] == list(range(len(names)))
     with pytest.raises(NamesError, match="'Zzyzx' is not among the"):
         names.place("Zzyzx")
+
+
+# ---- whose ids they are
+
+
+def test_pairs_of_another_tokenizer_are_refused(model: Any) -> None:
+    pairs = load_names(model, ["John", "Mary"])
+    assert token_pairs(model, pairs) is pairs
+    # same size of vocabulary, other order; one word more; one word less
+    for words in (WORDS[::-1], (*WORDS, "Zed"), WORDS[:2]):
+        other: Any = SimpleNamespace(tokenizer=checkpoints.make_tokenizer(words))
+        with pytest.raises(NamesError, match="another tokenizer, so their token ids mean other"):
+            token_pairs(other, pairs)
+        assert load_names(other, pairs).sources == pairs.sources  # read anew
+    same: Any = SimpleNamespace(tokenizer=checkpoints.make_tokenizer(WORDS))
+    assert token_pairs(same, pairs) is pairs
+
+
+@pytest.mark.parametrize("tokens", [(5, 300), (-1, 5), (5, 10**12)])
+def test_ids_beyond_the_table_are_refused(tokens: tuple[int, int]) -> None:
+    small: Any = SimpleNamespace(tokenizer=MODEL.tokenizer, cfg=SimpleNamespace(d_vocab=265))
+    by_hand = TokenPairs(("a", "b"), ("a", "b"), tokens, tokens, 2, pd.DataFrame())
+    with pytest.raises(NamesError, match="token ids must be from 0 to 264"):
+        token_pairs(small, by_hand)
+
+
+# ---- a sequence
+
+
+def test_names_are_a_sequence(model: Any) -> None:
+    names = load_names(model, ["John", "Mary", "Nan", "Bob"])
+    assert (len(names), list(names)) == (3, ["John", "Mary", "Nan"])
+    assert names[0] == "John" and names[-1] == "Nan"
+    assert "Mary" in names and "Bob" not in names and 3 not in names
+    assert list(reversed(names)) == ["Nan", "Mary", "John"]
+    first = names[:2]
+    assert isinstance(first, TokenPairs)
+    assert first.sources == ("John", "Mary") and first.source_tokens == names.source_tokens[:2]
+    assert (first.n_given, len(first.dropped)) == (2, 0)
+    assert token_pairs(model, first) is first
+    assert names[60:].sources == ()
+    with pytest.raises(NamesError, match="at least one"):
+        token_pairs(model, names[60:])
+
+
+def test_pairs_are_a_sequence_of_tuples(model: Any) -> None:
+    pairs = token_pairs(model, [("John", "Mary"), ("Mary", "Nan")])
+    assert list(pairs) == [("John", "Mary"), ("Mary", "Nan")]
+    assert ("John", "Mary") in pairs and ("Mary", "John") not in pairs and "John" in pairs
+    assert token_pairs(model, list(pairs[1:])).targets == ("Nan",)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pd.Series(["John", "Mary"]),
+        pd.Index(["John", "Mary"]),
+        (name for name in ("John", "Mary")),
+        {"John": 1, "Mary": 2}.keys(),
+        np.array(["John", "Mary"]),
+    ],
+)
+def test_what_holds_names_is_a_list_of_names(model: Any, given: Any) -> None:
+    assert load_names(model, given).sources == ("John", "Mary")
+
+
+# ---- names inside a text
+
+
+def sentencepiece_like(words: tuple[str, ...]) -> Any:
+    """A tokenizer that puts a space before every text, as Mistral's and Llama 2's do."""
+    from tokenizers import Tokenizer, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<unk>", "▁", "▁the", *(f"▁{word}" for word in words)]
+    backend = Tokenizer(models.Unigram([(piece, -float(i)) for i, piece in enumerate(pieces)], 0))
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+
+
+def test_a_tokenizer_that_prepends_a_space_has_names_of_one_token() -> None:
+    model: Any = SimpleNamespace(tokenizer=sentencepiece_like(("John", "Mary")))
+    assert len(model.tokenizer(" John", add_special_tokens=False)["input_ids"]) == 2
+    pairs = load_names(model, ["John", "Mary", "Jo"])
+    assert pairs.sources == ("John", "Mary")
+    assert [model.tokenizer.convert_ids_to_tokens(i) for i in pairs.source_tokens] == [
+        "▁John",
+        "▁Mary",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [("x" * 5000, "longer than 1,000 characters"), ("\0", "split into"), ("the John", "split")],
+)
+def test_words_that_are_no_words_are_left_out(model: Any, word: str, reason: str) -> None:
+    assert load_names(model, ["John", word]).dropped["reason"].item().startswith(reason)
+
+
+def test_half_a_character_is_no_name(model: Any) -> None:
+    for words in (["John", "\ud800"], [("John", "Ma\udfffry")]):
+        with pytest.raises(NamesError, match="holds half a character"):
+            token_pairs(model, words)

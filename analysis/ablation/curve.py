@@ -4,50 +4,49 @@
 2. At those positions alone, and nowhere else, the z of the removed heads is replaced: by nothing
    (*zero*), or by its mean over the task's own clean prompts (*mean*).
 3. Accuracy (the answer is the likeliest continuation) and the answer's log-probability are
-   measured while the given heads go one after another; while as many random other heads go, in
-   several draws; and on control tasks while the same given heads go.
+   measured while the given heads are removed one after another; while as many random other heads
+   are, in several draws; and on control tasks while the given heads are removed. Each has a 95 %
+   interval over prompts.
 4. A control is *fair* when the model can do it, is about as good at it as at copying names, and
    its own best heads are hardly those removed. Of the fair ones the nearest in accuracy is chosen.
 
-(Elhelo & Geva, MAPS, arXiv 2412.11965, section 3.3.) Heads removed earlier change what later
-layers do, at the same positions; heads that come first at other positions are as they were.
+(Elhelo & Geva, MAPS, arXiv 2412.11965, section 3.3; MAPS uses zero ablation and random heads of the
+same layers.) Heads removed earlier change what later layers do, at the same positions; heads at
+other positions are as they were.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
-from analysis.ablation.head_ablator import MODES, HeadAblator
+from analysis.ablation.head_ablator import MODES, Answers, HeadAblator
 from analysis.errors import ParameterError
-from analysis.exact.head_logits import full_float32
 from analysis.heads import HeadPair, check_heads
+from analysis.models.admission import admit_runs
+from analysis.models.precision import plain_settings
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
 from analysis.prompts.few_shot import Task, control_tasks, name_copying
-from analysis.provenance import ModelIdentity, model_identity, package_versions
+from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.static.scores import score_heads
-from analysis.validation import check_int, check_type
-from analysis.weights import check_runnable
+from analysis.statistics import cluster_mean_interval, cluster_share_interval
+from analysis.validation import check_flag, check_int, check_type
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 MAX_SHARED = 0.15
-"""A fair control's own best heads have less than so many of the removed ones among them (MAPS)."""
+"""A fair control shares less than this with the removed heads, of its own best heads (MAPS)."""
 MAX_ACCURACY_GAP = 0.2
-"""A fair control's accuracy, nothing removed, is less than so far from the task's (MAPS)."""
+"""A fair control's accuracy, nothing removed, is less than this from the task's (MAPS)."""
 MIN_ACCURACY = 0.1
-"""A fair control's accuracy, at least: what the model cannot do, no removal can harm."""
-MAX_CLEAN = 300
-"""Prompts of a task, at most, on which its accuracy is measured for the choice of a control."""
+"""A fair control's accuracy, at least: removal cannot harm what the model cannot do."""
 RELATION_K = 10
 """k of the static score where the target is not the source (MAPS, section 3.1)."""
 
@@ -57,12 +56,15 @@ class AblationCurve:
     """What removing heads does.
 
     Attributes:
-        frame: float64 columns ``accuracy``, ``log_probability`` (nats, mean over prompts) and
-            ``change`` (of the log-probability, from nothing removed), indexed by ``mode``,
-            ``task``, ``heads`` (``given`` or ``random``), ``draw`` and ``removed``.
+        frame: float64 columns ``accuracy`` (share of the prompts), ``log_probability`` (nats, mean
+            over prompts) and ``change`` (of the log-probability, from nothing removed), and the
+            ends of the 95 % intervals over prompts, ``accuracy_low``, ``accuracy_high``,
+            ``change_low`` and ``change_high``; indexed by ``mode``, ``task``, ``heads`` (``given``
+            or ``random``), ``draw`` and ``removed``. Prompts with the same answer are one cluster.
         controls: a row for each control task, as ``choose_control`` returns it.
-        heads: the heads removed, in their order.
+        heads: the heads removed, in their order; none where none is to be removed.
         task: name of the task that the heads should serve.
+        n_prompts: of that task.
         model: which model ran.
         provenance: everything else that made the result, ready for JSON.
     """
@@ -71,15 +73,9 @@ class AblationCurve:
     controls: pd.DataFrame = field(repr=False)
     heads: tuple[HeadPair, ...]
     task: str
+    n_prompts: int
     model: ModelIdentity
     provenance: dict[str, object] = field(repr=False)
-
-    @property
-    def n_prompts(self) -> int:
-        """Prompts of the task that the heads were removed on."""
-        prompts = self.provenance["prompts"]
-        assert isinstance(prompts, dict)
-        return int(prompts[self.task])
 
     @property
     def control(self) -> str | None:
@@ -115,7 +111,7 @@ class AblationCurve:
                 raise ParameterError(f"{level} must be one of {', '.join(known)}, not {value!r}.")
 
 
-@torch.no_grad()
+@plain_settings()
 def ablation_curve(
     model: TransformerBridge,
     names: TokenPairs | Sequence[str],
@@ -126,6 +122,8 @@ def ablation_curve(
     n_prompts: int | None = None,
     modes: str | Sequence[str] = MODES,
     controls: Sequence[Task] | None = None,
+    layer_matched: bool = False,
+    prepend_bos: bool | None = None,
     seed: int = 0,
 ) -> AblationCurve:
     """Remove heads one after another and measure copying, a random band and control tasks.
@@ -133,22 +131,31 @@ def ablation_curve(
     Args:
         model: raw weights, from ``load_model``.
         names: as ``score_heads`` takes them.
-        heads: (layer, head) in the order of their removal, such as the best-scored first.
+        heads: (layer, head) in the order of their removal, such as the best-scored first; none for
+            the clean run alone.
         removed: after how many removals to measure; 0 to all if None.
         n_draws: random orders of the other heads to remove instead.
         n_prompts: prompts of each task on which heads are removed, drawn once; all if None.
         modes: ``zero``, ``mean`` or both, in a list.
-        controls: tasks to hold against; those of ``control_tasks`` if None.
+        controls: tasks to compare with; those of ``control_tasks`` if None.
+        layer_matched: draw each random head from the layer of the head that it stands for (MAPS),
+            or from the nearest layer that has one left; else from all layers.
+        prepend_bos: whether prompts begin with the BOS token; None for what ``model.to_tokens``
+            does. Controls that are given keep theirs.
         seed: of prompts and draws.
 
     Raises:
         NamesError: fewer than 30 names are usable.
         ParameterError: a head does not exist or is given twice, more heads would be removed than
             there are, or another parameter is out of its range.
-        ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
+        ArchitectureError: the model's architecture is not supported, its weights were processed,
+            it is in training mode, or its device has no float64.
     """
-    check_runnable(model)
-    heads = check_heads(heads, model.cfg.n_layers, model.cfg.n_heads)
+    admit_runs(model)
+    if heads is None or len(heads):
+        heads = check_heads(heads, model.cfg.n_layers, model.cfg.n_heads)
+    heads = tuple(heads)
+    check_flag("layer_matched", layer_matched)
     removed = _check_removed(range(len(heads) + 1) if removed is None else removed, len(heads))
     modes = (modes,) if isinstance(modes, str) else modes
     if not isinstance(modes, Sequence) or not modes or set(modes) - set(MODES):
@@ -157,53 +164,72 @@ def ablation_curve(
         check_type("a control", control, Task, "control_tasks or few_shot")
     seed = check_int("seed", seed, 0)
     n_draws = check_int("n_draws", n_draws)
-    whole = [name_copying(model, names), *(control_tasks(model) if controls is None else controls)]
+    if controls is None:
+        controls = control_tasks(model, prepend_bos=prepend_bos)
+    whole = [name_copying(model, names, prepend_bos), *controls]
     task, *controls = (asked.draw(n_prompts, seed) for asked in whole)
-    draws = _random_orders(model, heads, n_draws, seed)
+    draws = _random_orders(model, heads, n_draws, seed, layer_matched)
 
     counts = removed[1:]
     n_runs = len(task) * (1 + n_draws) + sum(map(len, controls))
     n_runs *= len(modes) * len(counts)
     rows: dict[tuple[str, str, str, int, int], dict[str, float]] = {}
-    with full_float32(), progress_bar(n_runs, "removing heads", "prompt") as bar:
+    with progress_bar(n_runs, "removing heads", "prompt") as bar:
         for asked in (task, *controls):
-            bench = HeadAblator(model, asked)
-            (clean,) = bench.measure([()], modes[0]).to_dict("records")
+            ablator = HeadAblator(model, asked)
+            clean = ablator.measure([()], modes[0])
             orders = [("given", 0, list(heads))]
             if asked is task:
                 orders += [("random", draw, order) for draw, order in enumerate(draws)]
             for mode in modes:
-                cases = [order[:n] for _, _, order in orders for n in counts]
-                measured = iter(bench.measure(cases, mode, bar.update).to_dict("records"))
+                keys = [(kind, draw, order, n) for kind, draw, order in orders for n in counts]
+                cases = [order[:n] for _, _, order, n in keys]
+                answers = ablator.measure(cases, mode, bar.update) if cases else clean
                 for kind, draw, _ in orders:
-                    for n in removed:
-                        row = next(measured) if n else clean
-                        change = row["log_probability"] - clean["log_probability"]
-                        rows[mode, asked.name, kind, draw, n] = row | {"change": change}
+                    rows[mode, asked.name, kind, draw, 0] = _row(asked, clean, clean, 0)
+                for case, (kind, draw, _, n) in enumerate(keys):
+                    rows[mode, asked.name, kind, draw, n] = _row(asked, answers, clean, case)
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index = pd.MultiIndex.from_tuples(
         frame.index, names=["mode", "task", "heads", "draw", "removed"]
     )
     identity = model_identity(model)
-    provenance: dict[str, object] = {
-        "model": asdict(identity),
-        "prompts": {asked.name: len(asked) for asked in (task, *controls)},
-        "heads": [list(head) for head in heads],
-        "modes": list(modes),
-        "removed": removed,
-        "draws": n_draws,
-        "seed": seed,
-        "versions": package_versions(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    provenance = provenance_of(
+        model,
+        {
+            "prompts": {asked.name: len(asked) for asked in (task, *controls)},
+            "prepend_bos": prepend_bos,
+            "heads": [list(head) for head in heads],
+            "random_heads": "layer-matched" if layer_matched else "any layer",
+            "modes": list(modes),
+            "removed": removed,
+            "draws": n_draws,
+            "forward_dtype": "float64",
+            "seed": seed,
+        },
+    )
     frame = frame.sort_index()
-    accuracy = {}
-    # Of more prompts than heads are removed on: the choice, if any, is to be no accident.
-    for asked in whole if controls else []:
-        bench = HeadAblator(model, asked.draw(MAX_CLEAN, seed))
-        accuracy[asked.name] = float(bench.measure([()], modes[0])["accuracy"][0])
+    clean_rows = frame.loc[(modes[0], slice(None), "given", 0, 0), "accuracy"]
+    accuracy = {str(name): float(a) for name, a in clean_rows.groupby("task").first().items()}
     choice = choose_control(model, accuracy, whole[1:], task.name, heads)
-    return AblationCurve(frame, choice, heads, task.name, identity, provenance)
+    return AblationCurve(frame, choice, heads, task.name, len(task), identity, provenance)
+
+
+def _row(task: Task, answers: Answers, clean: Answers, case: int) -> dict[str, float]:
+    """What is said of one set of removed heads."""
+    right, likely = answers.right[case], answers.log_probability[case]
+    change = likely - clean.log_probability[0]
+    low, high = cluster_share_interval(right, task.clusters)
+    mean, change_low, change_high = map(float, cluster_mean_interval(change, task.clusters))
+    return {
+        "accuracy": float(right.mean()),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "log_probability": float(likely.mean()),
+        "change": mean,
+        "change_low": change_low,
+        "change_high": change_high,
+    }
 
 
 def choose_control(
@@ -246,7 +272,7 @@ def _shared(model: TransformerBridge, control: Task, heads: Sequence[HeadPair]) 
     asked = control.tokens_asked
     scores = score_heads(model, asked, k=1 if asked.copying else RELATION_K)
     best = scores.to_frame()[scores.score_columns[0]].sort_values(ascending=False, kind="stable")
-    return len(set(best.index[: len(heads)]) & set(heads)) / len(heads)
+    return len(set(best.index[: len(heads)]) & set(heads)) / max(1, len(heads))
 
 
 def _check_removed(removed: Sequence[int], n_given: int) -> list[int]:
@@ -256,7 +282,7 @@ def _check_removed(removed: Sequence[int], n_given: int) -> list[int]:
         raise ParameterError(
             f"removed must be a list of whole numbers, such as [0, 4, 8], not {removed!r}."
         ) from None
-    if counts == [0]:
+    if counts == [0] and n_given:
         raise ParameterError("removed must hold a number above 0: how many heads are removed.")
     if counts[0] < 0 or counts[-1] > n_given:
         raise ParameterError(
@@ -267,9 +293,13 @@ def _check_removed(removed: Sequence[int], n_given: int) -> list[int]:
 
 
 def _random_orders(
-    model: TransformerBridge, heads: Sequence[HeadPair], n_draws: int, seed: int
+    model: TransformerBridge,
+    heads: Sequence[HeadPair],
+    n_draws: int,
+    seed: int,
+    layer_matched: bool,
 ) -> list[list[HeadPair]]:
-    """Orders in which other heads go, as many as are given."""
+    """Orders in which other heads are removed, as many as are given."""
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     others = [(la, h) for la in range(n_layers) for h in range(n_heads) if (la, h) not in heads]
     if len(others) < len(heads):
@@ -278,5 +308,15 @@ def _random_orders(
             "ones from: give at most half of the heads."
         )
     rng = np.random.default_rng(seed)
-    orders = [rng.permutation(len(others))[: len(heads)] for _ in range(n_draws)]
-    return [[others[i] for i in order] for order in orders]
+    orders = []
+    for _ in range(n_draws):
+        left = [others[i] for i in rng.permutation(len(others))]
+        if not layer_matched:
+            orders.append(left[: len(heads)])
+            continue
+        order = []
+        for layer, _ in heads:
+            order.append(min(left, key=lambda other: abs(other[0] - layer)))
+            left.remove(order[-1])
+        orders.append(order)
+    return orders

@@ -3,7 +3,7 @@
 The z of a removed head is replaced at the positions that predict the answer, and nowhere else: by
 nothing (*zero*), or by its mean over the task's own clean prompts (*mean*). So the keys and values
 of everything before those positions are read once, and many sets of heads share a batch, each row
-with its own.
+with its own. The model runs in float64 throughout (``models.precision``).
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.heads import HeadPair
+from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.prompts.few_shot import Task
 from analysis.prompts.prefix_cache import NO_LOGITS, PrefixCache, build_prefix_cache, prefix_kwargs
-from analysis.weights import embedding_matrix, output_weights
+from analysis.weights import embedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -40,27 +41,25 @@ class HeadAblator:
         n_answer = task.answers.shape[1]
         tokens = task.tokens.to(device)
         self.last, self.answers = tokens[:, -n_answer:], task.answers.to(device)
-        self.start: PrefixCache | None = build_prefix_cache(model, tokens[:, :-n_answer])
+        with exact_forward(model):
+            self.prefix: PrefixCache | None = build_prefix_cache(model, tokens[:, :-n_answer])
 
     @cached_property
     def mean_z(self) -> dict[str, Float[Tensor, "length n_heads d_head"]]:
-        """Each hook's z at the answer's positions, its mean over the clean prompts.
-
-        Summed in float64, since sums overflow in float16 and lose digits in bfloat16.
-        """
+        """Each hook's z at the answer's positions, its mean over the clean prompts, float64."""
         names = [self._hook(layer) for layer in range(self.model.cfg.n_layers)]
         total: dict[str, Tensor] = {}
         for rows in torch.arange(len(self.last), device=self.last.device).split(ROWS):
-            _, cache = self.model.run_with_cache(
-                self.last[rows],
-                names_filter=names,
-                logits_to_keep=NO_LOGITS,
-                **prefix_kwargs(self.start, rows),
-            )
+            with exact_forward(self.model):
+                _, cache = self.model.run_with_cache(
+                    self.last[rows],
+                    names_filter=names,
+                    logits_to_keep=NO_LOGITS,
+                    **prefix_kwargs(self.prefix, rows),
+                )
             for name in names:
-                total[name] = total.get(name, 0) + cache[name].cpu().double().sum(0)
-        like = output_weights(self.model, 0)
-        return {name: (z / len(self.last)).to(like) for name, z in total.items()}
+                total[name] = total.get(name, 0) + cache[name].double().sum(0)
+        return {name: z / len(self.last) for name, z in total.items()}
 
     @staticmethod
     def _hook(layer: int) -> str:
@@ -71,17 +70,23 @@ class HeadAblator:
         cases: Sequence[Sequence[HeadPair]],
         mode: str,
         done: Callable[[int], object] | None = None,
-    ) -> pd.DataFrame:
-        """Accuracy and mean log-probability of the answers, for each set of removed heads.
+    ) -> Answers:
+        """Whether each prompt is answered, and how likely its answer is, for each set of heads.
 
         Args:
             cases: heads removed together.
             mode: ``zero`` or ``mean``.
             done: told how many more prompts have been through the model.
-
-        Returns:
-            Columns ``accuracy`` and ``log_probability``, a row for each case.
         """
+        with plain_settings(), exact_forward(self.model):
+            return self._measure(cases, mode, done)
+
+    def _measure(
+        self,
+        cases: Sequence[Sequence[HeadPair]],
+        mode: str,
+        done: Callable[[int], object] | None,
+    ) -> Answers:
         n_cases, n = len(cases), len(self.last)
         gone = torch.zeros(
             n_cases, self.model.cfg.n_layers, self.model.cfg.n_heads, dtype=torch.bool
@@ -99,18 +104,32 @@ class HeadAblator:
                 fill = self.mean_z[name] if mode == "mean" else None
                 hooks.append((name, _Replace(removed[:, layer], fill)))
             logits = self.model.run_with_hooks(
-                self.last[prompt], fwd_hooks=hooks, **prefix_kwargs(self.start, prompt)
+                self.last[prompt], fwd_hooks=hooks, **prefix_kwargs(self.prefix, prompt)
             )
             answer = self.answers[prompt]
-            own = logits.float().log_softmax(-1).gather(2, answer[..., None])[..., 0]
-            log_probability.append(own.cpu().double().sum(1))
-            right.append((logits.argmax(-1) == answer).all(1).cpu().double())
+            own, largest = logits.gather(2, answer[..., None])[..., 0], logits.amax(2)
+            log_probability.append((own - logits.logsumexp(2)).sum(1).cpu())
+            right.append((own >= largest - MARGIN * largest.abs()).all(1).cpu())
             if done is not None:
                 done(len(rows))
-        columns = {"accuracy": right, "log_probability": log_probability}
-        return pd.DataFrame(
-            {name: torch.cat(v).view(n_cases, n).mean(1) for name, v in columns.items()}
+        return Answers(
+            right=torch.cat(right).view(n_cases, n).numpy(),
+            log_probability=torch.cat(log_probability).view(n_cases, n).numpy(),
         )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is measured on every prompt, for some sets of removed heads.
+
+    Attributes:
+        right: whether each token of the answer has the largest logit, or one that is smaller by
+            less than ``MARGIN`` of it.
+        log_probability: of the whole answer, float64, nats.
+    """
+
+    right: Bool[np.ndarray, "n_cases n"]
+    log_probability: Float[np.ndarray, "n_cases n"]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from analysis.ioi.attribution import direct_logit_attribution
 from analysis.ioi.direct_effects import over_prompts
 from analysis.ioi.measured_classes import head_pairs, measure_heads
 from analysis.models import load_model
-from analysis.models.hub_listing import HubError
+from analysis.models.hub_errors import HubError
 from analysis.names import load_names
 from analysis.prompts.indirect_object import ioi_prompts
 from analysis.report.ioi import findings

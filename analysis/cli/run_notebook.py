@@ -1,34 +1,55 @@
 """Run a notebook with other parameters, leaving the committed file as it is.
 
 ``python -m analysis.cli.run_notebook notebooks/03_heatmaps.ipynb MODEL=gpt2-medium K=5`` is what
-``make figures MODEL=gpt2-medium K=5`` calls. The executed notebook is kept under ``build/``.
+``make figures MODEL=gpt2-medium K=5`` calls. With ``--make`` the parameters are read from the
+variable MAKEFLAGS, in which make hands its command line down without a shell in between: ``$``,
+quotes, ``#`` and spaces stay what they are. The executed notebook is kept under ``build/``.
+
+The type of a parameter's default in the notebook decides how a value is read, and its range is
+checked, before anything is loaded.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import difflib
+import json
+import math
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from analysis.embeddings import EMBEDDINGS
 from analysis.errors import AnalysisError, ParameterError
 from analysis.models import fetch_model
 from analysis.models.load import AUTO
+from analysis.validation import check_choice, check_text, shown
 
-BUILD = Path(__file__).parents[2] / "build"
+BUILD = Path("build")
+"""In the folder from which the command is called."""
+
+
+SHARES = ("effect", "copying", "takeover", "min_backup_gain")
+"""Parameters that are shares, from 0 to 1."""
+LEAST = {"seed": 0, "head": 0, "null_draws": 10}
+"""The smallest value of a number; 1 of any other."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one notebook; returns the exit status."""
-    if not arguments:
-        print("usage: python -m analysis.cli.run_notebook NOTEBOOK [PARAMETER=VALUE ...]")
+    given = [argument for argument in arguments if argument != "--make"]
+    if not given:
+        print("usage: python -m analysis.cli.run_notebook NOTEBOOK [--make] [PARAMETER=VALUE ...]")
         return 2
     try:
-        run(Path(arguments[0]), arguments[1:])
+        assignments = [*given[1:]]
+        if len(given) < len(arguments):
+            assignments += make_assignments(os.environ.get("MAKEFLAGS", ""))
+        run(Path(given[0]), assignments)
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -38,47 +59,66 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def make_assignments(flags: str) -> list[str]:
+    """The variables of make's command line, as the shell gave them to make.
+
+    In MAKEFLAGS they follow a `` -- ``, separated by spaces, with a backslash before spaces and
+    backslashes and each ``$`` twice. Those that make itself uses (PYTHON) are left out.
+    """
+    _, dashes, text = f" {flags}".partition(" -- ")
+    words = re.findall(r"(?:\\.|[^\s\\])+", text) if dashes else []
+    plain = [re.sub(r"\\(.)", r"\1", word).replace("$$", "$") for word in words]
+    return [word for word in plain if not re.match(r"(PYTHON|VENV|PY)\s*:?=", word)]
+
+
 def run(notebook: Path, assignments: Sequence[str]) -> Path:
     """Run a notebook by papermill, with its own parameters unless others are given.
 
     Args:
         notebook: the committed notebook; it is read, never written.
-        assignments: ``NAME=VALUE`` in any letter case; values are read as YAML (numbers,
-            true/false, text).
+        assignments: ``NAME=VALUE`` in any letter case, read as the notebook's default is.
 
     Returns:
         The executed notebook, under ``build/``.
 
     Raises:
-        ParameterError: there is no such notebook, or it has no such parameter.
+        ParameterError: there is no such notebook, it has no such parameter, or a value is not of
+            its type or range.
         AnalysisError: whatever the notebook's cells raise of this package's errors.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     if notebook.suffix != ".ipynb" or not notebook.is_file():
         raise ParameterError(f"there is no notebook {str(notebook)!r}; give one of notebooks/.")
-    known = {
-        name: entry["default"] for name, entry in papermill.inspect_notebook(str(notebook)).items()
-    }
-    parameters = parse_assignments(assignments, list(known))
+    try:
+        inspected = papermill.inspect_notebook(str(notebook))
+    except Exception as error:  # nbformat's and json's errors
+        raise ParameterError(
+            f"{notebook} cannot be read as a notebook; restore the committed one."
+        ) from error
+    defaults = {name: ast.literal_eval(entry["default"]) for name, entry in inspected.items()}
+    parameters = parse_assignments(assignments, defaults)
     # Fetched here, where a terminal shows the progress of a download.
-    model = str(parameters.get("model_name", yaml.safe_load(known["model_name"])))
+    model = str(parameters.get("model_name", defaults["model_name"]))
     found = fetch_model(model)
     if model == AUTO:
         parameters["model_name"] = found.name
 
     BUILD.mkdir(exist_ok=True)
-    executed = BUILD / notebook.name
+    executed = (BUILD / notebook.name).resolve()  # papermill goes into the notebook's folder
     os.environ.setdefault("TQDM_DISABLE", "1")  # in the cells; papermill's own bar stays
     try:
-        result = papermill.execute_notebook(
-            str(notebook),
-            str(executed),
-            parameters=parameters,
-            cwd=str(notebook.parent),
-            kernel_name="python3",
-        )
+        with _own_kernel():
+            result = papermill.execute_notebook(
+                str(notebook),
+                str(executed),
+                parameters=parameters,
+                cwd=str(notebook.parent),
+                kernel_name="python3",
+                config=Config(KernelManager={"transport": "ipc"}),  # over TCP the kernel warns
+            )
     except PapermillExecutionError as error:
         if error.ename in _names_of(AnalysisError):
             raise AnalysisError(error.evalue) from None
@@ -90,52 +130,151 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
     return executed
 
 
-def parse_assignments(assignments: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
-    """Turn ``K=5`` into ``{"k": 5}``, for a notebook that has these parameters.
+@contextlib.contextmanager
+def _own_kernel() -> Iterator[None]:
+    """A kernel ``python3`` that is this very Python, whatever stale ones the machine has."""
+    home = (BUILD / "jupyter").resolve()
+    spec = home / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec.write_text(
+        json.dumps({"argv": command, "display_name": "Python 3", "language": "python"}),
+        encoding="utf-8",
+    )
+    before = os.environ.get("JUPYTER_PATH")
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(home), *([before] if before else [])])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["JUPYTER_PATH"]
+        else:
+            os.environ["JUPYTER_PATH"] = before
+
+
+def parse_assignments(assignments: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn ``K=5`` into ``{"k": 5}``, for a notebook whose parameters have these defaults.
 
     ``MODEL`` is short for ``model_name``. The path of a model or of a file of names, meant from
     here while the notebook runs in its own folder, is made absolute.
 
     Raises:
-        ParameterError: an assignment has no ``=``, names a parameter that is not known, or cannot
-            be read.
+        ParameterError: an assignment has no ``=``, names a parameter that is not known or given
+            twice, or its value is not of the default's type or range.
     """
     parameters: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         name = name.strip().lower()
         name = "model_name" if name == "model" else name
-        if not equals or name not in known:
-            choices = ["MODEL" if p == "model_name" else p.upper() for p in known]
+        if not equals or name not in defaults:
+            choices = ["MODEL" if p == "model_name" else p.upper() for p in defaults]
             close = difflib.get_close_matches(name.upper(), choices, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise ParameterError(
-                f"{assignment!r} does not set a parameter of this notebook.{hint} Give NAME=VALUE "
-                f"with one of {', '.join(choices)}."
+                f"{shown(assignment)} does not set a parameter of this notebook.{hint} Give "
+                f"NAME=VALUE with one of {', '.join(choices)}."
             )
-        parameters[name] = _value(name, text)
+        if name in parameters:
+            raise ParameterError(f"{name.upper()} is given twice; give it once.")
+        parameters[name] = _value(name, text, defaults[name])
     return parameters
 
 
-def _value(name: str, text: str) -> Any:
-    """A parameter as the notebook takes it."""
+def _value(name: str, text: str, default: Any) -> Any:
+    """A parameter as the notebook takes it: of its default's type, in its range."""
+    check_text(name.upper(), text)
     if name == "model_name":
         # A bare word is no path, lest a folder that happens to be called gpt2 stand for GPT-2.
         return _absolute(text) if os.sep in text or text.startswith((".", "~")) else text
+    if default is None:
+        return _optional(name, text)
+    if isinstance(default, str):
+        if name == "embedding":
+            check_choice("EMBEDDING", text, EMBEDDINGS)
+        return text
+    read = _READERS[type(default)]
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = read(text.strip(), default)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         raise ParameterError(
-            f"{name.upper()}={text} cannot be read: give a number, text, true or false, or a list "
-            "such as [1, 5]."
+            f"{name.upper()}={shown(text)} cannot be read: {_EXPECTED[type(default)]} is needed, "
+            f"such as {default!r}."
         ) from None
-    return _absolute(value) if name == "names_file" and isinstance(value, str) else value
+    _check_range(name, value)
+    return value
+
+
+def _optional(name: str, text: str) -> Any:
+    """A parameter that is None by default: a count, a head or text; None where that is said."""
+    if text.strip() in ("", "None", "none", "null"):
+        return None
+    if name.startswith("n_"):
+        return _value(name, text, 1)
+    if name == "head":
+        head = _value(name, text, [0, 0])
+        if len(head) != 2:
+            raise ParameterError(f"HEAD={text} must be [layer, head], such as [9, 6].")
+        return head
+    return _absolute(text) if name.endswith("_file") else text
+
+
+def _read_int(text: str, default: int) -> int:
+    if not re.fullmatch(r"[+-]?\d+(_\d+)*", text, re.ASCII):
+        raise ValueError
+    return int(text)
+
+
+def _read_float(text: str, default: float) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError
+    return value
+
+
+def _read_flag(text: str, default: bool) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError
+    return text.lower() == "true"
+
+
+def _read_list(text: str, default: list[Any]) -> list[Any]:
+    """``[1, 5]``, ``1,5`` or ``html, svg``: items of the type of the default's first."""
+    inside = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    items = [item.strip().strip("'\"") for item in inside.split(",") if item.strip()]
+    if not items or any(set(item) & set("[]{}") for item in items):
+        raise ValueError
+    of = default[0] if default else ""
+    return [item if isinstance(of, str) else _READERS[type(of)](item, of) for item in items]
+
+
+_READERS: dict[type, Any] = {
+    bool: _read_flag,
+    int: _read_int,
+    float: _read_float,
+    list: _read_list,
+}
+_EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
+
+
+def _check_range(name: str, value: Any) -> None:
+    """Refuse a number outside its range: counts are at least 1, seeds 0, shares from 0 to 1."""
+    numbers = value if isinstance(value, list) else [value]
+    for number in numbers:
+        if isinstance(number, (str, bool)):
+            continue
+        least, most = (0, 1) if name in SHARES else (LEAST.get(name, 1), math.inf)
+        if not least <= number <= most:
+            limit = "from 0 to 1" if most == 1 else f"of at least {least}"
+            raise ParameterError(f"{name.upper()} must be a number {limit}, not {number}.")
 
 
 def _absolute(path: str) -> str:
     """A path that exists from here on, whatever the folder; any other text as it is."""
-    here = Path(path).expanduser()
-    return str(here.resolve()) if path and here.exists() else path
+    try:
+        here = Path(path).expanduser()
+        return str(here.resolve()) if path and here.exists() else path
+    except (OSError, RuntimeError):  # longer than a path can be, or of no known user
+        return path
 
 
 def _names_of(kind: type[Exception]) -> set[str]:

@@ -1,11 +1,22 @@
 """How far static and dynamic scores agree, and how sure one can be of it.
 
 The unit of a correlation is a head: its static score against its dynamic score, per template, and
-pooled, where a head appears once for each template. Two bootstraps answer two questions. Over
-names: would other names of the same kind give the same correlation on these heads? Static and
-dynamic score are recomputed from the same resampled names. Over heads: how much does it hang on
-single heads? When pooled, a resampled head brings all its templates along. Intervals are
-percentiles (Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13).
+pooled, where a head appears once for each template. Two questions are asked of each.
+
+1. Would other names of the same kind give the same correlation on these heads? A bootstrap over
+   names: static and dynamic scores are computed again from the same resampled names. A correlation
+   of scores that are shares of finitely many names is biased towards 0, and a resample is biased
+   once more, so that the percentiles of the resamples can miss the truth every time. The interval
+   is the *basic* one, from 2r − r*(97.5 %) to 2r − r*(2.5 %), cut at ±1, which takes this bias out
+   (Davison & Hinkley, *Bootstrap Methods and their Application*, 1997, section 5.2); it can lie
+   above r. Spearman's correlation gets no interval: most heads' scores are near 0 and tied there
+   for any finite number of names, and neither interval covers as it says.
+2. How much does it depend on single heads? Every key-value group of heads is left out in turn, and
+   the smallest and the largest correlation are given. Heads of one group share W_V, so they are
+   left out together. This is a range and no interval: a few heads copy and hundreds do not, and
+   with so few a bootstrap over heads covers far less than it says.
+
+``tests/dynamic/test_coverage.py`` shows how often each covers.
 """
 
 from __future__ import annotations
@@ -14,16 +25,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from analysis.dynamic.scores import CONTEXTS, DynamicScores
 from analysis.errors import ParameterError
 from analysis.static.head_scores import HeadScores
-from analysis.statistics import pearson, spearman
+from analysis.statistics import pearson, percentile_interval, resampled_counts, spearman
 from analysis.validation import check_int
 
 POOLED = "all templates"
-CONFIDENCE = 0.95
 OUTLIER = 3.0
 """Studentized residual from which a head is said to be off the line."""
 
@@ -31,18 +41,22 @@ OUTLIER = 3.0
 def agreement(
     static: HeadScores, dynamic: DynamicScores, n_resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Correlate static with dynamic scores over heads, with 95 % intervals.
+    """Correlate static with dynamic scores over heads.
 
     Args:
         static: of the same names and k, from ``score_heads``.
         dynamic: of any templates.
-        n_resamples: of each bootstrap.
+        n_resamples: of the bootstrap over names.
         seed: of the resampling; the same seed gives the same intervals.
 
     Returns:
-        A row for each ``context``, ``template`` (and ``POOLED``) and ``kind`` (score or
-        suppression). Columns ``pearson`` and ``spearman``, each followed by ``_names_low``,
-        ``_names_high``, ``_heads_low``, ``_heads_high``. NaN where all heads score the same.
+        A row for each ``context``, ``template`` (and ``POOLED``) and ``kind`` (a score's column).
+        Columns ``pearson`` and ``spearman``, in [-1, 1], NaN where all heads score the same; and
+        of Pearson's ``pearson_names_low`` and ``_high`` (95 % over names),
+        ``pearson_names_undefined`` (share of resamples in which all heads score the same, which
+        are not in the interval), ``pearson_heads_low`` and ``_high`` (the range over which it
+        moves as each key-value group is left out) and ``pearson_heads_undefined`` (share of groups
+        without which all heads score the same).
 
     Raises:
         ParameterError: the names, k or models of the two differ, or ``n_resamples`` is below 1.
@@ -54,25 +68,59 @@ def agreement(
     if asked[0] != asked[1]:
         raise ParameterError("static and dynamic scores must be of the same model, names and k.")
     n_resamples = check_int("n_resamples", n_resamples)
-    n_heads, n_names = static.in_top_k[..., 0].size, len(static.pairs)
     rng = np.random.default_rng(seed)
-    multiplicities = rng.multinomial(n_names, np.full(n_names, 1 / n_names), size=n_resamples).T
-    heads = rng.integers(n_heads, size=(n_resamples, n_heads))
+    counts = resampled_counts(np.arange(len(static.pairs)), n_resamples, rng).T
+    n_groups = static.in_top_k[..., 0].size // dynamic.group_size
     rows = {}
     for key, x, y in _compared(static, dynamic):
         # [n_templates, n_heads, n_names] each; x repeats itself.
-        resampled = [_counts(answers, multiplicities) for answers in (x, y)]
+        resampled = [_counts(answers, counts) for answers in (x, y)]
         counted = [answers.sum(2).astype(np.float64) for answers in (x, y)]
-        redrawn = [counts[:, heads].swapaxes(0, 1).reshape(n_resamples, -1) for counts in counted]
-        row = {}
-        for name, correlate in (("pearson", pearson), ("spearman", spearman)):
-            row[name] = float(correlate(counted[0].ravel(), counted[1].ravel()))
-            for over, (a, b) in (("names", resampled), ("heads", redrawn)):
-                row[f"{name}_{over}_low"], row[f"{name}_{over}_high"] = _ends(correlate(a, b))
+        r, rho = (float(f(counted[0].ravel(), counted[1].ravel())) for f in (pearson, spearman))
+        interval = basic_interval(r, pearson(*resampled))
+        without = _without_groups(counted[0], counted[1], n_groups)
+        known = without[~np.isnan(without)]
+        ends = (known.min(), known.max()) if len(known) else (np.nan, np.nan)
+        row = {"pearson": r, "spearman": rho}
+        for over, values in (
+            ("names", interval),
+            ("heads", (*ends, 1 - len(known) / len(without))),
+        ):
+            for end, value in zip(("low", "high", "undefined"), values, strict=True):
+                row[f"pearson_{over}_{end}"] = float(value)
         rows[key] = row
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index = pd.MultiIndex.from_tuples(frame.index, names=["context", "template", "kind"])
     return frame
+
+
+def basic_interval(
+    r: float, resampled: Float[np.ndarray, "n_resamples"]
+) -> tuple[float, float, float]:
+    """The basic bootstrap interval (95 %) of a correlation.
+
+    Args:
+        r: the correlation, in [-1, 1].
+        resampled: the same of each resample, NaN where it is undefined.
+
+    Returns:
+        Lower and upper end, and the share of undefined resamples.
+    """
+    found = percentile_interval(resampled)
+    low, high = np.clip([2 * r - found.high, 2 * r - found.low], -1, 1)
+    return float(low), float(high), found.undefined
+
+
+def _without_groups(
+    x: Float[np.ndarray, "n_templates n_heads"],
+    y: Float[np.ndarray, "n_templates n_heads"],
+    n_groups: int,
+) -> Float[np.ndarray, "n_groups"]:
+    """The correlation without each group of neighbouring heads."""
+    group = np.arange(x.shape[1]) // (x.shape[1] // n_groups)
+    kept = np.stack([np.flatnonzero(group != left_out) for left_out in range(n_groups)])
+    a, b = (v[:, kept].swapaxes(0, 1).reshape(n_groups, -1) for v in (x, y))
+    return pearson(a, b)
 
 
 def _compared(
@@ -90,21 +138,13 @@ def _compared(
 
 
 def _counts(
-    answers: Bool[np.ndarray, "n_templates n_heads n_names"], multiplicities: np.ndarray
+    answers: Bool[np.ndarray, "n_templates n_heads n_names"],
+    times: Int[np.ndarray, "n_names n_resamples"],
 ) -> Float[np.ndarray, "n_resamples n"]:
     """Names that count for each head (of each template), for resampled names."""
     # Whole numbers below 2^24 are exact in float32.
     flat = answers.reshape(-1, answers.shape[2]).astype(np.float32)
-    return np.asarray((flat @ multiplicities.astype(np.float32)).T, dtype=np.float64)
-
-
-def _ends(values: Float[np.ndarray, "n_resamples"]) -> tuple[float, float]:
-    """Percentile interval, leaving out resamples in which all heads score the same."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
+    return np.asarray((flat @ times.astype(np.float32)).T, dtype=np.float64)
 
 
 def head_table(static: pd.DataFrame, dynamic: pd.DataFrame, kind: str) -> pd.DataFrame:

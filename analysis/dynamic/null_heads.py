@@ -1,151 +1,240 @@
-"""Does a head's score stand out from heads of random weights?
+"""Is a head's score more than chance? Three nulls, each a way in which names could count by chance.
 
-The null: heads whose W_V and W_O have the singular values of the model's own, hence their norms,
-but read and write random directions: ``W_V = A·S·Bᵀ`` becomes ``A'·S·B'ᵀ`` with A' and B' drawn
-uniformly (Haar) among orthonormal frames, likewise W_O. Each of the model's heads is redrawn a few
-times and scored by the exact scorer on the same names. A random head's negative is as likely as
-the head itself, so that its suppression score is one more random copying score, and the null is
-the same for both. A head's p-value is the share of null scores at least as high as its own, pooled
-over the random heads of the whole model; Benjamini and Hochberg's q-values control the false
-discovery rate over heads (J. R. Stat. Soc. B 57, 1995).
+1. ``random weights``: W_V and W_O have the singular values of the model's own, hence their norms,
+   but read and write random directions: ``W_V = A·S·Bᵀ`` becomes ``A'·S·B'ᵀ`` with A' and B' drawn
+   uniformly (Haar) among orthonormal frames, likewise W_O. Such heads hardly ever write any name at
+   all, so that one name is enough to exceed them.
+2. ``random W_V``: W_O is the model's own and W_V alone is drawn so. The head writes what it can
+   write, for sources that have nothing to do with it.
+3. ``other targets``: the head is the model's own, and each source is asked about the target of
+   another, by a random permutation without fixed points. A head that writes the same few names
+   whatever it reads scores here as it does on its own.
+
+Each of the model's heads is drawn a few times and scored by the exact scorer on the same names. A
+random head's negative is as likely as the head itself, so that its suppression score is one more
+random copying score: the nulls of random weights hold both. A head's p-value is the share of null
+scores, pooled over the heads of the whole model, at least as high as its own; Benjamini and
+Hochberg's q-values control the false discovery rate over heads (J. R. Stat. Soc. B 57, 1995). A
+head *stands out* when it does against all three nulls.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.embeddings import source_vectors
-from analysis.exact.head_logits import Vocabulary, full_float32, slices
-from analysis.exact.topk import N_TOGETHER, OV, decide_heads
-from analysis.heads import all_heads, head_index
+from analysis.exact.arithmetic import full_float32, slices
+from analysis.exact.head_logits import OV
+from analysis.exact.prepared import PREPARED
+from analysis.exact.topk import N_TOGETHER, decide_heads, layer_heads, pairs_at_once
+from analysis.heads import HeadPair, all_heads, head_index
+from analysis.models.precision import plain_settings
 from analysis.progress import progress_bar
 from analysis.static.head_scores import HeadScores
+from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
-from analysis.weights import output_weights, unembedding_matrix, value_weights
+from analysis.weights import output_weights, value_weights
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+RANDOM_WEIGHTS, RANDOM_W_V, OTHER_TARGETS = "random weights", "random W_V", "other targets"
+NULLS = (RANDOM_WEIGHTS, RANDOM_W_V, OTHER_TARGETS)
 
 FDR = 0.05
 """False discovery rate over heads at which a head is said to stand out."""
-MIN_DRAWS = math.ceil(0.5 / FDR)
-"""With fewer random heads for each head, no single head could stand out: the smallest p-value is
-1 / (1 + 2 · draws · heads), and its q-value so many times the number of heads."""
+MIN_DRAWS = math.ceil(1 / FDR)
+"""With fewer draws for each head, no single head could stand out: the smallest p-value is
+1 / (1 + draws · heads), and its q-value is that times the number of heads."""
 AT_LEAST = 0.01
-"""Share of the names from which a head that stands out is worth removing: random heads score so
-near 0 that a single name makes a head stand out."""
+"""Share of the names from which a head that stands out is worth removing."""
 
 
-def significant_heads(null: pd.DataFrame, kind: str, n: int) -> list[tuple[int, int]]:
-    """The heads that stand out from random ones and score ``AT_LEAST``, highest first, at most n.
+@dataclass(frozen=True)
+class NullComparison:
+    """Every head's scores against the three nulls.
+
+    Attributes:
+        frame: the two scores, shares in [0, 1]; for each its p- and q-value against each null, such
+            as ``copying_score_q random W_V``, and the largest of the three, ``copying_score_p`` and
+            ``copying_score_q``; indexed by ``layer`` and ``head``.
+        nulls: a row for each null and kind of score: ``n_random`` (random scores), ``highest`` of
+            them, and ``share_above_0`` of them, indexed by ``null`` and ``kind``.
+    """
+
+    frame: pd.DataFrame = field(repr=False)
+    nulls: pd.DataFrame = field(repr=False)
+
+
+def significant_heads(null: NullComparison, kind: str, n: int) -> list[HeadPair]:
+    """The heads that stand out and score ``AT_LEAST``, highest first, at most n.
 
     Args:
-        null: of ``against_random_heads``.
+        null: of ``compare_with_nulls``.
         kind: ``copying_score`` or ``suppression_score``.
         n: how many at most.
 
     Returns:
-        (layer, head) pairs; where no head stands out, the one with the highest score.
+        (layer, head) pairs; where no head stands out, the one with the highest score, and none
+        where every head scores 0.
     """
-    order = null.sort_values(kind, ascending=False, kind="stable").index
-    found = [head for head in order if are_significant(null, kind, [head])][: check_int("n", n)]
-    return [(int(layer), int(head)) for layer, head in found or order[:1]]
+    n = check_int("n", n)
+    ranked = null.frame.sort_values(kind, ascending=False, kind="stable")
+    ranked = ranked[ranked[kind] > 0]
+    found = [head for head in ranked.index if are_significant(null, kind, [head])][:n]
+    return [(int(layer), int(head)) for layer, head in found or ranked.index[:1]]
 
 
-def are_significant(null: pd.DataFrame, kind: str, heads: Iterable[tuple[int, int]]) -> bool:
-    """Whether all these heads stand out from random ones and score ``AT_LEAST``."""
-    asked = null.loc[list(heads)]
-    return bool(((asked[f"{kind}_q"] <= FDR) & (asked[kind] >= AT_LEAST)).all())
+def are_significant(null: NullComparison, kind: str, heads: Iterable[HeadPair]) -> bool:
+    """Whether there are heads given, and all of them stand out and score ``AT_LEAST``."""
+    asked = null.frame.loc[list(heads)]
+    enough = (asked[f"{kind}_q"] <= FDR) & (asked[kind] >= AT_LEAST)
+    return bool(len(asked) and enough.all())
 
 
-@torch.no_grad()
-def against_random_heads(
+@plain_settings()
+def compare_with_nulls(
     model: TransformerBridge,
     static: HeadScores,
-    n_draws: int = 10,
+    n_draws: int = MIN_DRAWS,
     seed: int = 0,
-) -> pd.DataFrame:
-    """p- and q-values of every head's copying and suppression score.
+) -> NullComparison:
+    """p- and q-values of every head's copying and suppression score against the three nulls.
 
     Args:
         model: the model that was scored.
         static: its heads' scores, from ``score_heads``; names, k and source vectors are theirs.
-        n_draws: random heads for each head, ``MIN_DRAWS`` or more.
-        seed: of the random weights.
-
-    Returns:
-        The two scores, each with its p-value (``copying_score_p``) and q-value
-        (``copying_score_q``), indexed by ``layer`` and ``head``; in ``attrs`` the number of random
-        scores, ``n_random``, and the ``highest`` of them.
+        n_draws: random scores for each head and null, ``MIN_DRAWS`` or more. Random weights give
+            two each, so that half as many heads are drawn.
+        seed: of the random weights and permutations.
 
     Raises:
         ParameterError: ``n_draws`` is below ``MIN_DRAWS``.
     """
-    n_draws = check_int("n_draws", n_draws, MIN_DRAWS)
     from statsmodels.stats.multitest import multipletests
 
-    null = _null_counts(model, static, n_draws, seed)
+    n_draws = check_int("n_draws", n_draws, MIN_DRAWS)
+    counts = _null_counts(model, static, n_draws, seed)
     n_layers, n_heads, n_names = static.in_top_k.shape
-    columns = {}
-    both = (static.n_in_top_k, static.n_in_bottom_k)
-    for kind, counts in zip(static.score_columns, map(np.ravel, both), strict=True):
-        at_least = len(null) - np.searchsorted(np.sort(null), counts, side="left")
-        p = (1 + at_least) / (1 + len(null))
-        columns[kind] = counts / n_names
-        columns[f"{kind}_p"], columns[f"{kind}_q"] = p, multipletests(p, method="fdr_bh")[1]
-    index = head_index(all_heads(n_layers, n_heads))
-    frame = pd.DataFrame(columns, index=index)
-    frame.attrs = {"n_random": len(null), "highest": null.max(initial=0) / n_names}
-    return frame
+    columns: dict[str, np.ndarray] = {}
+    described = {}
+    both = (static.n_in_top_k.ravel(), static.n_in_bottom_k.ravel())
+    for end, (kind, own) in enumerate(zip(static.score_columns, both, strict=True)):
+        columns[kind] = own / n_names
+        for null in NULLS:
+            at_random = counts[null][:, end]
+            if null != OTHER_TARGETS:
+                at_random = counts[null].ravel()
+            reached = len(at_random) - np.searchsorted(np.sort(at_random), own, side="left")
+            p = (1 + reached) / (1 + len(at_random))
+            columns[f"{kind}_p {null}"] = p
+            columns[f"{kind}_q {null}"] = multipletests(p, method="fdr_bh")[1]
+            described[null, kind] = {
+                "n_random": len(at_random),
+                "highest": at_random.max(initial=0) / n_names,
+                "share_above_0": float((at_random > 0).mean()) if len(at_random) else 0.0,
+            }
+        for value in "pq":
+            each = [columns[f"{kind}_{value} {null}"] for null in NULLS]
+            columns[f"{kind}_{value}"] = np.max(each, axis=0)
+    nulls = pd.DataFrame.from_dict(described, orient="index").rename_axis(["null", "kind"])
+    return NullComparison(
+        pd.DataFrame(columns, index=head_index(all_heads(n_layers, n_heads))), nulls
+    )
 
 
 def _null_counts(
     model: TransformerBridge, static: HeadScores, n_draws: int, seed: int
-) -> np.ndarray:
-    """Names in the top, and in the bottom, k of every random head."""
+) -> dict[str, Int[np.ndarray, "n 2"]]:
+    """Names in the top, and in the bottom, k of every random score of each null."""
     generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
     sources = torch.tensor(static.pairs.source_tokens)
     targets = torch.tensor(static.pairs.target_tokens)
     n_layers, n_heads, _ = static.in_top_k.shape
-    counts = []
-    with (
-        full_float32(),
-        progress_bar(n_layers * n_draws * n_heads, "scoring random heads", "head") as bar,
-    ):
-        vocabulary = Vocabulary(unembedding_matrix(model))
+    counts: dict[str, list[tuple[int, int]]] = {null: [] for null in NULLS}
+    n_weights = -(-n_draws // 2)
+    W_V = value_weights(model, 0)
+    n_together = max(1, pairs_at_once(*W_V.shape[1:]) // len(targets))
+    n_scored = n_layers * n_heads * (2 * n_weights + n_draws)
+    vocabulary = PREPARED.vocabulary(model, n_real_tokens(model))
+    with full_float32(), progress_bar(n_scored, "scoring random heads", "head") as bar:
         for layer in range(n_layers):
             if layer < 2:  # every later layer has the sources of layer 1
                 x = source_vectors(model, sources, layer=layer, first_mlp=static.first_mlp)
-            W_O = output_weights(model, layer)
-            W_V = value_weights(model, layer)
-            W_V = W_V.repeat_interleave(len(W_O) // len(W_V), dim=0)
-            spectra = [_singular_values(W.cpu().double()) for W in (W_V, W_O.mT)]
-            for some in slices(n_draws, max(1, N_TOGETHER // n_heads)):
-                heads = []
-                for _ in range(n_draws)[some]:
-                    V = _rotated(spectra[0], W_V.shape[1:], generator)
-                    O = _rotated(spectra[1], W_O.shape[1:], generator)  # noqa: E741
-                    heads += [OV(*weights) for weights in zip(V, O, strict=True)]
-                for decided in decide_heads(x, targets, heads, vocabulary, static.k):
-                    if decided.n_zero_output < len(targets):  # a head without weights tells nothing
-                        counts += [int(decided.in_top_k.sum()), int(decided.in_bottom_k.sum())]
-                    bar.update()
-    return np.array(counts, dtype=np.int64)
+            own = layer_heads(value_weights(model, layer), output_weights(model, layer), layer)
+            for null in NULLS:
+                if null == OTHER_TARGETS:
+                    drawn = _permuted(own, targets, n_draws, n_together, rng)
+                else:
+                    both = null == RANDOM_WEIGHTS
+                    drawn = ((h, targets) for h in _random_heads(own, n_weights, both, generator))
+                for heads, asked in drawn:
+                    times = len(asked) // len(targets)
+                    for decided in decide_heads(
+                        x.repeat(times, 1), asked, heads, vocabulary, static.k
+                    ):
+                        bar.update(times)
+                        if decided.n_zero_output == len(asked):
+                            continue  # a head that writes nothing ties everywhere
+                        ends = (decided.in_top_k, decided.in_bottom_k)
+                        found = [end.view(times, -1).sum(1).tolist() for end in ends]
+                        counts[null] += zip(*found, strict=True)
+    return {null: np.array(found, dtype=np.int64).reshape(-1, 2) for null, found in counts.items()}
+
+
+def _random_heads(
+    own: list[OV], n_draws: int, both: bool, generator: torch.Generator
+) -> Iterator[list[OV]]:
+    """Heads with W_V, or both matrices, turned at random, some at a time."""
+    W_V, W_O = torch.stack([ov.W_V for ov in own]), torch.stack([ov.W_O for ov in own])
+    spectra = [_singular_values(W.cpu().double()) for W in (W_V, W_O.mT)]
+    for some in slices(n_draws, max(1, N_TOGETHER // len(own))):
+        heads = []
+        for _ in range(n_draws)[some]:
+            V = _rotated(spectra[0], W_V.shape[1:], generator)
+            O = _rotated(spectra[1], W_O.shape[1:], generator) if both else W_O  # noqa: E741
+            # Where W_O is the model's, so is what the head is known by.
+            heads += [
+                OV(v, o, key=None if both else ov.key) for v, o, ov in zip(V, O, own, strict=True)
+            ]
+        yield heads
+
+
+def _permuted(
+    own: list[OV],
+    targets: Int[Tensor, "n"],
+    n_draws: int,
+    n_together: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[list[OV], Int[Tensor, "m"]]]:
+    """The model's heads, asked about permuted targets, several permutations at a time."""
+    for some in slices(n_draws, n_together):
+        orders = [_without_fixed_points(len(targets), rng) for _ in range(n_draws)[some]]
+        yield own, targets[np.concatenate(orders)]
+
+
+def _without_fixed_points(n: int, rng: np.random.Generator) -> Int[np.ndarray, "n"]:
+    """A random permutation that leaves nothing in its place: one cycle through everything."""
+    order = rng.permutation(n)
+    shifted = np.empty(n, dtype=np.int64)
+    shifted[order] = np.roll(order, 1)
+    return shifted
 
 
 def _singular_values(
     W: Float[Tensor, "n_heads d_model d_head"],
-) -> Float[Tensor, "n_heads d_head"]:
-    """The roots of the eigenvalues of ``WᵀW``, much sooner had than by a decomposition of W."""
+) -> Float[Tensor, "n_heads r"]:
+    """The roots of the eigenvalues of ``WᵀW``, which is much faster than decomposing W."""
     rank = min(W.shape[1:])
     return torch.linalg.eigvalsh(W.mT @ W)[:, -rank:].clamp_min(0).sqrt()
 
@@ -164,7 +253,7 @@ def _frames(n: int, length: int, r: int, generator: torch.Generator) -> Float[Te
     The QR factors of a Gaussian matrix with a positive diagonal in R, by way of ``GᵀG = RᵀR``,
     which is much faster for tall matrices.
     """
-    G = torch.randn(n, length, r, generator=generator).double()
+    G = torch.randn(n, length, r, generator=generator, dtype=torch.float64)
     if length < 2 * r:  # where GᵀG may be all but singular
         Q, R = torch.linalg.qr(G)
         return Q * R.diagonal(dim1=1, dim2=2).sign()[:, None]

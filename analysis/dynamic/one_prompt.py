@@ -1,27 +1,89 @@
-"""One head followed through one prompt: where it looks, and what it writes."""
+"""One head followed through one prompt: where it attends, and what it writes.
+
+The model runs in float64 throughout (``models.precision``), and ranks are decided by the exact
+scorer, so that a table is the same on every processor.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import torch
 
 from analysis.dynamic.scores import CONTEXTS, head_z
 from analysis.embeddings import source_vectors
-from analysis.heads import check_heads
+from analysis.errors import PromptError
+from analysis.exact.head_logits import OV
+from analysis.exact.prepared import PREPARED
+from analysis.exact.ranks import rank_targets
+from analysis.heads import HeadPair, check_heads
+from analysis.models.admission import admit_runs
+from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.names import TokenPairs, token_pairs
-from analysis.prompts.templates import TEMPLATES, fill_template
+from analysis.prompts.templates import TEMPLATES, fill_template, leading_tokens
+from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
 from analysis.weights import embedding_matrix, ov_weights, unembedding_matrix
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from transformer_lens.model_bridge import TransformerBridge
 
+DECIMALS = 3
+"""Shown of an attention or a logit; what is left of float64's rounding is far below."""
 
-@torch.no_grad()
+
+@plain_settings()
+def attention_on(
+    model: TransformerBridge,
+    head: HeadPair,
+    prompt: str,
+    *,
+    prepend_bos: bool | None = None,
+) -> pd.DataFrame:
+    """Attention of one head in any prompt, from every position to every position before it.
+
+    Args:
+        model: raw weights, from ``load_model``.
+        head: (layer, head).
+        prompt: any text, taken as it is.
+        prepend_bos: whether a BOS token comes first; None for what ``model.to_tokens`` does.
+
+    Returns:
+        float64 ``[length, length]``, rounded to three decimals; a row is a query and sums to 1, a
+        column is a key; NaN where the key comes after the query. Rows and columns are indexed by
+        ``position`` and ``token``, quoted so that a leading space is seen: ``' James'``.
+
+    Raises:
+        ParameterError: the head does not exist, or a BOS token is asked for that the tokenizer
+            does not have.
+        PromptError: the prompt is not text, or empty.
+        ArchitectureError: the model cannot be run exactly (``admit_runs``).
+    """
+    admit_runs(model)
+    ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
+    if not isinstance(prompt, str) or not prompt:
+        raise PromptError(f"the prompt must be text, not {prompt!r}.")
+    own = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    ids = torch.tensor([[*leading_tokens(model, prompt, prepend_bos), *own]])
+    pattern = _attention(model, ids, layer)[number]
+    pattern[np.triu_indices(len(pattern), 1)] = np.nan
+    labels = _labels(model, ids[0].tolist())
+    return pd.DataFrame(
+        rounded(pattern), index=labels.set_names(["query", "token"]), columns=labels
+    )
+
+
+@plain_settings()
 def attention_from_last(
-    model: TransformerBridge, name: str, head: tuple[int, int], template: str = TEMPLATES[0]
+    model: TransformerBridge,
+    name: str,
+    head: HeadPair,
+    template: str = TEMPLATES[0],
+    *,
+    prepend_bos: bool | None = None,
 ) -> pd.DataFrame:
     """Attention of one head from the last position of one prompt.
 
@@ -30,36 +92,52 @@ def attention_from_last(
         name: put into the template.
         head: (layer, head).
         template: with one slot.
+        prepend_bos: as ``dynamic_scores`` takes it.
 
     Returns:
-        Columns ``token``, ``attention`` (share, sums to 1), indexed by ``position``.
+        Columns ``token`` (quoted) and ``attention`` (share, sums to 1, rounded to three decimals),
+        indexed by ``position``.
 
     Raises:
         NamesError: the name is not one token.
         PromptError: the template cannot be filled.
         ParameterError: the head does not exist.
+        ArchitectureError: the model cannot be run exactly (``admit_runs``).
     """
+    admit_runs(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    prompts = fill_template(model, template, token_pairs(model, [name]))
-    hook = f"blocks.{layer}.attn.hook_pattern"
-    tokens = prompts.tokens.to(embedding_matrix(model).device)
-    _, cache = model.run_with_cache(tokens, names_filter=[hook])
+    prompts = fill_template(model, template, token_pairs(model, [name]), prepend_bos)
+    attention = _attention(model, prompts.tokens, layer)[number, -1]
+    labels = _labels(model, prompts.tokens[0].tolist())
     frame = pd.DataFrame(
-        {
-            "token": model.tokenizer.batch_decode(prompts.tokens[0][:, None].tolist()),
-            "attention": cache[hook][0, number, -1].cpu().double().numpy(),
-        }
+        {"token": labels.get_level_values("token"), "attention": rounded(attention)}
     )
     return frame.rename_axis("position")
 
 
-@torch.no_grad()
+def _attention(
+    model: TransformerBridge, ids: torch.Tensor, layer: int
+) -> Float[np.ndarray, "n_heads length length"]:
+    hook = f"blocks.{layer}.attn.hook_pattern"
+    with exact_forward(model):
+        _, cache = model.run_with_cache(ids.to(embedding_matrix(model).device), names_filter=[hook])
+        return cache[hook][0].double().cpu().numpy()
+
+
+def _labels(model: TransformerBridge, ids: list[int]) -> pd.MultiIndex:
+    tokens = [repr(text) for text in model.tokenizer.batch_decode([[token] for token in ids])]
+    return pd.MultiIndex.from_arrays([range(len(ids)), tokens], names=["position", "token"])
+
+
+@plain_settings()
 def top_logits_of_head(
     model: TransformerBridge,
     name: str,
-    head: tuple[int, int],
+    head: HeadPair,
     template: str = TEMPLATES[0],
     n: int = 5,
+    *,
+    prepend_bos: bool | None = None,
 ) -> pd.DataFrame:
     """The tokens that one head writes most and least at the last position of one prompt.
 
@@ -69,35 +147,53 @@ def top_logits_of_head(
         head: (layer, head).
         template: with one slot.
         n: tokens at each end.
+        prepend_bos: as ``dynamic_scores`` takes it.
 
     Returns:
-        Columns ``most`` and ``least`` (tokens, the most extreme first) and ``larger logits``
-        (than the name's: how many), indexed by ``how``: ``from the weights``, ``without context``
-        and ``with context``.
+        Columns ``most`` and ``least`` (text: quoted tokens with their logits, the most extreme
+        first) and ``larger logits`` (tokens with a strictly larger logit than the name: how many),
+        indexed by ``how``: ``from the weights``, ``without context`` and ``with context``. The
+        logits are the head's own, ``z·W_O·W_U``: no final norm, no biases but the value's.
 
     Raises:
         NamesError: the name is not one token.
         PromptError: the template cannot be filled.
-        ParameterError: the head does not exist.
+        ParameterError: the head does not exist, or n is out of range.
+        ArchitectureError: the model cannot be run exactly (``admit_runs``).
     """
+    admit_runs(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    n = check_int("n", n)
+    n_tokens = n_real_tokens(model)
+    n = check_int("n", n, 1, n_tokens, "the vocabulary's size")
     names: TokenPairs = token_pairs(model, [name])
     W_V, W_O = ov_weights(model, layer, number)
-    W_U = unembedding_matrix(model).to(W_O.device)
-    z = head_z(model, fill_template(model, template, names))
+    z = head_z(model, fill_template(model, template, names, prepend_bos))
     source = source_vectors(model, torch.tensor(names.source_tokens), layer=layer)
-    written = {"from the weights": source[0] @ W_V} | {
-        f"{context} context": z[context][layer][0, number].to(W_O) for context in CONTEXTS[::-1]
+    values = {"from the weights": source @ W_V} | {
+        f"{context} context": z[context][layer][:, number].to(W_O) for context in CONTEXTS[::-1]
     }
+    vocabulary = PREPARED.vocabulary(model, n_tokens)
+    W_U = unembedding_matrix(model)[:, :n_tokens]
+    target = torch.tensor(names.target_tokens)
+    itself = torch.eye(len(W_O), dtype=torch.float64, device=W_O.device)
     rows = {}
-    for how, values in written.items():
-        logits = (values @ W_O).float() @ W_U.float()
-        order = logits.argsort(descending=True)
-        ends = order[:n].tolist(), order.flip(0)[:n].tolist()
+    for how, value in values.items():
+        logits = (value[0] @ W_O @ W_U.to(W_O)).cpu()
+        rank = rank_targets(value, target, OV(itself, W_O, margin=MARGIN), vocabulary).larger
         most, least = (
-            " ".join(model.tokenizer.batch_decode([[token] for token in end])) for end in ends
+            _with_logits(model, logits, logits.topk(n, largest=end).indices.tolist())
+            for end in (True, False)
         )
-        rank = int((logits > logits[names.source_tokens[0]]).sum())
-        rows[how] = {"most": most, "least": least, "larger logits": rank}
+        rows[how] = {"most": most, "least": least, "larger logits": int(rank)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("how")
+
+
+def _with_logits(model: TransformerBridge, logits: torch.Tensor, tokens: list[int]) -> str:
+    texts = model.tokenizer.batch_decode([[token] for token in tokens])
+    shown = rounded(logits[tokens].numpy(), 2)
+    return ", ".join(f"{text!r} {value:+.2f}" for text, value in zip(texts, shown, strict=True))
+
+
+def rounded(values: Float[np.ndarray, "..."], decimals: int = DECIMALS) -> np.ndarray:
+    """Rounded, and never -0.0, which prints as another number than 0.0."""
+    return np.round(values, decimals) + 0.0

@@ -9,7 +9,11 @@ For each template and name the model runs once, and for head (l, h)
 3. what it writes is ``z·W_O``, and its logits are ``z·W_O·W_U``: no final norm and no output
    bias, which is the layer's and no head's. Value biases are in z, where the model adds them;
 4. whether the name is among the k largest (smallest) logits is the static scores' question with
-   z for ``x·W_V``, so ``exact.topk`` decides it, exactly for the z that the model computed.
+   z for ``x·W_V``, so ``exact.topk`` decides it.
+
+The model runs in float64 throughout (``models.precision``), so that z is the same on every
+processor to 1e-12. A token whose logit leads the name's by less than ``MARGIN`` counts as tied with
+it, and the number of such near-ties is in the provenance.
 
 (Elhelo & Geva, MAPS, arXiv 2412.11965, section 3.2.)
 """
@@ -17,8 +21,7 @@ For each template and name the model runs once, and for head (l, h)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,22 +31,26 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.errors import ParameterError, WeightsError
-from analysis.exact.head_logits import Vocabulary, full_float32
-from analysis.exact.topk import OV, Decisions, decide_heads
+from analysis.exact.arithmetic import full_float32
+from analysis.exact.head_logits import OV
+from analysis.exact.prepared import PREPARED
+from analysis.exact.topk import Decisions, decide_heads
+from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import head_name
+from analysis.models.admission import admit_runs
+from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
 from analysis.prompts.prefix_cache import NO_LOGITS, build_prefix_cache, prefix_kwargs
 from analysis.prompts.templates import TEMPLATES, Prompts, enough_names, fill_template
-from analysis.provenance import ModelIdentity, model_identity, package_versions
+from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.static.head_scores import score_columns
+from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
 from analysis.weights import (
-    check_finite,
-    check_runnable,
     embedding_matrix,
     output_weights,
-    unembedding_matrix,
+    value_weights,
 )
 
 if TYPE_CHECKING:
@@ -53,8 +60,7 @@ CONTEXTS = ("with", "without")
 """The head as it ran, and made to attend to the name's position alone."""
 
 RUN_TOGETHER = 128
-"""Prompts, at most, that go through the model at once: ``_rows_at_once`` of them, whatever the
-batch size, since float32 rounding may depend on the number of rows."""
+"""Prompts, at most, that go through the model at once."""
 HELD_BYTES = 1 << 29
 """Memory for the z of one batch of names in all templates, where no batch size is given."""
 _POINTS = ("hook_z", "hook_v")
@@ -73,6 +79,8 @@ class DynamicScores:
         k: how many of the largest (smallest) logits count.
         model: which model ran.
         provenance: everything else that made the result, ready for JSON.
+        group_size: heads that share a key-value head.
+        n_near_ties: comparisons of logits that ``MARGIN`` made a tie.
     """
 
     in_top_k: Bool[np.ndarray, "n_templates 2 n_layers n_heads n_names"] = field(repr=False)
@@ -82,6 +90,8 @@ class DynamicScores:
     k: int
     model: ModelIdentity
     provenance: dict[str, object] = field(repr=False)
+    group_size: int = 1
+    n_near_ties: int = 0
 
     @property
     def n_in_top_k(self) -> Int[np.ndarray, "n_templates 2 n_layers n_heads"]:
@@ -110,13 +120,14 @@ class DynamicScores:
         return pd.DataFrame({c: n.ravel() / n_names for c, n in counted}, index=index)
 
 
-@torch.no_grad()
+@plain_settings()
 def dynamic_scores(
     model: TransformerBridge,
     names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]],
     templates: Sequence[str] = TEMPLATES,
     k: int = 1,
     batch_size: int | None = None,
+    prepend_bos: bool | None = None,
 ) -> DynamicScores:
     """Score what every head writes at the last position of prompts that hold a name.
 
@@ -130,17 +141,21 @@ def dynamic_scores(
         k: from 1 to the vocabulary's size.
         batch_size: names whose values are held at once, which changes no number; as many as fit
             into ``HELD_BYTES`` if None.
+        prepend_bos: whether prompts begin with the BOS token. MAPS runs GPT-2 without; None does
+            what ``model.to_tokens`` does, which is with BOS on GPT-2 and Llama.
 
     Raises:
         NamesError: fewer than 30 names are usable.
         PromptError: a template cannot be filled.
-        ParameterError: k or the batch size is not a whole number in its range, or the templates
-            are none or not different.
-        ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
-        WeightsError: a weight is NaN or infinite, or what a head mixes overflows.
+        ParameterError: k or the batch size is not a whole number in its range, the templates are
+            none or not different, or a BOS token is asked for that the tokenizer does not have.
+        ArchitectureError: the model's architecture is not supported, its weights were processed,
+            it is in training mode, or its device has no float64.
+        WeightsError: a weight is NaN or infinite, or the model's activations overflow.
     """
-    check_runnable(model)
-    k = check_int("k", k, 1, unembedding_matrix(model).shape[1], "the vocabulary's size")
+    admit_runs(model)
+    n_tokens = n_real_tokens(model)
+    k = check_int("k", k, 1, n_tokens, "the vocabulary's size")
     pairs = enough_names(model, names)
     if not isinstance(templates, Iterable):
         raise ParameterError(
@@ -149,9 +164,9 @@ def dynamic_scores(
     templates = tuple([templates] if isinstance(templates, str) else templates)
     if len(set(templates)) < len(templates) or not templates:
         raise ParameterError(f"templates must be different and at least one, not {templates!r}.")
-    filled = [fill_template(model, template, pairs) for template in templates]
+    filled = [fill_template(model, template, pairs, prepend_bos) for template in templates]
     batch_size = _names_at_once(model, batch_size, len(pairs), len(templates))
-    check_finite(model)
+    vocabulary = PREPARED.vocabulary(model, n_tokens)  # checks that every weight is finite
 
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     shape = (len(templates), len(CONTEXTS), n_layers, n_heads, len(pairs))
@@ -161,43 +176,48 @@ def dynamic_scores(
         slice(start, min(start + batch_size, len(pairs)))
         for start in range(0, len(pairs), batch_size)
     ]
-    n_float64_rechecks = 0
-    with full_float32():
-        vocabulary = Vocabulary(unembedding_matrix(model))
-        for part in parts:
-            n = len(templates) * (part.stop - part.start)
-            with progress_bar(n, "running prompts", "prompt") as bar:
-                values = [head_z(model, prompts, part, bar.update) for prompts in filled]
-            asked = targets[part].repeat(len(templates))
-            with progress_bar(n_layers, "scoring what the heads write", "layer") as bar:
-                for layer in range(n_layers):
-                    W_O = output_weights(model, layer)
-                    for c, context in enumerate(CONTEXTS):
-                        z = torch.cat([of_one[context][layer] for of_one in values])
-                        _check_written(model, z, layer)
-                        decided = list(decide_written(z, asked, W_O, vocabulary, k))
-                        for answers, found in (
-                            (top, [d.in_top_k for d in decided]),
-                            (bottom, [d.in_bottom_k for d in decided]),
-                        ):
-                            by_head = torch.stack(found).view(n_heads, len(templates), -1)
-                            answers[:, c, layer, :, part] = by_head.transpose(0, 1).numpy()
-                        n_float64_rechecks += sum(d.n_float64_rechecks for d in decided)
-                    bar.update()
+    n_float64_rechecks = n_near_ties = 0
+    for part in parts:
+        n = len(templates) * (part.stop - part.start)
+        with progress_bar(n, "running prompts", "prompt") as bar, exact_forward(model):
+            values = [head_z(model, prompts, part, bar.update) for prompts in filled]
+        asked = targets[part].repeat(len(templates))
+        with full_float32(), progress_bar(n_layers, "scoring the heads", "layer") as bar:
+            for layer in range(n_layers):
+                W_O = output_weights(model, layer)
+                for c, context in enumerate(CONTEXTS):
+                    z = torch.cat([of_one[context][layer] for of_one in values])
+                    _check_written(model, z, layer)
+                    decided = list(decide_written(z, asked, W_O, vocabulary, k, layer))
+                    for answers, found in (
+                        (top, [d.in_top_k for d in decided]),
+                        (bottom, [d.in_bottom_k for d in decided]),
+                    ):
+                        by_head = torch.stack(found).view(n_heads, len(templates), -1)
+                        answers[:, c, layer, :, part] = by_head.transpose(0, 1).numpy()
+                    n_float64_rechecks += sum(d.n_float64_rechecks for d in decided)
+                    n_near_ties += sum(d.n_near_ties for d in decided)
+                bar.update()
 
     identity = model_identity(model)
-    provenance: dict[str, object] = {
-        "model": asdict(identity),
-        "templates": list(templates),
-        "pairs": len(pairs),
-        "pairs_sha256": pairs.checksum,
-        "k": k,
-        "dtype": str(model.cfg.dtype).removeprefix("torch."),
-        "decisions_settled_in_float64": n_float64_rechecks,
-        "versions": package_versions(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return DynamicScores(top, bottom, templates, pairs, k, identity, provenance)
+    provenance = provenance_of(
+        model,
+        {
+            "templates": list(templates),
+            "pairs": len(pairs),
+            "pairs_sha256": pairs.checksum,
+            "k": k,
+            "prepend_bos": bool(filled[0].n_leading),
+            "forward_dtype": "float64",
+            "decisions_settled_in_float64": n_float64_rechecks,
+            "margin": MARGIN,
+            "near_ties": n_near_ties,
+        },
+    )
+    group_size = n_heads // len(value_weights(model, 0))
+    return DynamicScores(
+        top, bottom, templates, pairs, k, identity, provenance, group_size, n_near_ties
+    )
 
 
 def head_z(
@@ -206,21 +226,31 @@ def head_z(
     part: slice = slice(None),
     done: Callable[[int], object] | None = None,
 ) -> dict[str, list[Float[Tensor, "n n_heads d_head"]]]:
-    """Every head's z at the last position, with and without context.
+    """Every head's z at the last position, with and without context, from exact forward passes.
 
     Args:
-        model: as it is; prompts go through it ``RUN_TOGETHER`` at a time or a few less.
+        model: runs ``RUN_TOGETHER`` prompts at a time, or a few less.
         prompts: of one template. What they have before the name is read once.
         part: which of them.
         done: told how many more of them have been through the model.
 
     Returns:
-        For each of ``CONTEXTS`` a tensor for each layer, in the model's dtype.
+        For each of ``CONTEXTS`` a float64 tensor for each layer.
     """
+    with exact_forward(model):
+        return _head_z(model, prompts, part, done)
+
+
+def _head_z(
+    model: TransformerBridge,
+    prompts: Prompts,
+    part: slice,
+    done: Callable[[int], object] | None,
+) -> dict[str, list[Float[Tensor, "n n_heads d_head"]]]:
     n_layers = model.cfg.n_layers
     hooks = [f"blocks.{layer}.attn.{point}" for layer in range(n_layers) for point in _POINTS]
     tokens = prompts.tokens[part].to(embedding_matrix(model).device)
-    start = build_prefix_cache(model, tokens[:1, : prompts.position])
+    prefix = build_prefix_cache(model, tokens[:1, : prompts.position])
     n_rows = _rows_at_once(len(prompts.tokens))
     first = torch.zeros(n_rows, dtype=torch.int64, device=tokens.device)
     found: dict[str, list[list[Tensor]]] = {c: [[] for _ in range(n_layers)] for c in CONTEXTS}
@@ -229,7 +259,7 @@ def head_z(
         # The last block is filled up with its last prompt.
         rows = torch.cat([block, block[-1:].expand(n_rows - n, -1)])
         _, cache = model.run_with_cache(
-            rows, names_filter=hooks, logits_to_keep=NO_LOGITS, **prefix_kwargs(start, first)
+            rows, names_filter=hooks, logits_to_keep=NO_LOGITS, **prefix_kwargs(prefix, first)
         )
         for layer in range(n_layers):
             z = cache[f"blocks.{layer}.attn.hook_z"]
@@ -250,8 +280,8 @@ def _check_written(
     if not bool(finite.all()):
         head = int((~finite).nonzero()[0, 0])
         raise WeightsError(
-            f"{model.cfg.model_name}: what head {head_name(layer, head)} mixes overflows in "
-            f"{str(z.dtype).removeprefix('torch.')}; load the model in float32."
+            f"{model.cfg.model_name}: what head {head_name(layer, head)} mixes is infinite or "
+            "not a number; load an intact checkpoint."
         )
 
 
@@ -261,16 +291,28 @@ def decide_written(
     W_O: Float[Tensor, "n_heads d_head d_model"],
     vocabulary: Vocabulary,
     k: int,
+    layer: int | None = None,
 ) -> Iterator[Decisions]:
-    """Whether each target is among the k largest (smallest) logits of ``z·W_O·W_U``, exactly.
+    """Whether each target is among the k largest (smallest) logits of ``z·W_O·W_U``.
+
+    Args:
+        z: what each head mixed, a row for each target.
+        targets: the tokens asked about.
+        W_O: of the heads.
+        vocabulary: the unembedding.
+        k: how many of the largest (smallest) logits count.
+        layer: of the heads, by which they are known for later calls; None if they are not.
 
     Yields:
         Each head's answers, in order.
     """
-    z = (z.cpu() if z.device.type == "mps" else z).double()
+    z = z.double()
     # Each head's source is its own z, of which it writes everything.
     itself = torch.eye(z.shape[2], dtype=torch.float64, device=z.device)
-    heads = [OV(itself, W_O[head], z[:, head]) for head in range(len(W_O))]
+    heads = [
+        OV(itself, W_O[h], z[:, h], None if layer is None else (layer, h), MARGIN)
+        for h in range(len(W_O))
+    ]
     return decide_heads(z[:, 0], targets, heads, vocabulary, k)
 
 
@@ -280,7 +322,7 @@ def _names_at_once(
     """How many names to hold at once, whole blocks of those that are run at once."""
     if batch_size is None:
         n_values = output_weights(model, 0)[..., 0].numel()
-        bytes_each = len(CONTEXTS) * n_templates * model.cfg.n_layers * n_values * 4
+        bytes_each = len(CONTEXTS) * n_templates * model.cfg.n_layers * n_values * 8
         batch_size = max(1, HELD_BYTES // bytes_each)
     batch_size = check_int("batch_size", batch_size)
     n_rows = _rows_at_once(n_names)
@@ -288,6 +330,6 @@ def _names_at_once(
 
 
 def _rows_at_once(n_names: int) -> int:
-    """So many that the last block of all names is filled up with few."""
+    """Rows of each block, chosen so that the last block needs little filling up."""
     n_blocks = -(-n_names // RUN_TOGETHER)
     return -(-n_names // n_blocks)

@@ -1,4 +1,4 @@
-"""One question put to a model's heads: is this target among the extremes of that source's logits?
+"""Pairs of tokens and the heads asked about them, in parts that fit into memory.
 
 What ``score_heads``, ``score_vocabulary`` and the comparisons ask is one thing: a list of (source,
 target) tokens, some heads, an effective embedding. Here it is cut into parts whose source vectors
@@ -9,28 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.architecture.readable import ReadableModel
 from analysis.embeddings import effective_embedding, embedding_at_layer
-from analysis.exact.head_logits import Vocabulary, in_full_float32, slices
+from analysis.exact.arithmetic import MEMORY, in_full_float32, slices
+from analysis.exact.head_logits import OV
 from analysis.exact.ranks import Ranks, rank_targets
-from analysis.exact.topk import (
-    N_TOGETHER,
-    OV,
-    Decisions,
-    decide_heads,
-    layer_heads,
-    pairs_at_once,
-)
+from analysis.exact.topk import Decisions, decide_heads, layer_heads, pairs_at_once
+from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair
 from analysis.progress import progress_bar
 from analysis.weights import folded_value_weights, output_weights, value_weights
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
 
 
 @dataclass(frozen=True)
@@ -38,44 +30,47 @@ class OVBatch:
     """Pairs of tokens, and the heads that are asked about them.
 
     Attributes:
-        model: readable and finite (``check_readable``, ``check_finite``).
+        model: readable and finite (``admit``, ``check_finite``).
         sources: int64, a token for each pair.
         targets: int64, likewise.
         heads: (layer, head) in ascending order.
         embedding: source vector of heads after layer 0, as ``effective_embedding`` names
             it; ``embedding_at_layer`` says what heads of layer 0 read.
-        W_U: the unembedding.
+        vocabulary: the unembedding.
         folded: whether W_V has its norm folded in.
     """
 
-    model: TransformerBridge
+    model: ReadableModel
     sources: Int[Tensor, "n_pairs"]
     targets: Int[Tensor, "n_pairs"]
     heads: tuple[HeadPair, ...]
     embedding: str
-    W_U: Float[Tensor, "d_model d_vocab"]
+    vocabulary: Vocabulary
     folded: bool = False
 
-    def decisions(self, k: int, what: str) -> Iterator[tuple[int, slice, Decisions]]:
+    def decisions(
+        self, k: int, what: str, *, ranks: bool = False
+    ) -> Iterator[tuple[int, slice, Decisions]]:
         """Decide every pair for every head; a progress bar appears after two seconds.
 
         Args:
             k: from 1 to the vocabulary's size.
             what: is being done, for the progress bar.
+            ranks: give the targets' exact ranks below k too.
 
         Yields:
             Place in ``heads``, some of the pairs, and the answers for these.
         """
-        return in_full_float32(self._decisions(k, what))
+        return in_full_float32(self._decisions(k, what, ranks))
 
-    def _decisions(self, k: int, what: str) -> Iterator[tuple[int, slice, Decisions]]:
+    def _decisions(self, k: int, what: str, ranks: bool) -> Iterator[tuple[int, slice, Decisions]]:
         with progress_bar(self._n_steps, what, "head") as bar:
-            vocabulary = Vocabulary(self.W_U)
             for places, part in self._steps():
                 x = self._source_vectors(places[0], part)
-                for some in slices(len(places), N_TOGETHER):
+                targets = self.targets[part]
+                for some in slices(len(places), self._heads_at_once):
                     heads = self._weights(places[some])
-                    decided = decide_heads(x, self.targets[part], heads, vocabulary, k)
+                    decided = decide_heads(x, targets, heads, self.vocabulary, k, ranks=ranks)
                     for place, answers in zip(places[some], decided, strict=True):
                         yield place, part, answers
                         bar.update()
@@ -91,19 +86,31 @@ class OVBatch:
 
     def _ranks(self, what: str) -> Iterator[tuple[int, slice, Ranks]]:
         with progress_bar(self._n_steps, what, "head") as bar:
-            vocabulary = Vocabulary(self.W_U)
             for places, part in self._steps():
                 x = self._source_vectors(places[0], part)
-                for place in places:
-                    (ov,) = self._weights([place])
-                    yield place, part, rank_targets(x, self.targets[part], ov, vocabulary)
-                    bar.update()
+                targets = self.targets[part]
+
+                def rank(ov: OV, x: Tensor = x, targets: Tensor = targets) -> Ranks:
+                    return rank_targets(x, targets, ov, self.vocabulary)
+
+                for some in slices(len(places), self._heads_at_once):
+                    ranks = self.vocabulary.map(rank, self._weights(places[some]))
+                    for place, found in zip(places[some], ranks, strict=True):
+                        yield place, part, found
+                        bar.update()
                 del x
 
     @property
     def _parts(self) -> list[slice]:
         W_V = value_weights(self.model, 0)
         return list(slices(len(self.sources), pairs_at_once(*W_V.shape[1:])))
+
+    @property
+    def _heads_at_once(self) -> int:
+        """Heads whose weights are read together, an eighth of ``MEMORY`` at most."""
+        V, O = value_weights(self.model, 0), output_weights(self.model, 0)  # noqa: E741
+        each = V[0].numel() * V.element_size() + O[0].numel() * O.element_size()
+        return max(1, MEMORY // 8 // each)
 
     @property
     def _n_steps(self) -> int:
@@ -123,7 +130,7 @@ class OVBatch:
     def _weights(self, places: Sequence[int]) -> list[OV]:
         value = folded_value_weights if self.folded else value_weights
         layers = {
-            layer: layer_heads(value(self.model, layer), output_weights(self.model, layer))
+            layer: layer_heads(value(self.model, layer), output_weights(self.model, layer), layer)
             for layer in sorted({self.heads[place][0] for place in places})
         }
         return [layers[layer][head] for layer, head in (self.heads[place] for place in places)]

@@ -15,96 +15,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-T = TypeVar("T")
-
-MEMORY = 1 << 30
-"""Bytes that scoring holds at most at any time, besides the model, the answers and the code: source
-vectors, copies of one batch of heads, blocks of the vocabulary and of logits. Vocabulary, pairs and
-heads that are more do not take more, but for a few numbers each."""
-TILE = 1 << 22
-"""Logits held at once: 16 MiB in float32, so that a block stays in the processor's cache."""
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Forbid products of less than float32's precision (TF32, bfloat16, autocast) meanwhile."""
-    backends: list[Any] = [torch.backends.cuda, torch.backends.mkldnn]
-    settings = [backend.matmul for backend in backends]
-    before = [setting.fp32_precision for setting in settings]
-    for setting in settings:
-        setting.fp32_precision = "ieee"
-    try:
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            yield
-    finally:
-        for setting, precision in zip(settings, before, strict=True):
-            setting.fp32_precision = precision
-
-
-def in_full_float32(steps: Iterator[T]) -> Iterator[T]:
-    """Take each step of an iterator under ``full_float32``, and leave it between them."""
-    while True:
-        with full_float32():
-            try:
-                step = next(steps)
-            except StopIteration:
-                return
-        yield step
-
-
-class Vocabulary:
-    """The unembedding, a row for each token, read in blocks.
-
-    Attributes:
-        rows: ``[d_vocab, d_model]``, any floating dtype, on the computing device.
-        norms: float32 ``[d_vocab]``, length of each row, rounded up.
-    """
-
-    def __init__(self, W_U: Float[Tensor, "d_model d_vocab"]) -> None:
-        self.rows = W_U.T
-        d_model = W_U.shape[0]
-        self.norms = torch.empty(self.size, dtype=torch.float32, device=W_U.device)
-        for s in slices(self.size, max(1, TILE // d_model)):
-            rows = self.block(s)
-            norms = rows.norm(dim=1)
-            if not bool(((norms > 1e-12) & norms.isfinite()).all()):
-                # Scaled, so that no square overflows or vanishes.
-                largest = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
-                norms = largest * (rows / largest[:, None]).norm(dim=1)
-            self.norms[s] = norms
-        self.norms *= 1 + 2 * gamma(d_model + 4, torch.float32)
-
-    @property
-    def size(self) -> int:
-        """Number of tokens."""
-        return int(self.rows.shape[0])
-
-    def block(self, tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
-        """Rows of ``tokens`` as float32."""
-        return self.rows[tokens].float()
-
-    def likely(
-        self, directions: Float[Tensor, "n d_model"], n: int
-    ) -> tuple[Int[Tensor, "n m"], Int[Tensor, "n m"]]:
-        """Tokens with the largest and with the smallest product with each direction.
-
-        Returns:
-            Two int64 ``[n_directions, min(n, d_vocab)]``, the most extreme token first.
-        """
-        block = max(1, TILE // max(1, directions.shape[0] + self.rows.shape[1]))
-        n = min(n, self.size)
-        logits = directions.new_empty(len(directions), self.size)
-        for s in slices(self.size, block):
-            logits[:, s] = directions @ self.block(s).T
-        return logits.topk(n, dim=1).indices, logits.topk(n, dim=1, largest=False).indices
+from analysis.exact.arithmetic import TILE, gamma, slices
+from analysis.exact.vocabulary import Vocabulary
 
 
 class Sources:
@@ -123,6 +42,28 @@ class Sources:
         self.average = self.lengths.clamp_min(smallest).reciprocal() @ x / len(x)
 
 
+@dataclass(frozen=True)
+class OV:
+    """One head's weights, any floating dtype; heads of one group share the same W_V object.
+
+    Attributes:
+        W_V: what it reads with; d_in is d_model, or another width where ``x`` are not residual
+            vectors.
+        W_O: what it writes with.
+        x: float64 source vectors of this head alone; None for those that all heads read.
+        key: by what the head is known among those of the same unembedding, such as its (layer,
+            head); None for weights that will not come again.
+        margin: a token whose logit leads the target's by at most this share of
+            ``|x·W_V·W_O|·|w_v − w_t|`` is tied with it; for sources that are themselves rounded.
+    """
+
+    W_V: Float[Tensor, "d_in d_head"]
+    W_O: Float[Tensor, "d_head d_model"]
+    x: Float[Tensor, "n_pairs d_in"] | None = None
+    key: tuple[int, int] | None = None
+    margin: float = 0.0
+
+
 class Head:
     """One head's weights, factored as ``W_O = R·Q``, and the multiplications done with them.
 
@@ -132,46 +73,62 @@ class Head:
         W_O: float64.
         R: float64 ``[d_head, r]``.
         Q: float32 ``[r, d_model]``, on the vocabulary's device.
+        margin: of ``OV``.
+        n_near_ties: comparisons of different logits that it made a tie so far.
     """
 
-    def __init__(
-        self,
-        sources: Sources,
-        W_V: Float[Tensor, "d_model d_head"],
-        W_O: Float[Tensor, "d_head d_model"],
-        vocabulary: Vocabulary,
-    ) -> None:
-        self.sources = sources
+    def __init__(self, sources: Sources, ov: OV, vocabulary: Vocabulary) -> None:
+        self.sources, self.vocabulary, self.key = sources, vocabulary, ov.key
+        self.margin = ov.margin
+        self.n_near_ties = 0
         device = sources.x.device
-        self.W_V = W_V.to(device).double()
-        self.W_O = W_O.to(device).double()
-        q, r = torch.linalg.qr(self.W_O.cpu().T)
-        self.R = r.T.contiguous().to(device)
-        self.Q = q.T.float().to(vocabulary.rows.device)
-        self.vocabulary = vocabulary
+        self.W_V = ov.W_V.to(device).double()
+        self.W_O = ov.W_O.to(device).double()
+        self.R, self.Q = vocabulary.kept(self._key("factors"), self._factors)
         self.projected: Float[Tensor, "d_vocab r"] | None = None
         self.multiply_adds = 0
         self._ordered: tuple[np.ndarray, ...] | None = None
+
+    def _key(self, what: str) -> tuple[str, tuple[int, int]] | None:
+        return None if self.key is None else (what, self.key)
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        R, Q = orthonormal_rows(self.W_O.cpu())
+        return R.to(self.W_O.device), Q.float().to(self.vocabulary.rows.device)
 
     def project(self, tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n r"]:
         """``Q·w_v`` for each token."""
         if self.projected is not None:
             return self.projected[tokens]
-        rows = self.vocabulary.block(tokens)
+        return self.project_rows(self.vocabulary.block(tokens))
+
+    def project_rows(self, rows: Float[Tensor, "n d_model"]) -> Float[Tensor, "n r"]:
+        """``Q·w`` for each row of the unembedding."""
         self.multiply_adds += rows.numel() * self.Q.shape[0]
         return rows @ self.Q.T
 
     @property
-    def projected_numbers(self) -> int:
-        """How many numbers ``project_all`` keeps."""
-        return self.vocabulary.size * self.Q.shape[0]
+    def projected_bytes(self) -> int:
+        """What ``project_all`` holds."""
+        return 4 * self.vocabulary.size * self.Q.shape[0]
 
-    def project_all(self) -> None:
-        """Keep every token's projection, where all of them will be asked for."""
-        projected = self.Q.new_empty(self.vocabulary.size, self.Q.shape[0])
-        for s in slices(self.vocabulary.size, max(1, TILE // self.Q.shape[1])):
-            projected[s] = self.project(s)
-        self.projected = projected
+    def project_all(self, keep: bool = False) -> None:
+        """Hold every token's projection, where all of them will be asked for.
+
+        Args:
+            keep: also for later calls with the same vocabulary, which may keep it.
+        """
+
+        def compute() -> tuple[Tensor]:
+            projected = self.Q.new_empty(self.vocabulary.size, self.Q.shape[0])
+            for s in slices(self.vocabulary.size, max(1, TILE // self.Q.shape[1])):
+                torch.mm(self.vocabulary.block(s), self.Q.T, out=projected[s])
+            return (projected,)
+
+        # Counted as if it were computed, so that the record does not depend on earlier calls.
+        self.multiply_adds += self.vocabulary.rows.numel() * self.Q.shape[0]
+        key = self._key("projected") if keep else None
+        (self.projected,) = self.vocabulary.kept(key, compute)
 
     def operands(
         self, source: Float[Tensor, "m r"], tokens: slice | Int[Tensor, "n"]
@@ -210,20 +167,85 @@ class Head:
         for s in slices(len(tokens), 1024):
             difference = np.ascontiguousarray(rows[tokens[s]].cpu().double().numpy() - own)
             self.multiply_adds += difference.size
-            yield (difference * written).sum(1)
+            gaps = (difference * written).sum(1)
+            if self.margin:
+                possible = np.linalg.norm(difference, axis=1) * np.linalg.norm(written)
+                tied = (np.abs(gaps) <= self.margin * possible) & (gaps != 0)
+                self.n_near_ties += int(tied.sum())
+                gaps[tied] = 0
+            yield gaps
 
-    def silent(self, scale: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    def compare_float64(
+        self, row: Int[Tensor, "n"], target: Int[Tensor, "n"], token: Int[Tensor, "n"]
+    ) -> Int[Tensor, "n"]:
+        """Whether each token's logit is larger (1) or smaller (-1) than the target's, or equal (0).
+
+        As ``logit_gaps_float64`` has it, which is asked only where a float64 product, summed in
+        any order, comes too near to zero for its rounding bound.
+
+        Args:
+            row: places of the sources; all comparisons of one place have one target.
+            target: a token for each.
+            token: what it is compared with.
+        """
+        device = self.sources.x.device
+        row, target, token = (index.to(device) for index in (row, target, token))
+        sign = torch.zeros(len(row), dtype=torch.int64, device=device)
+        error = self.float64_error() * self.sources.lengths
+        for s in slices(len(row), max(1, TILE // 8 // self.W_O.shape[1])):
+            rows, place = row[s].unique(return_inverse=True)
+            written = (self.sources.x[rows] @ self.W_V @ self.W_O)[place]
+            w, own = (
+                self.vocabulary.rows[index[s].to(self.vocabulary.rows.device)].to(device).double()
+                for index in (token, target)
+            )
+            norms = w.norm(dim=1) + own.norm(dim=1)
+            difference = w.sub_(own)
+            self.multiply_adds += difference.numel()
+            gap = (difference * written).sum(1)
+            bound = error[row[s]] * norms
+            if self.margin:
+                bound = bound + self.margin * written.norm(dim=1) * difference.norm(dim=1)
+            sign[s] = torch.where(gap.abs() > bound, gap.sign(), 0.0).long()
+            unclear = (sign[s] == 0) & (difference != 0).any(1)
+            for one in rows[place[unclear].unique()].tolist():
+                at = (unclear & (row[s] == one)).nonzero()[:, 0] + s.start
+                exact = self.logit_gaps_float64(one, int(target[at[0]]), token[at])
+                sign[at] = torch.from_numpy(np.sign(np.concatenate(list(exact)))).long().to(device)
+        return sign
+
+    def float64_error(self) -> float:
+        """Bound on a float64 logit's rounding error over ``|x|·|w_v|``.
+
+        It is ``γ·|W_V|·|W_O|`` with the Frobenius norms; twice that, since the logits in the fixed
+        order are rounded too.
+        """
+        d_model, d_head = self.W_V.shape
+        rounding = 2 * gamma(2 * max(d_model, self.W_O.shape[1]) + d_head + 4, torch.float64)
+        return float(rounding * self.W_V.norm() * self.W_O.norm())
+
+    def zero_output(self, scale: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
         """The sources for which the head writes exactly nothing.
 
         Args:
-            scale: length of what it writes, as computed; where that is 0, it is summed again in the
-                fixed order.
+            scale: length of what it writes, as computed; where that is no more than its rounding
+                error, it is summed again in the fixed order.
         """
-        nothing = scale == 0
-        if bool(self.W_V.any()) and bool(self.W_O.any()):
+        nothing = scale <= 1.01 * self.scale_error() * self.sources.lengths
+        if bool(nothing.any()) and bool(self.W_V.any()) and bool(self.W_O.any()):
             for row in (nothing & self.sources.x.any(1)).nonzero()[:, 0].tolist():
                 nothing[row] = not self.written_in_order(row).any()
         return nothing
+
+    def scale_error(self) -> float:
+        """Bound on float64's own error in what the head writes, over ``|x|``.
+
+        ``x·W_V·R`` here and ``x·W_V·W_O`` in the fixed order are two products each; and there are
+        the errors of the factors R and Q.
+        """
+        d_model, d_head = self.W_V.shape
+        double = 2 * gamma(d_model + d_head, torch.float64) + factor_error(self.W_O)
+        return double * float(self.W_V.norm() * self.W_O.norm())
 
     def relative_error(self, scale: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """Bound on a logit's rounding error over ``|w_v|``, for unit sources; float32.
@@ -232,17 +254,38 @@ class Head:
             scale: float64, length of what the head writes for each source.
         """
         r, d_model = self.Q.shape
-        d_head = self.W_O.shape[0]
         single = math.sqrt(r) * gamma(d_model + 1, torch.float32) + gamma(r + 3, torch.float32)
-        # float64's own error in what the head writes, which matters only where that nearly
-        # vanishes: x·W_V·R here and x·W_V·W_O in the fixed order, each two products; and the
-        # factors R and Q (Higham, theorem 19.4).
-        factors = gamma(8 * d_model * r, torch.float64)
-        double = 2 * gamma(self.W_V.shape[0] + d_head, torch.float64) + factors
-        double *= float(self.W_V.norm() * self.W_O.norm())
-        bound = 1.01 * (single + double * self.sources.lengths / scale)
+        # float64's own error matters only where what the head writes nearly vanishes.
+        bound = 1.01 * (single + self.scale_error() * self.sources.lengths / scale)
         # No logit of a unit source is off by more than 2: it is at most |w_v| long to either side.
         return torch.where(scale > 0, bound, torch.inf).clamp(max=2.1).float()
+
+
+def orthonormal_rows(
+    W: Float[Tensor, "d_head d_model"],
+) -> tuple[Float[Tensor, "d_head r"], Float[Tensor, "r d_model"]]:
+    """``W = R·Q`` in float64 with orthonormal rows in Q.
+
+    By two rounds of Cholesky factors of ``W·Wᵀ`` (CholeskyQR2; Yamamoto et al., ETNA 44, 2015),
+    much faster than Householder's reflections, which are used where the result is not as
+    accurate as theirs.
+    """
+    Q, R, info = W, torch.eye(len(W), dtype=W.dtype), torch.tensor(len(W) > W.shape[1])
+    for _ in range(2):
+        L, failed = torch.linalg.cholesky_ex(Q @ Q.T)
+        info = info | (failed != 0)
+        Q, R = torch.linalg.solve_triangular(L, Q, upper=False), R @ L
+    accuracy = factor_error(W) / 2
+    away = (Q @ Q.T - torch.eye(len(W), dtype=W.dtype)).norm()
+    if not info and away <= accuracy and (R @ Q - W).norm() <= accuracy * W.norm():
+        return R, Q
+    q, r = torch.linalg.qr(W.T)
+    return r.T.contiguous(), q.T
+
+
+def factor_error(W: Float[Tensor, "d_head d_model"]) -> float:
+    """Relative error of Householder's factors (Higham, theorem 19.4)."""
+    return gamma(8 * W.shape[1] * min(W.shape), torch.float64)
 
 
 class ResidualStream:
@@ -262,23 +305,3 @@ class ResidualStream:
         rows = self.vocabulary.block(tokens)
         self.multiply_adds += len(source) * rows.numel()
         return source, rows
-
-
-def slices(n: int, block: int) -> Iterator[slice]:
-    """``range(n)`` in consecutive pieces of at most ``block``."""
-    for start in range(0, n, block):
-        yield slice(start, min(start + block, n))
-
-
-def gamma(n: int, dtype: torch.dtype) -> float:
-    """``γ_n``, the bound on the relative rounding error of a sum of n products."""
-    unit = torch.finfo(dtype).eps / 2
-    return n * unit / (1 - n * unit)
-
-
-def count_true(mask: Bool[Tensor, "m n"]) -> Int[Tensor, "m"]:
-    """Trues in each row; where the row length allows it, eight bytes are added at a time."""
-    n = mask.shape[1]
-    if n % 8 or n > 8 * 255 or not mask.is_contiguous():
-        return mask.sum(1)
-    return mask.view(torch.int64).sum(1, keepdim=True).view(torch.uint8).sum(1)

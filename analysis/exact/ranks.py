@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.exact.head_logits import TILE, Head, Sources, Vocabulary, count_true, gamma, slices
-from analysis.exact.topk import OV
+from analysis.exact.arithmetic import TILE, count_true, slices
+from analysis.exact.head_logits import OV, Head, Sources
+from analysis.exact.vocabulary import Vocabulary
 
 BLOCK = 1024
 """Tokens in each block."""
@@ -26,8 +27,9 @@ class Ranks:
     """Ranks of one head's targets, 0 for the most extreme.
 
     Attributes:
-        larger: int64 ``[n_pairs]``, tokens whose logit is strictly larger than the target's.
-        smaller: int64 ``[n_pairs]``, tokens whose logit is strictly smaller.
+        larger: int64 ``[n_pairs]``, tokens whose logit is strictly larger than the target's; the
+            vocabulary's size where the head writes nothing, so that it is in no top k.
+        smaller: int64 ``[n_pairs]``, tokens whose logit is strictly smaller, likewise.
     """
 
     larger: Int[Tensor, "n_pairs"]
@@ -50,24 +52,20 @@ def rank_targets(
         vocabulary: the unembedding.
         tile: logits held at once.
     """
-    head = Head(Sources(x), ov.W_V, ov.W_O, vocabulary)
+    head = Head(Sources(x), ov, vocabulary)
     targets = targets.to(x.device)
     values = x @ head.W_V
-    silent = head.silent((values @ head.W_O).norm(dim=1))  # every logit is equal
+    zero_output = head.zero_output((values @ head.W_O).norm(dim=1))
     norms = vocabulary.norms.to(x.device).double()
-    d_model, d_head = head.W_V.shape
-    # |logit - computed logit| ≤ γ·|x|·|W_V|·|W_O|·|w_v|, with the Frobenius norms of the matrices;
-    # twice that, since the logits in the fixed order are rounded too.
-    rounding = 2 * gamma(2 * d_model + d_head + 2, torch.float64)
-    rounding = rounding * head.W_V.norm() * head.W_O.norm()
-    error = rounding * head.sources.lengths
+    d_model = head.W_V.shape[0]
+    error = head.float64_error() * head.sources.lengths
     larger = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     smaller = torch.zeros_like(larger)
 
     def project(tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n d_head"]:
         return vocabulary.rows[tokens].to(x.device).double() @ head.W_O.T
 
-    level = torch.cat(
+    target_logit = torch.cat(
         [(values[s] * project(targets[s])).sum(1) for s in slices(len(x), max(1, tile // d_model))]
     )
     for tokens in slices(vocabulary.size, BLOCK):
@@ -76,16 +74,16 @@ def rank_targets(
         for s in slices(len(x), max(1, tile // BLOCK)):
             logits = values[s] @ projected.T
             tolerance = error[s] * (norms[targets[s]] + norms[tokens].max())
-            above = logits > (level[s] + tolerance)[:, None]
-            below = logits < (level[s] - tolerance)[:, None]
+            above = logits > (target_logit[s] + tolerance)[:, None]
+            below = logits < (target_logit[s] - tolerance)[:, None]
             larger[s] += count_true(above)
             smaller[s] += count_true(below)
-            near = ~(above | below) & ~silent[s, None] & (numbers != targets[s, None])
+            near = ~(above | below) & ~zero_output[s, None] & (numbers != targets[s, None])
             for row in near.any(1).nonzero()[:, 0].tolist():
                 at = s.start + row
                 rivals = numbers[near[row]]
-                for leads in head.logit_gaps_float64(at, int(targets[at]), rivals):
-                    larger[at] += int((leads > 0).sum())
-                    smaller[at] += int((leads < 0).sum())
-    larger[silent], smaller[silent] = 0, 0
+                for gaps in head.logit_gaps_float64(at, int(targets[at]), rivals):
+                    larger[at] += int((gaps > 0).sum())
+                    smaller[at] += int((gaps < 0).sum())
+    larger[zero_output] = smaller[zero_output] = vocabulary.size
     return Ranks(larger.cpu(), smaller.cpu())

@@ -1,7 +1,7 @@
-"""Holding open questions against the vocabulary, block by block, and dropping the refuted ones.
+"""Holding open pairs against the vocabulary, block by block, and dropping the refuted ones.
 
-A question asks whether at least k tokens have a strictly larger logit than its target, and is
-*refuted*, its target being out of the top k, as soon as k are seen. Float32 logits count only where
+A pair is *refuted*, its target being out of the top k, as soon as k tokens with a strictly larger
+logit are seen; what no token refutes is *confirmed*. Float32 logits count only where
 they are farther from the target's than the rounding bound of ``head_logits``; the tokens within the
 bound are compared with the target in float64, in a summation order that is always the same.
 """
@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from analysis.exact.head_logits import Head, ResidualStream, count_true, slices
+from analysis.exact.arithmetic import count_true, slices
+from analysis.exact.head_logits import Head, ResidualStream
 
 SWEEP_BLOCK = 8192
 """Tokens in the largest blocks of the whole vocabulary's sweep; the first are smaller."""
@@ -29,39 +30,49 @@ Block = slice | Int[Tensor, "n"]
 
 @dataclass(frozen=True)
 class OpenPairs:
-    """Open questions: do at least k tokens have a strictly larger logit than this target?
+    """Pairs of which it is open whether k tokens have a strictly larger logit than the target.
 
     "In the bottom k?" is the same question about the negated source.
+
+    Attributes:
+        head: place of the head in its batch.
+        pair: place of the pair among those asked about.
+        source: float32, unit length, in the head's dimensions or the residual stream's.
+        target: token asked about.
+        target_logit: float32, its logit.
+        logit_error: bound on the rounding error of a logit, over ``|w_v|``.
+        target_error: bound on the rounding error of the target's logit.
+        negated_source: whether the pair is asked about for the bottom k.
     """
 
-    head: Int[Tensor, "m"]  # place in the batch
+    head: Int[Tensor, "m"]
     pair: Int[Tensor, "m"]
-    source: Float[Tensor, "m width"]  # unit length, in the head's dimensions or the residual's
+    source: Float[Tensor, "m width"]
     target: Int[Tensor, "m"]
-    level: Float[Tensor, "m"]  # the target's logit
-    error: Float[Tensor, "m"]  # rounding error of a logit over |w_v|
-    slack: Float[Tensor, "m"]  # rounding error of the level
+    target_logit: Float[Tensor, "m"]
+    logit_error: Float[Tensor, "m"]
+    target_error: Float[Tensor, "m"]
     negated_source: Bool[Tensor, "m"]
 
     def __len__(self) -> int:
         return int(self.pair.shape[0])
 
-    def keep(self, which: Bool[Tensor, "m"] | slice) -> OpenPairs:
-        """Some of the questions."""
+    def keep(self, which: Bool[Tensor, "m"] | Int[Tensor, "l"] | slice) -> OpenPairs:
+        """Some of the pairs."""
         return OpenPairs(**{name: value[which] for name, value in vars(self).items()})
 
     def negated(self) -> OpenPairs:
-        """The questions about the other end of the logits."""
+        """The pairs asked about for the other end of the logits."""
         return replace(
             self,
             source=-self.source,
-            level=-self.level,
+            target_logit=-self.target_logit,
             negated_source=~self.negated_source,
         )
 
     @classmethod
     def joined(cls, parts: Sequence[OpenPairs]) -> OpenPairs:
-        """All questions of the parts."""
+        """All pairs of the parts."""
         return cls(
             **{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])}
         )
@@ -69,25 +80,34 @@ class OpenPairs:
 
 @dataclass(frozen=True)
 class ConfirmedPairs:
-    """OpenPairs that no token of the vocabulary refutes, and what float64 had to say."""
+    """Pairs that no token of the vocabulary refutes.
+
+    Attributes:
+        head: place of the head in its batch.
+        pair: place of the pair among those asked about.
+        negated_source: whether it is the bottom k that the target is in.
+        n_larger: tokens whose logit is larger (smaller) than the target's, exactly where ranks
+            were asked for, else some number below k.
+        n_float64_rechecks: for each head of the batch, pairs that float64 had to decide.
+    """
 
     head: Int[Tensor, "m"]
     pair: Int[Tensor, "m"]
     negated_source: Bool[Tensor, "m"]
-    closes: Int[Tensor, "n_heads"]  # questions of each head that float64 settled
+    n_larger: Int[Tensor, "m"]
+    n_float64_rechecks: Int[Tensor, "n_heads"]
 
 
 def refute(
-    head: Head, questions: OpenPairs, likely: Int[Tensor, "n"], k: int, tile: int
+    head: Head, pairs: OpenPairs, competitors: Int[Tensor, "n"], k: int, tile: int
 ) -> tuple[Bool[Tensor, "m"], Bool[Tensor, "m"]]:
-    """Which questions, top and bottom, a first block of competitors leaves open."""
-    likely = likely.unique()
-    tolerance = questions.slack + questions.error * head.vocabulary.norms[likely].max()
-    above, below = questions.level + tolerance, questions.level - tolerance
-    top_open = torch.ones_like(questions.negated_source)
+    """Which pairs, for the top and for the bottom k, a first block of competitors leaves open."""
+    tolerance = pairs.target_error + pairs.logit_error * head.vocabulary.norms[competitors].max()
+    above, below = pairs.target_logit + tolerance, pairs.target_logit - tolerance
+    top_open = torch.ones_like(pairs.negated_source)
     bottom_open = top_open.clone()
-    left, right = head.operands(questions.source, likely)
-    for s in slices(len(questions), max(1, tile // len(likely))):
+    left, right = head.operands(pairs.source, competitors)
+    for s in slices(len(pairs), max(1, tile // len(competitors))):
         logits = left[s] @ right.T
         if k == 1:
             top_open[s] = logits.amax(1) <= above[s]
@@ -100,123 +120,134 @@ def refute(
 
 def still_open(
     space: Head | ResidualStream,
-    questions: OpenPairs,
+    pairs: OpenPairs,
     blocks: Iterable[Block],
     k: int,
     tile: int,
 ) -> OpenPairs:
     """What some blocks of distinct tokens leave open; no token within the bound counts."""
     for tokens in blocks:
-        if len(questions) == 0:
+        if len(pairs) == 0:
             break
-        above = torch.zeros_like(questions.pair)
-        for s, logits, tolerance in _tiles(space, questions, tokens, tile):
-            above[s] = _compare(logits, questions.level[s], tolerance)[0]
+        above = torch.zeros_like(pairs.pair)
+        for s, logits, tolerance in _tiles(space, pairs, tokens, tile):
+            above[s] = _compare(logits, pairs.target_logit[s], tolerance)[0]
             del logits  # before the next are made
-        questions = questions.keep(above < k)
-    return questions
+        pairs = pairs.keep(above < k)
+    return pairs
 
 
 def check_full_vocabulary(
     space: Head | ResidualStream,
     heads: Sequence[Head],
-    questions: OpenPairs,
+    pairs: OpenPairs,
     k: int,
+    ranks: bool,
     tile: int,
 ) -> ConfirmedPairs:
-    """Decide the questions: hold them against every token of the vocabulary.
+    """Decide the pairs: hold them against every token of the vocabulary.
 
     Args:
         space: in which their sources are.
         heads: of the batch, which their ``head`` counts.
-        questions: open ones.
-        k: how many larger logits refute a question.
+        pairs: open ones.
+        k: how many larger logits refute a pair.
+        ranks: count the larger logits of what is confirmed exactly.
         tile: logits held at once.
     """
-    sweep = _Sweep(heads, questions, k)
-    everything = torch.arange(space.vocabulary.size, device=questions.pair.device)
+    sweep = _Sweep(heads, pairs, k)
+    everything = torch.arange(space.vocabulary.size, device=pairs.pair.device)
     for tokens in growing_blocks(space.vocabulary.size):
-        if len(sweep.questions) == 0:
+        if len(sweep.pairs) == 0:
             break
-        for s, logits, tolerance in _tiles(space, sweep.questions, tokens, tile):
-            sure, row, near = _compare(logits, sweep.questions.level[s], tolerance)
+        for s, logits, tolerance in _tiles(space, sweep.pairs, tokens, tile):
+            sure, row, near = _compare(logits, sweep.pairs.target_logit[s], tolerance)
             del logits  # before the next are made
             sweep.count(s, sure, row, everything[tokens][near])
         sweep.drop_refuted()
-    return sweep.upheld()
+    return sweep.confirmed(ranks)
 
 
 class _Sweep:
-    """OpenPairs on their way through the vocabulary, with what is known of each so far."""
+    """Open pairs on their way through the vocabulary, with what is known of each so far."""
 
-    def __init__(self, heads: Sequence[Head], questions: OpenPairs, k: int) -> None:
-        self.heads, self.questions, self.k = heads, questions, k
-        self.larger = torch.zeros_like(questions.pair)  # tokens surely larger than the target
-        self.settled = torch.zeros_like(questions.negated_source)
-        self.closes = torch.zeros(len(heads), dtype=torch.int64)
-        # Comparisons that float32 could not make: a row of `questions`, and a token.
+    def __init__(self, heads: Sequence[Head], pairs: OpenPairs, k: int) -> None:
+        self.heads, self.pairs, self.k = heads, pairs, k
+        self.n_larger = torch.zeros_like(pairs.pair)  # tokens surely larger than the target
+        self.rechecked = torch.zeros_like(pairs.negated_source)
+        self.n_float64_rechecks = torch.zeros(len(heads), dtype=torch.int64)
+        # Comparisons that float32 could not make: a row of `pairs`, and a token.
         self.near: list[tuple[Int[Tensor, "n"], Int[Tensor, "n"]]] = []
         self.n_near = 0
 
     def count(
         self, s: slice, larger: Int[Tensor, "m"], row: Int[Tensor, "n"], token: Int[Tensor, "n"]
     ) -> None:
-        """Count a tile's comparisons for the questions ``s``; ``row`` counts from its start."""
-        self.larger[s] += larger
+        """Count a tile's comparisons for the pairs ``s``; ``row`` counts from its start."""
+        self.n_larger[s] += larger
         row = row + s.start
-        other = token != self.questions.target[row]
+        other = token != self.pairs.target[row]
         self.near.append((row[other], token[other]))
-        self.n_near += int(other.sum())
+        self.n_near += len(self.near[-1][0])
         if self.n_near > NEAR_HELD:
-            self._settle(torch.ones_like(self.settled))
+            self._recheck(torch.ones_like(self.rechecked))
 
     def drop_refuted(self) -> None:
-        """Forget the questions that k larger tokens have refuted."""
-        keep = self.larger < self.k
+        """Forget the pairs that k larger tokens have refuted."""
+        keep = self.n_larger < self.k
         if bool(keep.all()):
             return
         place = keep.cumsum(0) - 1
         row, token = self._near()
         self.near = [(place[row[keep[row]]], token[keep[row]])]
         self.n_near = len(self.near[0][0])
-        self.questions = self.questions.keep(keep)
-        self.larger, self.settled = self.larger[keep], self.settled[keep]
+        self.pairs = self.pairs.keep(keep)
+        self.n_larger, self.rechecked = self.n_larger[keep], self.rechecked[keep]
 
-    def upheld(self) -> ConfirmedPairs:
+    def confirmed(self, ranks: bool) -> ConfirmedPairs:
         """What is left when every token has been met."""
         row, _ = self._near()
-        # Whatever the tokens near its target are, a question with few enough of them is upheld.
-        most = self.larger + torch.bincount(row, minlength=len(self.questions))
-        self._settle(most >= self.k)
-        kept = self.questions.keep(self.larger < self.k)
-        return ConfirmedPairs(kept.head, kept.pair, kept.negated_source, self.closes)
+        # Whatever the tokens near its target are, a pair with few enough of them is confirmed.
+        most = self.n_larger + torch.bincount(row, minlength=len(self.pairs))
+        self._recheck((most >= self.k) | ranks)
+        which = self.n_larger < self.k
+        kept = self.pairs.keep(which)
+        return ConfirmedPairs(
+            kept.head,
+            kept.pair,
+            kept.negated_source,
+            self.n_larger[which],
+            self.n_float64_rechecks,
+        )
 
     def _near(self) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-        nothing = self.questions.pair[:0]
+        nothing = self.pairs.pair[:0]
         rows, tokens = zip(*[(nothing, nothing), *self.near], strict=True)
         return torch.cat(rows), torch.cat(tokens)
 
-    def _settle(self, which: Bool[Tensor, "m"]) -> None:
-        """Make the held comparisons of some questions in float64, and let all others go."""
+    def _recheck(self, which: Bool[Tensor, "m"]) -> None:
+        """Make the held comparisons of some pairs in float64, and let all others go."""
         row, token = self._near()
-        which = which & (self.larger < self.k) & (torch.bincount(row, minlength=len(which)) > 0)
-        order = row.argsort(stable=True)
-        tokens = token[order].split(torch.bincount(row, minlength=len(which)).tolist())
-        for i in which.nonzero()[:, 0].tolist():
-            head, target = self.heads[int(self.questions.head[i])], int(self.questions.target[i])
-            sign = -1 if self.questions.negated_source[i] else 1
-            for leads in head.logit_gaps_float64(int(self.questions.pair[i]), target, tokens[i]):
-                self.larger[i] += int((sign * leads > 0).sum())
-                if self.larger[i] >= self.k:
-                    break
-        fresh = self.questions.head[which & ~self.settled].cpu()
-        self.closes += torch.bincount(fresh, minlength=len(self.heads))
-        self.settled |= which
         self.near, self.n_near = [], 0
+        which = which & (self.n_larger < self.k)
+        which &= torch.bincount(row, minlength=len(which)) > 0
+        fresh = self.pairs.head[which & ~self.rechecked].cpu()
+        self.n_float64_rechecks += torch.bincount(fresh, minlength=len(self.heads))
+        self.rechecked |= which
+        row, token = row[which[row]], token[which[row]]
+        of_head = self.pairs.head[row]
+        for number in of_head.unique().tolist():
+            mine = of_head == number
+            rows = row[mine]
+            pair, order = self.pairs.pair[rows].sort(stable=True)
+            rows, tokens = rows[order], token[mine][order]
+            sign = self.heads[number].compare_float64(pair, self.pairs.target[rows], tokens)
+            sign = torch.where(self.pairs.negated_source[rows], -1, 1) * sign.to(rows.device)
+            self.n_larger.index_add_(0, rows, (sign > 0).long())
 
 
 def growing_blocks(n: int) -> Iterator[slice]:
-    """``range(n)`` in pieces that double up to ``SWEEP_BLOCK``: the first drop most questions."""
+    """``range(n)`` in pieces that double up to ``SWEEP_BLOCK``: the first drop most pairs."""
     start, size = 0, SUB_BLOCK * 4
     while start < n:
         yield slice(start, min(start + size, n))
@@ -224,30 +255,30 @@ def growing_blocks(n: int) -> Iterator[slice]:
 
 
 def _tiles(
-    space: Head | ResidualStream, questions: OpenPairs, tokens: Block, tile: int
+    space: Head | ResidualStream, pairs: OpenPairs, tokens: Block, tile: int
 ) -> Iterator[tuple[slice, Float[Tensor, "m n"], Float[Tensor, "m"]]]:
-    """Logits of a block for some questions at a time, with the rounding bound of each row."""
-    left, right = space.operands(questions.source, tokens)
+    """Logits of a block for some pairs at a time, with the rounding bound of each row."""
+    left, right = space.operands(pairs.source, tokens)
     longest = space.vocabulary.norms[tokens].max()
-    for s in slices(len(questions), max(1, tile // len(right))):
-        yield s, left[s] @ right.T, questions.slack[s] + questions.error[s] * longest
+    for s in slices(len(pairs), max(1, tile // len(right))):
+        yield s, left[s] @ right.T, pairs.target_error[s] + pairs.logit_error[s] * longest
 
 
 def _compare(
-    logits: Float[Tensor, "m n"], level: Float[Tensor, "m"], tolerance: Float[Tensor, "m"]
+    logits: Float[Tensor, "m n"], target_logit: Float[Tensor, "m"], tolerance: Float[Tensor, "m"]
 ) -> tuple[Int[Tensor, "m"], Int[Tensor, "l"], Int[Tensor, "l"]]:
-    """How many logits of each row surely exceed its level, and where those within the bound are.
+    """How many logits of a row surely exceed its target's, and where those within the bound are.
 
-    Only stretches of tokens whose largest logit comes near the level are looked at again.
+    Only stretches of tokens whose largest logit comes near the target's are looked at again.
     """
     m, n = logits.shape
     if n % SUB_BLOCK:
         logits = torch.nn.functional.pad(logits, (0, -n % SUB_BLOCK), value=-torch.inf)
     stretches = logits.view(m, -1, SUB_BLOCK)
-    i, stretch = (stretches.amax(2) >= (level - tolerance)[:, None]).nonzero(as_tuple=True)
+    i, stretch = (stretches.amax(2) >= (target_logit - tolerance)[:, None]).nonzero(as_tuple=True)
     looked_at = stretches[i, stretch]
-    surely = looked_at > (level + tolerance)[i, None]
-    near = (looked_at >= (level - tolerance)[i, None]) & ~surely & (looked_at > -torch.inf)
+    surely = looked_at > (target_logit + tolerance)[i, None]
+    near = (looked_at >= (target_logit - tolerance)[i, None]) & ~surely & (looked_at > -torch.inf)
     entry, offset = near.nonzero(as_tuple=True)
     count = torch.zeros(m, dtype=torch.int64, device=logits.device)
     count.index_add_(0, i, count_true(surely))

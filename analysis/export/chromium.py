@@ -1,129 +1,145 @@
-"""Still pictures of plotly figures, drawn by the Chromium or Chrome that the machine has.
+"""Pictures of figures that only a browser can draw, by the Chromium or Chrome of the machine.
 
-kaleido drives the browser. All pictures of one call share one browser, since starting it takes
-longer than drawing.
+No figure of this package needs it (see ``analysis.export.still``); figures of one's own with other
+traces, such as 3-D ones, do.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
+import html
 import json
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import plotly.graph_objects as go
 
 from analysis.errors import ExportError
-from analysis.export.vector_svg import sharp_svg, with_fixed_ids
+from analysis.export.html_page import packed_plotly
 
-if TYPE_CHECKING:
-    from kaleido import Kaleido
+INSTALL_HINT = "install Chromium (Debian: apt install chromium) or Chrome"
 
-INSTALL_HINT = "install Chromium (Debian: apt install chromium; elsewhere: plotly_get_chrome)"
+TIME_LIMIT_S = 30.0
+"""A browser that has not drawn one picture by then is given up; it needs some seconds."""
 
-TIME_LIMIT_S = 120.0
-"""A browser that has not drawn everything by then is given up; it needs some seconds."""
-
-CLOSE_LIMIT_S = 5.0
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture to draw.
-
-    Attributes:
-        fig: what it shows.
-        format: ``png``, ``svg`` or ``pdf``.
-        scale: size of the picture as a multiple of the figure's own size in CSS pixels.
-    """
-
-    fig: go.Figure
-    format: str
-    scale: float = 1.0
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+_PLACES = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+)
+_PAGE = """<!doctype html><meta charset="utf-8">
+<style>@page {{ size: {width}px {height}px; margin: 0 }} body {{ margin: 0 }}</style>
+<div id="figure"></div>
+<script id="packed" type="text/plain">{packed}</script>
+<script type="module">
+const bytes = Uint8Array.from(atob(document.getElementById("packed").textContent),
+                              (c) => c.charCodeAt(0));
+const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+const script = document.createElement("script");
+script.textContent = await new Response(unpacked).text();
+document.head.append(script);
+const {{data, layout}} = {figure};
+const drawn = await Plotly.newPlot("figure", data, layout, {{staticPlot: true}});
+if ({as_svg}) {{
+  const uri = await Plotly.toImage(drawn, {{format: "svg", width: {width}, height: {height}}});
+  const out = document.createElement("pre");
+  out.id = "svg";
+  out.textContent = decodeURIComponent(uri.slice(uri.indexOf(",") + 1));
+  document.body.replaceChildren(out);
+}}
+</script>
+"""
 
 
 def find_chromium() -> str | None:
-    """Path of the browser that kaleido would start (``BROWSER_PATH`` or a known one), if any."""
-    from choreographer.browsers.chromium import Chromium  # slow to import, seldom needed
+    """Path of the browser (``BROWSER_PATH``, or a usual one), if there is any."""
+    asked = os.environ.get("BROWSER_PATH")
+    candidates = [asked] if asked else [shutil.which(name) for name in _NAMES] + list(_PLACES)
+    for path in candidates:
+        if path and os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
 
-    path = Chromium.find_browser(skip_local=False)
-    return str(path) if path and os.path.isfile(path) and os.access(path, os.X_OK) else None
 
-
-def draw(pictures: list[Picture], chromium: str) -> list[bytes]:
-    """Draw pictures.
+def draw_in_browser(fig: go.Figure, picture_format: str, scale: float, chromium: str) -> bytes:
+    """Draw one picture.
 
     Args:
-        pictures: what to draw.
+        fig: any plotly figure.
+        picture_format: ``png``, ``svg`` or ``pdf``.
+        scale: pixels of a PNG for each CSS pixel.
         chromium: path of the browser.
 
     Returns:
-        The files' contents, in the order of ``pictures``.
+        The file's content.
 
     Raises:
-        ExportError: the browser does not start, or does not draw.
+        ExportError: the browser does not start, does not end in time or does not draw.
     """
-    # A thread of its own, because a notebook's thread already runs an event loop.
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            return pool.submit(asyncio.run, _draw_all(pictures, chromium)).result()
-        except Exception as error:  # of kaleido, choreographer, asyncio or the system
-            reason = error.args[0] if error.args else type(error).__name__
-            raise ExportError(f"{chromium} could not draw the figure: {reason}") from error
+    width = int(fig.layout.width or 700)
+    height = int(fig.layout.height or 450)
+    fixed = go.Figure(fig).update_layout(width=width, height=height)
+    with TemporaryDirectory() as folder:
+        page, out = Path(folder) / "page.html", Path(folder) / f"out.{picture_format}"
+        page.write_text(
+            _PAGE.format(
+                packed=packed_plotly(),
+                figure=fixed.to_json(),
+                width=width,
+                height=height,
+                as_svg=json.dumps(picture_format == "svg"),
+            ),
+            encoding="utf-8",
+        )
+        options = {
+            "png": [
+                f"--screenshot={out}",
+                f"--window-size={width},{height}",
+                f"--force-device-scale-factor={scale}",
+                "--hide-scrollbars",
+            ],
+            "pdf": [f"--print-to-pdf={out}", "--no-pdf-header-footer"],
+            "svg": ["--dump-dom"],
+        }[picture_format]
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000"]
+        flags += [f"--user-data-dir={folder}/profile", "--disable-background-networking"]
+        printed = _run([chromium, *flags, *options, page.as_uri()])
+        if picture_format == "svg":
+            found = re.search(r'<pre id="svg">(.*?)</pre>', printed, re.DOTALL)
+            content = html.unescape(found[1]).encode() if found else b""
+        else:
+            content = out.read_bytes() if out.is_file() else b""
+    if not content:
+        raise ExportError(f"{chromium} ended without a picture")
+    return content
 
 
-async def _draw_all(pictures: list[Picture], chromium: str) -> list[bytes]:
-    """Draw one picture after another in one browser."""
-    from kaleido import Kaleido
-
-    # Without MathJax, which kaleido would fetch from the network.
-    browser = Kaleido(n=1, mathjax=False, path=chromium)
+def _run(command: list[str]) -> str:
+    """What a browser prints; it and all that it started end here, also on Ctrl-C."""
+    own_group = {"start_new_session": True} if sys.platform != "win32" else {}
     try:
-        async with asyncio.timeout(TIME_LIMIT_S):
-            await browser.open()
-            return [await _draw_one(browser, picture) for picture in pictures]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **own_group
+        )
+    except OSError as error:
+        raise ExportError(f"{command[0]} does not start: {error}") from error
+    try:
+        printed, _ = process.communicate(timeout=TIME_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise ExportError(f"{command[0]} has not drawn within {TIME_LIMIT_S:.0f} s") from None
     finally:
-        # Also where it did not open: what it started would keep this process from ending. A
-        # browser that does not answer is asked for a while, and then killed.
-        with suppress(TimeoutError):
-            await asyncio.wait_for(browser.close(), CLOSE_LIMIT_S)
-
-
-async def _draw_one(browser: Kaleido, picture: Picture) -> bytes:
-    """Draw one picture."""
-    vector = picture.format in ("svg", "pdf")
-    options = {"format": "svg" if vector else picture.format, "scale": picture.scale}
-    drawn: bytes = await browser.calc_fig(with_fixed_ids(picture.fig), opts=options)
-    if not vector:
-        return drawn
-    svg = sharp_svg(drawn.decode(), picture.fig)
-    return svg.encode() if picture.format == "svg" else await _print(browser, svg)
-
-
-async def _print(browser: Kaleido, svg: str) -> bytes:
-    """A PDF of one page that is as large as the picture.
-
-    kaleido's own PDF has a margin around the picture and cuts off as much at its foot.
-    """
-    width, height = re.findall(r'\b(?:width|height)="([\d.]+)"', svg)[:2]
-    style = (
-        f"@page {{ size: {width}px {height}px; margin: 0 }} "
-        "html, body { margin: 0 } svg { display: block }"
-    )
-    page = f"<head><style>{style}</style></head><body>{svg}</body>"
-    tab = await browser.create_tab("about:blank")
-    write = f"document.documentElement.innerHTML = {json.dumps(page)}; 0"
-    await tab.send_command("Runtime.evaluate", {"expression": write})
-    answer = await tab.send_command(
-        "Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True, "pageRanges": "1"}
-    )
-    if "error" in answer:
-        raise ExportError(f"the browser could not print: {answer['error']}")
-    pdf = base64.b64decode(answer["result"]["data"])
-    # The time of printing is the only part that would differ from run to run.
-    return re.sub(rb"\(D:\d{14}", b"(D:20000101000000", pdf)
+        if process.poll() is None:
+            if sys.platform == "win32":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if process.returncode:
+        raise ExportError(f"{command[0]} failed with status {process.returncode}")
+    return printed

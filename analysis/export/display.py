@@ -8,33 +8,50 @@ import json
 import plotly.graph_objects as go
 from IPython.display import display
 
-from analysis.export.chromium import Picture, draw, find_chromium
 from analysis.export.html_page import VIEW_CONFIG
+from analysis.export.still.render import needs_browser, render
+from analysis.export.still.resolved import plain
+from analysis.plots.heatmap_layout import fit_width, is_heatmap_figure
+from analysis.validation import check_type
+
+MIME_TYPE = "application/vnd.plotly.v1+json"
+_SHARP = 2
 
 
 def show_figure(fig: go.Figure) -> None:
     """Display a figure in a notebook.
 
-    One output holds the figure itself and, where Chromium is installed, a picture of it; each
+    One output holds the figure itself and a picture of it, at two pixels for each of CSS; each
     reader shows the richer one that it can.
 
     Args:
-        fig: any plotly figure.
+        fig: any plotly figure; of one that only a browser can draw no picture is made.
 
     Raises:
-        ExportError: Chromium is there but does not draw.
+        ParameterError: it is no figure.
     """
+    check_type("fig", fig, go.Figure, "plot_heatmaps")
+    fitted = fit_width(fig, fig.layout.width) if is_heatmap_figure(fig) else fig
+    live = json.loads(fitted.to_json())
+    live["layout"].pop("meta", None)  # what an export needs, such as the time of scoring
     bundle: dict[str, object] = {
-        "application/vnd.plotly.v1+json": json.loads(fig.to_json()) | {"config": VIEW_CONFIG},
+        MIME_TYPE: live | {"config": VIEW_CONFIG},
         "text/plain": _title(fig),
     }
-    chromium = find_chromium()
-    if chromium is not None:
-        bundle["image/png"] = base64.b64encode(draw([Picture(fig, "png")], chromium)[0]).decode()
-    display(bundle, raw=True)
+    metadata: dict[str, object] = {}
+    if not needs_browser(fig):
+        still = fit_width(fig, fig.layout.width, screen=False) if is_heatmap_figure(fig) else fig
+        png = render(still, "png", dpi=96 * _SHARP)
+        bundle["image/png"] = base64.b64encode(png).decode()
+        size = (round(int.from_bytes(png[at : at + 4]) / _SHARP) for at in (16, 20))
+        metadata["image/png"] = dict(zip(("width", "height"), size, strict=True))
+    display(bundle, metadata=metadata, raw=True)
 
 
 def _title(fig: go.Figure) -> str:
     """What stands in the output where neither can be shown."""
-    titles = (fig.layout.meta or {}).get("panel_titles", [])
-    return "; ".join(f"{model}: {subject}" for model, subject in titles) or "a plotly figure"
+    titles = [fig.layout.title.text] if fig.layout.title.text else []
+    titles += [
+        note.text for note in fig.layout.annotations if (note.name or "").startswith("title")
+    ]
+    return "; ".join(plain(text).replace("\n", " ") for text in titles) or "a plotly figure"

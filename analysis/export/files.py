@@ -9,114 +9,114 @@ that lie together belong together.
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.errors import ExportError
-from analysis.export.chromium import INSTALL_HINT, Picture, draw, find_chromium
+from analysis.export.chromium import INSTALL_HINT, draw_in_browser, find_chromium
 from analysis.export.html_page import html_page
+from analysis.export.places import FIGURES, FORMATS, checked_formats, checked_stem, figure_stem
+from analysis.export.records import as_json, ready_for_json
+from analysis.export.still.render import missing_font, needs_browser, render
 from analysis.export.whole_files import move_into_place, staging
-from analysis.names import are_shipped
-from analysis.plots.heatmap_layout import TEXT_PX, fit_width
-from analysis.static.head_scores import HeadScores
+from analysis.heads import all_heads, head_index
+from analysis.plots.heatmap_layout import MAX_WIDTH, MIN_WIDTH, fit_width, is_heatmap_figure
+from analysis.plots.heatmaps import facts_of
+from analysis.plots.style import TEXT_PX
+from analysis.provenance import timeless
+from analysis.static.head_scores import COPYING_SCORE, RELATION_SCORE, SUPPRESSION_SCORE, HeadScores
 from analysis.validation import check_type
 
-FORMATS = ("html", "png", "svg", "pdf")
-PRINT_WIDTH_IN = 6.75
-"""Text width of a common two-column page; a single column is about 5.5 in."""
+__all__ = ["FIGURES", "FORMATS", "export_figure", "figure_stem", "score_table"]
 
-FIGURES = Path(os.environ.get("NAME_HEADS_FIGURES") or Path(__file__).parents[2] / "figures")
-"""Where notebooks write; ``make test`` sets another folder, to change no committed file."""
+PAGE_WIDTH_MM = 171.45
+"""Text width of a common two-column page (6.75 in); a single column is about 85 mm."""
 SMALLEST_PRINT_PT = 6.0
-_PNG_SCALE = 2.0
+_SCREEN_DPI, _PRINT_DPI = 192.0, 300.0
 # A CSS pixel is 1/96 in and a point 1/72 in: so much smaller is print than the screen.
 _PRINT_SCALE = SMALLEST_PRINT_PT / 72 * 96 / TEXT_PX
+_MM_PER_PX = 25.4 / 96 * _PRINT_SCALE
 
 
 def export_figure(
     fig: go.Figure,
-    stem: str | Path,
-    formats: Sequence[str] = FORMATS,
+    stem: str | os.PathLike[str],
+    formats: Iterable[str] | str | None = None,
     *,
     scores: HeadScores | None = None,
     provenance: Mapping[str, object] | None = None,
-    width_in: float = PRINT_WIDTH_IN,
+    width: float | None = None,
+    dpi: float | None = None,
 ) -> list[Path]:
     """Write a figure, with the data that it shows, whole or not at all.
 
-    Without Chromium the pictures are left out, and one printed line says what to install.
+    Titles, fonts, sizes and colours that were changed on the figure are the same in every format.
+    Figures of this package are drawn without a browser. Of others, what only a browser can draw is
+    left out where it cannot, and one printed line says why.
 
     Args:
         fig: what to write.
-        stem: folder and name of the files, without ending; the folder is made if need be.
-        formats: some of ``html``, ``png``, ``svg``, ``pdf``.
-        scores: what the figure shows; a figure of ``plot_heatmaps`` knows it. Without scores no
+        stem: folder and name of the files; the folder is made if need be. With the ending of a
+            format, only that format is written. A folder alone takes the model's name.
+        formats: some of ``html``, ``png``, ``svg``, ``pdf``, as a list or as ``"png,svg"``; all
+            of them if None.
+        scores: what the figure shows; a figure of ``plot_heatmaps`` holds it. Without scores no
             table is written.
         provenance: what made a figure of anything else, for the record; ready for JSON.
-        width_in: width of the PDF in inches; its smallest text has 6 pt at any width.
+        width: of the pictures in mm, such as 85 for a column; their smallest text has 6 pt at any
+            width. If None, 171.45 mm (6.75 in) for the PDF and the figure's own for PNG and SVG.
+        dpi: of the PNG; if None, 300 where a width is given, else 192 (2 pixels for each of CSS).
 
     Returns:
         The files written.
 
     Raises:
-        ExportError: a format is unknown, the folder cannot be written, the browser fails, or
+        ExportError: a name, format, width or dpi cannot be used, the folder cannot be written, or
             another export to the same stem does not end. The files of before are still there.
         ParameterError: ``fig`` is no figure.
     """
     check_type("fig", fig, go.Figure, "plot_heatmaps")
-    formats = _checked(formats)
-    stem = Path(stem)
-    if not stem.name:
-        raise ExportError(f"a figure needs a name to write it under; got {str(stem)!r}")
-    if not width_in > 0:
-        raise ExportError(f"width_in must be positive; got {width_in!r}")
-    if scores is None:
-        scores = getattr(fig, "scores", None)
+    facts = _facts(fig, scores)
+    default = Path(figure_stem(scores)).name if scores else _default_name(facts)
+    path, ending = checked_stem(stem, default)
+    path = path / default if path.is_dir() else path
+    chosen = checked_formats(ending if formats is None and ending else formats)
+    if not chosen and scores is None and not facts:
+        raise ExportError(f"no format is given; a figure is written as {', '.join(FORMATS)}")
+    width_px = _checked_width(width)
+    resolution = _checked_dpi(dpi, _SCREEN_DPI if width is None else _PRINT_DPI)
+    extra = None if provenance is None else ready_for_json(timeless(provenance), "provenance")
 
-    with staging(stem) as folder:
+    with staging(path) as folder:
+        table = _table(facts) if facts else None
+        stills = [name for name in chosen if name != "html"]
+        pictures = _pictures(fig, stills, width_px, resolution, path)
         contents: dict[str, bytes] = {}
-        if "html" in formats:
-            contents["html"] = html_page(fig, stem.name).encode()
-        contents |= _pictures(fig, [f for f in formats if f != "html"], width_in, stem)
-        if scores is not None:
-            contents["csv"] = score_table(scores).to_csv(lineterminator="\n").encode()
-        names = {ending: f"{stem.name}.{ending}" for ending in (*contents, "json")}
+        if "html" in chosen:
+            contents["html"] = html_page(fig, path.name, facts=facts, table=table).encode()
+        contents |= pictures
+        if table is not None:
+            contents["csv"] = table.to_csv(lineterminator="\n").encode()
+        names = {ending: f"{path.name}.{ending}" for ending in (*contents, "json")}
         checksums = {
             names[ending]: hashlib.sha256(content).hexdigest()
             for ending, content in contents.items()
         }
-        contents["json"] = _record(scores, checksums, provenance).encode()
+        contents["json"] = _record(facts, checksums, extra).encode()
         files = [folder / names[ending] for ending in contents]
         try:
             for file, content in zip(files, contents.values(), strict=True):
                 file.write_bytes(content)
         except OSError as error:
-            raise ExportError(f"cannot write {stem}: {error}") from error
-        return move_into_place(files, stem.parent)
-
-
-def figure_stem(scores: HeadScores, name: str | None = None, kind: str = "heatmaps") -> Path:
-    """Where a model's figures are written: in ``figures/``, one stem for each setting.
-
-    Args:
-        scores: what the figure shows; the model and any setting off its default enter the name,
-            other names or pairs by the first digits of their checksum.
-        name: a name of your own, instead.
-        kind: of figure.
-    """
-    if name is None:
-        name = scores.model.name.rsplit("/", 1)[-1].lower() + f"_{kind}"
-        name += f"_k{scores.k}" if scores.k != 1 else ""
-        name += "" if scores.first_mlp else "_without_mlp"
-        name += "" if scores.relation == "copying" else "_relation"
-        name += "" if are_shipped(scores.pairs) else f"_{scores.pairs.checksum[:8]}"
-    return FIGURES / name
+            raise ExportError(f"cannot write {path}: {error}") from error
+        return move_into_place(files, path.parent)
 
 
 def score_table(scores: HeadScores) -> pd.DataFrame:
@@ -136,54 +136,106 @@ def score_table(scores: HeadScores) -> pd.DataFrame:
     )
 
 
-def _checked(formats: Sequence[str]) -> list[str]:
-    """The formats, each once, if all are known."""
-    wanted = [formats] if isinstance(formats, str) else list(dict.fromkeys(formats))
-    unknown = [repr(name) for name in wanted if name not in FORMATS]
-    if unknown:
-        raise ExportError(
-            f"unknown format {', '.join(unknown)}; a figure is written as {', '.join(FORMATS)}"
-        )
-    return wanted
+def _facts(fig: go.Figure, scores: HeadScores | None) -> dict[str, Any]:
+    """What a heatmap figure says of its scores, or the given scores in the same form."""
+    if scores is None:
+        held = (fig.layout.meta or {}).get("scores") if is_heatmap_figure(fig) else None
+        return dict(held) if held else {}
+    check_type("scores", scores, HeadScores, "score_heads")
+    return facts_of(scores)
 
 
-def _pictures(fig: go.Figure, formats: list[str], width_in: float, stem: Path) -> dict[str, bytes]:
-    """The still pictures, by format, or none and one line where no browser can draw them."""
+def _default_name(facts: Mapping[str, Any]) -> str:
+    """What a figure is called in a folder: its model, or "figure"."""
+    return str(facts["model"]["name"]).rsplit("/", 1)[-1].lower() if facts else "figure"
+
+
+def _table(facts: Mapping[str, Any]) -> pd.DataFrame:
+    """``score_table`` from the facts that a figure holds."""
+    top, bottom = (np.array(facts[name]).ravel() for name in ("n_in_top_k", "n_in_bottom_k"))
+    n = facts["n_pairs"]
+    first = COPYING_SCORE if facts["relation"] == "copying" else RELATION_SCORE
+    columns = {
+        first: top / n,
+        SUPPRESSION_SCORE: bottom / n,
+        "n_in_top_k": top,
+        "n_in_bottom_k": bottom,
+        "n_pairs": n,
+    }
+    return pd.DataFrame(columns, index=head_index(all_heads(facts["n_layers"], facts["n_heads"])))
+
+
+def _checked_width(width: object) -> float | None:
+    """A width in mm as CSS pixels, None if the formats' own is meant."""
+    if width is None:
+        return None
+    least, most = (math.ceil(px * _MM_PER_PX) for px in (MIN_WIDTH, MAX_WIDTH))
+    mm = _number(width)
+    if not least <= mm <= most - 1:
+        raise ExportError(f"width must be a number of mm from {least} to {most - 1}; got {width!r}")
+    return mm / _MM_PER_PX
+
+
+def _checked_dpi(dpi: object, default: float) -> float:
+    number = default if dpi is None else _number(dpi)
+    if not 30 <= number <= 2400:
+        raise ExportError(f"dpi must be a number from 30 to 2400; got {dpi!r}")
+    return number
+
+
+def _number(value: object) -> float:
+    """A number of Python, numpy or torch as a float, anything else as NaN."""
+    if isinstance(value, (bool, str, bytes)):
+        return math.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return math.nan
+
+
+def _pictures(
+    fig: go.Figure, formats: list[str], width_px: float | None, dpi: float, stem: Path
+) -> dict[str, bytes]:
+    """The still pictures by format; without those that only a browser that fails could draw."""
     if not formats:
         return {}
-    chromium = find_chromium()
-    if chromium is None:
-        old = [f for f in formats if stem.with_name(f"{stem.name}.{f}").exists()]
+    own = fit_width(fig, fig.layout.width, screen=False) if is_heatmap_figure(fig) else fig
+    printed = fit_width(fig, width_px or PAGE_WIDTH_MM / _MM_PER_PX, screen=False)
+    reasons = needs_browser(own)
+    if not reasons and (font := missing_font(own)):
+        print(f"{stem}: the font {font} is not installed, so PNG and PDF show another.")
+    drawn: dict[str, bytes] = {}
+    failed: dict[str, str] = {}
+    chromium = find_chromium() if reasons else None
+    for name in formats:
+        on_paper = name == "pdf" or width_px is not None
+        shown, scale = (printed, _PRINT_SCALE) if on_paper else (own, 1.0)
+        if not reasons:
+            drawn[name] = render(shown, name, scale=scale, dpi=dpi, title=stem.name)
+        elif chromium is None:
+            failed[name] = INSTALL_HINT
+        else:
+            try:
+                drawn[name] = draw_in_browser(shown, name, scale * dpi / 96, chromium)
+            except ExportError as error:
+                failed[name] = str(error)
+    if failed:
+        old = [name for name in failed if stem.with_name(f"{stem.name}.{name}").exists()]
         remark = f" ({', '.join(old)} there: of an earlier export)" if old else ""
-        print(f"{stem}: {', '.join(formats)} not written{remark}; for them, {INSTALL_HINT}")
-        return {}
-    pictures = {
-        "png": lambda: Picture(fig, "png", _PNG_SCALE),
-        "svg": lambda: Picture(fig, "svg"),
-        "pdf": lambda: Picture(fit_width(fig, width_in * 96 / _PRINT_SCALE), "pdf", _PRINT_SCALE),
-    }
-    drawn = draw([pictures[name]() for name in formats], chromium)
-    return dict(zip(formats, drawn, strict=True))
+        print(
+            f"{stem}: {', '.join(failed)} not written{remark}; {', '.join(reasons)} need a browser: "
+            f"{'; '.join(dict.fromkeys(failed.values()))}"
+        )
+    return drawn
 
 
 def _record(
-    scores: HeadScores | None,
-    checksums: dict[str, str],
-    provenance: Mapping[str, object] | None,
+    facts: Mapping[str, Any], checksums: dict[str, str], provenance: Mapping[str, object] | None
 ) -> str:
     """What made the figure, and which files were made of it, as JSON."""
     record: dict[str, object] = {"sha256": checksums}
-    if scores is not None:
-        record |= {
-            "model": asdict(scores.model),
-            "relation": scores.relation,
-            "k": scores.k,
-            "first_mlp": scores.first_mlp,
-            "n_pairs": scores.n_pairs,
-            "n_layers": scores.n_layers,
-            "n_heads": scores.n_heads,
-            "provenance": scores.provenance,
-        }
+    # The counts are in the table.
+    record |= {k: v for k, v in facts.items() if k not in ("n_in_top_k", "n_in_bottom_k")}
     if provenance is not None:
         record["made_by"] = provenance
-    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    return as_json(record)

@@ -35,7 +35,7 @@ def staging(stem: Path) -> Iterator[Path]:
         The folder. It is gone afterwards, with what was not moved out of it.
 
     Raises:
-        ExportError: the folder cannot be made or written, or the lock is not to be had.
+        ExportError: the folder cannot be made or written, or another writer does not end.
     """
     lock_path = stem.parent / f".{stem.name}.lock"
     folder = stem.parent / f".{stem.name}.new"
@@ -54,11 +54,12 @@ def staging(stem: Path) -> Iterator[Path]:
         raise ExportError(f"cannot write to the folder {stem.parent}: {error}") from error
     try:
         with _as_export_error(stem):
-            shutil.rmtree(folder, ignore_errors=True)  # left by a writer that died
+            _remove(folder)  # left by a writer that died
             folder.mkdir()
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            _remove(folder)
         # Removed while held: who waits for it sees that its file is gone, and makes a new one.
         # Windows removes no open file; there the lock's file stays, empty.
         with suppress(OSError):
@@ -90,6 +91,14 @@ def move_into_place(files: list[Path], folder: Path) -> list[Path]:
             os.replace(file, target)
         _flush(folder)
     return targets
+
+
+def _remove(path: Path) -> None:
+    """Remove what stands at a path: a folder with all that is in it, or a file or link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

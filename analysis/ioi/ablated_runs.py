@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.embeddings import mlp_reads_attention
 from analysis.ioi.activations import Replaced, check_measurable
+from analysis.models.precision import exact_forward, plain_settings
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.prompts.prefix_cache import PrefixCache, build_prefix_cache, prefix_kwargs
-from analysis.weights import MLP_NORM
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -33,18 +34,18 @@ class AtEnd:
 
     Attributes:
         z: ``[n, n_layers, n_heads, d_head]``, every head's z at END.
-        mlp_input: ``[n, n_layers, d_model]``, what the norm before each MLP read at END.
-        final: ``[n, d_model]``, the residual stream at END before the final norm.
+        mlp_input: ``[n, n_layers, d_model]``, what reaches each MLP and its norm at END.
+        resid_final: ``[n, d_model]``, the residual stream at END before the final norm.
         logit_difference: float64 ``[n]``, logit of IO less that of S.
     """
 
     z: Float[Tensor, "n n_layers n_heads d_head"]
     mlp_input: Float[Tensor, "n n_layers d_model"]
-    final: Float[Tensor, "n d_model"]
+    resid_final: Float[Tensor, "n d_model"]
     logit_difference: Float[Tensor, "n"]
 
 
-@torch.no_grad()
+@plain_settings()
 def run_with_replaced(
     model: TransformerBridge,
     prompts: IOIPrompts,
@@ -65,14 +66,16 @@ def run_with_replaced(
     end = prompts.column("end_position")
     found: list[list[AtEnd]] = [[] for _ in cases]
     order: list[Tensor] = []
-    with progress_bar(len(prompts), "running prompts without some heads", "prompt") as bar:
+    sequential = mlp_reads_attention(model)
+    what = "running prompts without some heads"
+    with progress_bar(len(prompts), what, "prompt") as bar, exact_forward(model):
         for length in end.unique().tolist():
             for rows in (end == length).nonzero()[:, 0].split(PROMPTS_TOGETHER):
                 order.append(rows)
                 before = build_prefix_cache(model, tokens[rows, :length].to(model.W_E.device))
                 last = tokens[rows, length : length + 1].to(model.W_E.device)
                 for parts, replaced in zip(found, cases, strict=True):
-                    parts.append(_run_end(model, prompts, rows, last, before, replaced))
+                    parts.append(_run_end(model, prompts, rows, last, before, replaced, sequential))
                 bar.update(len(rows))
     place = torch.cat(order).argsort()
     return [
@@ -88,6 +91,7 @@ def _run_end(
     last: Int[Tensor, "n 1"],
     before: PrefixCache | None,
     replaced: Replaced,
+    sequential: bool,
 ) -> AtEnd:
     kept: dict[str, Tensor] = {}
 
@@ -109,18 +113,24 @@ def _run_end(
         return hook
 
     layers = range(model.cfg.n_layers)
-    norm = MLP_NORM[str(model.cfg.architecture)]
     hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = [
         *((f"blocks.{layer}.attn.hook_z", replace(layer)) for layer in layers),
-        *((f"blocks.{layer}.{norm}.hook_in", keep(f"mlp{layer}")) for layer in layers),
-        ("ln_final.hook_in", keep("final")),
+        *((f"blocks.{layer}.hook_in", keep(f"resid_pre{layer}")) for layer in layers),
+        *((f"blocks.{layer}.attn.hook_out", keep(f"attention{layer}")) for layer in layers),
+        ("ln_final.hook_in", keep("resid_final")),
     ]
     everything = prefix_kwargs(before, torch.arange(len(rows), device=last.device))
     logits = model.run_with_hooks(last, fwd_hooks=hooks, **everything)[:, -1].double().cpu()
     io, s = (prompts.column(f"{name}_token")[rows, None] for name in ("io", "s"))
     return AtEnd(
         z=torch.stack([kept[f"z{layer}"] for layer in layers], dim=1),
-        mlp_input=torch.stack([kept[f"mlp{layer}"] for layer in layers], dim=1),
-        final=kept["final"],
+        mlp_input=torch.stack(
+            [
+                kept[f"resid_pre{layer}"] + (kept[f"attention{layer}"] if sequential else 0)
+                for layer in layers
+            ],
+            dim=1,
+        ),
+        resid_final=kept["resid_final"],
         logit_difference=(logits.gather(1, io) - logits.gather(1, s))[:, 0],
     )

@@ -1,7 +1,8 @@
 """One run of the model over the prompts, and of it only what the measurements read.
 
 Everything about a head is read at END, the position that predicts the answer, so that hundreds of
-prompts are kept in tens of megabytes and each question about heads becomes linear algebra.
+prompts are kept in tens of megabytes and each question about heads becomes linear algebra. The
+model runs in float64 throughout (``models.precision``), and what is kept is float64.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from analysis.embeddings import mlp_reads_attention
 from analysis.errors import ArchitectureError, ParameterError
+from analysis.models.admission import check_additive
+from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
-from analysis.weights import MLP_NORM, check_finite, check_runnable
+from analysis.tokenizers import tokenizer_fingerprint
+from analysis.weights import check_finite
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 RUN_TOGETHER = 25
-"""Prompts that go through the model at once, always so many and filled up to the longest: float32
-rounding may depend on the number of rows, and no number may on how many prompts there are."""
+"""Prompts that go through the model at once, filled up to the longest."""
 
 Replaced = Mapping[tuple[int, int], Float[Tensor, "n d_head"]]
 """By (layer, head), what stands for a head's z at END, for every prompt."""
@@ -35,23 +39,22 @@ class Activations:
     """What one run over n prompts leaves, on the processor.
 
     Attributes:
-        z: float32 ``[n, n_layers, n_heads, d_head]``, what each head read at END, before W_O.
-        final: float32 ``[n, d_model]``, the residual stream at END before the final norm.
-        mlp_input: float64 ``[n, n_layers, d_model]``, the residual stream at END that the norm
-            before each layer's MLP read.
-        attention: float32 ``[n, n_layers, n_heads, 3]``, from END to IO, S1 and S2.
-        named: float32 ``[n, 3, d_model]``, the residual stream after the first block at IO, S1
-            and S2.
-        io_logit: float32 ``[n]``.
-        s_logit: float32 ``[n]``.
-        io_is_argmax: whether IO has the largest logit of all tokens.
+        z: float64 ``[n, n_layers, n_heads, d_head]``, what each head read at END, before W_O.
+        resid_final: float64 ``[n, d_model]``, the residual stream at END before the final norm.
+        mlp_input: float64 ``[n, n_layers, d_model]``, what reaches each MLP and its norm at END.
+        attention: float64 ``[n, n_layers, n_heads, 3]``, from END to IO, S1 and S2.
+        resid_post_0_at_names: float64 ``[n, 3, d_model]``, the residual stream after the first
+            block at IO, S1 and S2.
+        io_logit: float64 ``[n]``.
+        s_logit: float64 ``[n]``.
+        io_is_argmax: whether no token's logit is larger than IO's by more than ``MARGIN`` of it.
     """
 
     z: Float[Tensor, "n n_layers n_heads d_head"]
-    final: Float[Tensor, "n d_model"]
+    resid_final: Float[Tensor, "n d_model"]
     mlp_input: Float[Tensor, "n n_layers d_model"]
     attention: Float[Tensor, "n n_layers n_heads 3"]
-    named: Float[Tensor, "n 3 d_model"]
+    resid_post_0_at_names: Float[Tensor, "n 3 d_model"]
     io_logit: Float[Tensor, "n"]
     s_logit: Float[Tensor, "n"]
     io_is_argmax: Bool[Tensor, "n"]
@@ -59,10 +62,10 @@ class Activations:
     @property
     def logit_difference(self) -> Float[Tensor, "n"]:
         """Logit of IO less that of S, float64."""
-        return self.io_logit.double() - self.s_logit.double()
+        return self.io_logit - self.s_logit
 
 
-@torch.no_grad()
+@plain_settings()
 def run_prompts(
     model: TransformerBridge,
     prompts: IOIPrompts,
@@ -79,17 +82,18 @@ def run_prompts(
         replaced: heads whose z at END is replaced in the run, and by what.
 
     Raises:
-        ArchitectureError: the model's parts would not be read rightly.
+        ArchitectureError: the model's architecture is not supported, or its device has no float64.
         ParameterError: the prompts were made for a model with other tokens.
     """
     check_measurable(model)
     _check_made_for(model, prompts)
     tokens = prompts.counterfactual_tokens if counterfactual else prompts.tokens
+    sequential = mlp_reads_attention(model)
     parts = []
     what = "counterfactuals" if counterfactual else "prompts"
-    with progress_bar(len(prompts), f"running {what}", "prompt") as bar:
+    with progress_bar(len(prompts), f"running {what}", "prompt") as bar, exact_forward(model):
         for rows in torch.arange(len(prompts)).split(RUN_TOGETHER):
-            parts.append(_run_together(model, prompts, tokens, rows, replaced or {}))
+            parts.append(_run_together(model, prompts, tokens, rows, replaced or {}, sequential))
             bar.update(len(rows))
     return Activations(
         **{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
@@ -101,7 +105,8 @@ def _check_made_for(model: TransformerBridge, prompts: IOIPrompts) -> None:
     first = prompts.frame.iloc[0]
     ids = model.tokenizer([first["text"]], add_special_tokens=False)["input_ids"][0]
     start, stop = int(prompts.prepend_bos), first["end_position"] + 1
-    if list(ids) != prompts.tokens[0, start:stop].tolist():
+    known = not prompts.tokenizer or prompts.tokenizer == tokenizer_fingerprint(model.tokenizer)
+    if not known or list(ids) != prompts.tokens[0, start:stop].tolist():
         raise ParameterError(
             "the prompts were made for a model with other tokens; make them for this one: "
             "ioi_prompts(model, ...)."
@@ -116,7 +121,7 @@ def check_measurable(model: TransformerBridge) -> None:
             in training mode, or the unembedding has a bias.
         WeightsError: a weight is NaN or infinite.
     """
-    check_runnable(model)
+    check_additive(model)
     check_finite(model)
     if bool(model.b_U.any()):
         raise ArchitectureError(
@@ -131,6 +136,7 @@ def _run_together(
     all_tokens: Int[Tensor, "n longest"],
     asked: Int[Tensor, "n_asked"],
     replaced: Replaced,
+    sequential: bool,
 ) -> Activations:
     """One pass; where fewer prompts are asked for, the last of them fills it up."""
     n = len(asked)
@@ -142,8 +148,9 @@ def _run_together(
     batch = torch.arange(len(rows))
     tokens = all_tokens[rows].to(model.W_E.device)
     z: dict[int, Tensor] = {}
-    mlp_input: dict[int, Tensor] = {}
     attention: dict[int, Tensor] = {}
+    resid_pre: dict[int, Tensor] = {}
+    attention_out: dict[int, Tensor] = {}
     kept: dict[str, Tensor] = {}
 
     def read_z(layer: int) -> Any:
@@ -154,52 +161,57 @@ def _run_together(
                 value = value.clone()
                 for head, instead in heads.items():
                     value[batch, end, head] = instead.to(value)
-            z[layer] = value[batch, end].float().cpu()
+            z[layer] = value[batch, end].cpu()
             return value
-
-        return hook
-
-    def read_mlp_input(layer: int) -> Any:
-        def hook(value: Tensor, hook: Any) -> None:
-            mlp_input[layer] = value[batch, end].double().cpu()
 
         return hook
 
     def read_attention(layer: int) -> Any:
         def hook(value: Tensor, hook: Any) -> None:
-            attention[layer] = value[batch[:, None], :, end[:, None], names].mT.float().cpu()
+            attention[layer] = value[batch[:, None], :, end[:, None], names].mT.cpu()
 
         return hook
 
-    def read_named(value: Tensor, hook: Any) -> None:
-        kept["named"] = value[batch[:, None], names].float().cpu()
+    def read_end(into: dict[int, Tensor], layer: int) -> Any:
+        def hook(value: Tensor, hook: Any) -> None:
+            into[layer] = value[batch, end].cpu()
+
+        return hook
+
+    def read_at_names(value: Tensor, hook: Any) -> None:
+        kept["resid_post_0_at_names"] = value[batch[:, None], names].cpu()
 
     def read_final(value: Tensor, hook: Any) -> None:
-        kept["final"] = value[batch, end].float().cpu()
+        kept["resid_final"] = value[batch, end].cpu()
 
     def only_end(value: Tensor, hook: Any) -> Tensor:
         return value[batch, end][:, None]  # spares the logits of all other positions
 
     layers = range(model.cfg.n_layers)
-    mlp_norm = MLP_NORM[str(model.cfg.architecture)]
     hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = [
         *((f"blocks.{layer}.attn.hook_z", read_z(layer)) for layer in layers),
-        *((f"blocks.{layer}.{mlp_norm}.hook_in", read_mlp_input(layer)) for layer in layers),
         *((f"blocks.{layer}.attn.hook_pattern", read_attention(layer)) for layer in layers),
-        ("blocks.0.hook_out", read_named),
+        *((f"blocks.{layer}.hook_in", read_end(resid_pre, layer)) for layer in layers),
+        *((f"blocks.{layer}.attn.hook_out", read_end(attention_out, layer)) for layer in layers),
+        ("blocks.0.hook_out", read_at_names),
         ("ln_final.hook_in", read_final),
         ("unembed.hook_in", only_end),
     ]
-    logits = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, 0].float().cpu()
-    io = logits[batch, prompts.column("io_token")[rows]]
+    logits = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, 0].cpu()
+    io, largest = logits[batch, prompts.column("io_token")[rows]], logits.amax(1)
     found = Activations(
         z=torch.stack([z[layer] for layer in layers], dim=1),
-        final=kept["final"],
-        mlp_input=torch.stack([mlp_input[layer] for layer in layers], dim=1),
+        **kept,
+        mlp_input=torch.stack(
+            [
+                resid_pre[layer] + attention_out[layer] if sequential else resid_pre[layer]
+                for layer in layers
+            ],
+            dim=1,
+        ),
         attention=torch.stack([attention[layer] for layer in layers], dim=1),
-        named=kept["named"],
         io_logit=io,
         s_logit=logits[batch, prompts.column("s_token")[rows]],
-        io_is_argmax=io >= logits.max(dim=1).values,
+        io_is_argmax=io >= largest - MARGIN * largest.abs(),
     )
     return Activations(**{name: value[:n] for name, value in vars(found).items()})

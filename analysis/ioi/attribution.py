@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.architecture.norms import centred, norm_parameters
 from analysis.ioi.activations import Activations
-from analysis.norms import centred, norm_parameters
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.weights import output_weights, unembedding_matrix
 
@@ -43,13 +43,11 @@ def logits_written(
     The final norm keeps the scale that it had in the run; its bias belongs to no head.
     """
     gain, _ = norm_parameters(model, model.ln_final, torch.device("cpu"))
-    scale = _scale(model, clean.final.double())
+    scale = _scale(model, clean.resid_final)
     direction = centred(model, gain * unembedding_rows(model, tokens)) / scale[:, None]
     return torch.stack(
         [
-            torch.einsum(
-                "nhd,nd->nh", head_outputs(model, layer, clean.z[:, layer].double()), direction
-            )
+            torch.einsum("nhd,nd->nh", head_outputs(model, layer, clean.z[:, layer]), direction)
             for layer in range(model.cfg.n_layers)
         ],
         dim=1,

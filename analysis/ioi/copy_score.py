@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.architecture.norms import centred, norm_parameters, normalise
 from analysis.dynamic.scores import decide_written
-from analysis.exact.head_logits import Vocabulary, full_float32
+from analysis.exact.arithmetic import full_float32
+from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import all_heads, head_index
 from analysis.ioi.activations import Activations
-from analysis.norms import centred, norm_parameters, normalise
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.weights import ov_weights, unembedding_matrix
@@ -51,7 +52,7 @@ def copy_scores(
         ``head``. A head that writes nothing has 0 in both.
     """
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    named = clean.named.flatten(0, 1).double()
+    named = clean.resid_post_0_at_names.flatten(0, 1).double()
     io, s = prompts.column("io_token"), prompts.column("s_token")
     targets = torch.stack([io, s, s], dim=1).flatten()
     gain, bias = norm_parameters(model, model.ln_final, torch.device("cpu"))

@@ -33,12 +33,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.embeddings import mlp_output
+from analysis.architecture.norms import normalise
+from analysis.embeddings import mlp_output, mlp_reads_attention
 from analysis.heads import HeadPair, all_heads, chosen_heads, head_index
 from analysis.ioi.ablated_runs import AtEnd
 from analysis.ioi.activations import Activations, run_prompts
 from analysis.ioi.attribution import direct_logit_attribution, head_outputs, unembedding_rows
-from analysis.norms import normalise
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.statistics import cluster_mean_interval
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 
 PROMPTS_TOGETHER = 25
 """Prompts whose changes are followed at once."""
-
-ROWS_TOGETHER = 1024
-"""Vectors that go through an MLP at once: its hidden activations stay in the processor's cache."""
 
 
 def direct_effects(
@@ -123,8 +120,9 @@ def path_effects(
             "hnd,nd->hn", normalise(model, model.ln_final, residual), direction[rows]
         )
 
-    final = clean.final.double()
+    final = clean.resid_final
     effects = torch.empty(len(prompts), len(chosen), dtype=torch.float64)
+    sequential = mlp_reads_attention(model)
     first, n_layers = min(by_layer), model.cfg.n_layers
     chunks = torch.arange(len(prompts)).split(PROMPTS_TOGETHER)
     with progress_bar(len(chunks) * (n_layers - first), "path patching", "layer") as bar:
@@ -134,13 +132,13 @@ def path_effects(
             for layer in range(first, n_layers):
                 before = n
                 if these := by_layer.get(layer):
-                    z = (c.z[rows, layer].double() for c in (counterfactual, clean))
+                    z = (c.z[rows, layer] for c in (counterfactual, clean))
                     written = head_outputs(model, layer, next(z) - next(z))
                     n += len(these)
                     changes[before:n] = written[:, these].transpose(0, 1)
                 if not freeze_mlps:
                     # In a parallel block the MLP reads what the block's heads read, not their sum.
-                    reached = changes[: before if model.cfg.parallel_attn_mlp else n]
+                    reached = changes[: n if sequential else before]
                     reached += _mlp_response(model, layer, clean.mlp_input[rows, layer], reached)
                 bar.update()
             whole = difference(final[None, rows], rows)
@@ -155,10 +153,9 @@ def _mlp_response(
     changes: Float[Tensor, "n_chosen n d_model"],
 ) -> Float[Tensor, "n_chosen n d_model"]:
     """What an MLP writes for its changed inputs, less what it wrote for ``x``."""
-    x = x.double()
-    moved = (x + changes).flatten(0, 1)
-    written = torch.cat([mlp_output(model, part, layer) for part in moved.split(ROWS_TOGETHER)])
-    return written.view_as(changes) - mlp_output(model, x, layer)
+    both = torch.cat([x, (x + changes).flatten(0, 1)])
+    written = mlp_output(model, both, layer)
+    return written[len(x) :].view_as(changes) - written[: len(x)]
 
 
 def every_head(

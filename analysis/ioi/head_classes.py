@@ -86,8 +86,8 @@ def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_
 
     Raises:
         ClassesError: a column is missing, a head has one class twice, or a row names another
-            model, an origin or class that has no place in the figure, or a head that the model
-            does not have.
+            model, an origin that has no place in the figure, or a head that the model does not
+            have.
     """
     missing = [column for column in COLUMNS if column not in classes.columns]
     if missing or list(classes.index.names) != ["layer", "head"]:
@@ -105,11 +105,6 @@ def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_
     if origins:
         raise ClassesError(
             f"cannot draw classes of origin {', '.join(origins)}: not {' or '.join(ORIGINS)}"
-        )
-    unknown = sorted(set(classes["class"].astype(str)) - {str(known) for known in HeadClass})
-    if unknown:
-        raise ClassesError(
-            f"cannot draw the class {', '.join(unknown)}: known are {', '.join(HeadClass)}"
         )
     twice = classes[classes.reset_index().duplicated(["layer", "head", "class", "origin"]).values]
     if len(twice):

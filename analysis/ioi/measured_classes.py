@@ -46,7 +46,7 @@ from analysis.ioi.direct_effects import every_head, over_prompts, path_effects
 from analysis.ioi.head_classes import COLUMNS, MEASURED, HeadClass
 from analysis.ioi.performance import TaskPerformance, performance_of
 from analysis.prompts.indirect_object import IOIPrompts, ioi_prompts
-from analysis.provenance import ModelIdentity, model_identity, package_versions
+from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.validation import check_flag, check_type
 from analysis.weights import value_weights
 
@@ -223,17 +223,18 @@ def measure_heads(
         model=identity,
         prompts=prompts,
         clean=clean,
-        provenance={
-            "model": asdict(identity),
-            "prompts": len(prompts),
-            "seed": prompts.seed,
-            "prompts_sha256": prompts.checksum,
-            "prepend_bos": prompts.prepend_bos,
-            "thresholds": asdict(thresholds),
-            "later_mlps": "frozen" if freeze_mlps else "computed again",
-            "ablated": [list(head) for head in movers],
-            "versions": package_versions(),
-        },
+        provenance=provenance_of(
+            model,
+            {
+                "prompts": len(prompts),
+                "seed": prompts.seed,
+                "prompts_sha256": prompts.checksum,
+                "prepend_bos": prompts.prepend_bos,
+                "thresholds": asdict(thresholds),
+                "later_mlps": "frozen" if freeze_mlps else "computed again",
+                "ablated": [list(head) for head in movers],
+            },
+        ),
     )
 
 

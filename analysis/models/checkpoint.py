@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError
+from analysis.validation import is_file_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -21,18 +21,12 @@ if TYPE_CHECKING:
     from analysis.provenance import ModelIdentity
 
 CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
-
-# Any one of these sets is a tokenizer that transformers can read.
-TOKENIZER_SETS = (
-    {"tokenizer.json"},
-    {"vocab.json", "merges.txt"},
-    {"tokenizer.model"},
-    {"spiece.model"},
-)
+# Any one of these sets is a tokenizer that can be held against its own file.
+TOKENIZER_SETS = ({"tokenizer.json"}, {"vocab.json", "merges.txt"})
 OTHER_FILES = {
     "generation_config.json",
     "tokenizer_config.json",
@@ -42,6 +36,12 @@ OTHER_FILES = {
 }
 # Formats that run code when read (pickle) or that this project does not read.
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+SENTENCEPIECE = {"tokenizer.model", "spiece.model"}
+
+MAX_JSON = 200_000_000
+"""Bytes of a JSON file that are read; the largest tokenizers have some 40 million."""
+
+_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -55,36 +55,52 @@ class Checkpoint:
 def needed_files(names: Collection[str], where: str) -> list[str]:
     """Choose, among a repository's or a folder's files, those that loading reads.
 
+    Where the weights are sharded, the shards are not among them: only the index, once it is read,
+    tells what they are called (``shard_names``).
+
     Args:
         names: paths relative to the repository or folder, with forward slashes.
         where: what to call it in an error (``the folder /tmp/model``).
 
     Returns:
-        Sorted names: config, tokenizer files, and either the one weight file or index and shards.
+        Sorted names: config, tokenizer files, and either the one weight file or the index.
 
     Raises:
-        ModelError: no config, no tokenizer, no weights, or weights only as pickle.
+        ModelError: it is an adapter, or has no config, no tokenizer, no weights, or weights only
+            as pickle.
     """
     present = set(names)
+    if ADAPTER in present:
+        raise ModelError(
+            f"{where} holds an adapter ({ADAPTER}), whose weights only change those of another "
+            "model: merge it into that model (merge_and_unload() of peft), save the result with "
+            "save_pretrained() and load that."
+        )
     if CONFIG not in present:
         raise ModelError(
             f"{where} has no {CONFIG}: give a checkpoint saved with save_pretrained()."
         )
     weights = _needed_weights(present, where)
-    tokenizer = set().union(*TOKENIZER_SETS) & present
     if not any(files <= present for files in TOKENIZER_SETS):
+        if SENTENCEPIECE & present:
+            raise ModelError(
+                f"{where} has its tokenizer only as {min(SENTENCEPIECE & present)}, which cannot "
+                "be checked here: open it once with transformers' AutoTokenizer and call "
+                "save_pretrained(), which writes tokenizer.json."
+            )
         raise ModelError(
             f"{where} has no tokenizer (tokenizer.json): "
             "save the model's tokenizer beside its weights."
         )
-    return sorted({CONFIG} | weights | tokenizer | (OTHER_FILES & present))
+    tokenizer = set().union(*TOKENIZER_SETS) & present
+    return sorted({CONFIG, weights} | tokenizer | (OTHER_FILES & present))
 
 
-def _needed_weights(present: set[str], where: str) -> set[str]:
+def _needed_weights(present: set[str], where: str) -> str:
     if WEIGHTS in present:  # transformers too prefers the single file where both exist
-        return {WEIGHTS}
+        return WEIGHTS
     if INDEX in present:
-        return {INDEX} | {name for name in present if _SHARD.fullmatch(name)}
+        return INDEX
     if any(name.endswith(PICKLE_SUFFIXES) for name in present):
         raise ModelError(
             f"{where} has its weights only as pickle, which can run code when it is read: "
@@ -94,8 +110,37 @@ def _needed_weights(present: set[str], where: str) -> set[str]:
 
 
 def folder_files(folder: Path) -> list[str]:
-    """Names of the files directly in ``folder``."""
-    return [path.name for path in folder.iterdir() if path.is_file()]
+    """Names of the files directly in ``folder``.
+
+    Raises:
+        ModelError: the folder cannot be read.
+    """
+    try:
+        return [path.name for path in folder.iterdir() if path.is_file()]
+    except OSError as error:
+        raise ModelError(
+            f"the folder {folder} cannot be read ({error.strerror}): check its permissions."
+        ) from error
+
+
+def shard_names(index: Path) -> list[str]:
+    """The names of the shards that an index lists, sorted; whatever they are called.
+
+    Raises:
+        ModelError: the index is damaged, lists nothing, or lists what is no safetensors file
+            beside it.
+    """
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelError(f"{index} lists no weights: fetch the checkpoint again.")
+    # A shard's name comes from the checkpoint: it must not lead out of the folder.
+    for shard in weight_map.values():
+        if not is_file_name(shard) or not shard.endswith(".safetensors"):
+            raise ModelError(
+                f"{index} lists {shard!r:.200}, which is not the name of a safetensors file "
+                "beside it: use another copy of the model."
+            )
+    return sorted(set(weight_map.values()))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -106,27 +151,32 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
-    index = read_json(folder / INDEX)
-    shards = sorted(set(index.get("weight_map", {}).values()))
-    for shard in shards:
-        # A shard's name comes from the checkpoint: it must not lead out of the folder.
-        if Path(shard).name != shard or not (folder / shard).is_file():
-            raise ModelError(f"{folder / INDEX} lists {shard}, which is not there: fetch it again.")
-    if not shards:
-        raise ModelError(f"{folder / INDEX} lists no weights: fetch the checkpoint again.")
-    return [folder / shard for shard in shards]
+    files = [folder / shard for shard in shard_names(folder / INDEX)]
+    for file in files:
+        if not file.is_file():
+            raise ModelError(
+                f"{folder / INDEX} lists {file.name}, which is not there: fetch it again."
+            )
+    return files
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object, with or without a byte-order mark.
 
     Raises:
         ModelError: the file is not a JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON ({error}): replace it.") from error
+        if path.stat().st_size > MAX_JSON:
+            raise ModelError(f"{path} has over {MAX_JSON:,} bytes, so it is not read: replace it.")
+        text = path.read_bytes()
+        if text.startswith(_LFS_POINTER):
+            raise ModelError(_is_pointer(path))
+        content = json.loads(text.decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{path} cannot be read as JSON ({first_line(error)}): replace it."
+        ) from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} is not a JSON object: replace it.")
     return content
@@ -136,29 +186,50 @@ def check_safetensors(path: Path) -> None:
     """Check that a file is whole safetensors, as its header describes itself.
 
     Raises:
-        ModelError: the file is truncated or is something else.
+        ModelError: the file is truncated, a git-lfs pointer, or something else.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
+        with path.open("rb") as file:
+            pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+        if pointer:
+            raise ModelError(_is_pointer(path))
         with safe_open(path, framework="pt"):
             pass
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(
-            f"{path} is damaged or not safetensors ({error}): replace it with a whole copy."
+            f"{path} is damaged or not safetensors ({first_line(error)}): "
+            "replace it with a whole copy."
         ) from error
 
 
-def first_line(error: Exception) -> str:
+def _is_pointer(path: Path) -> str:
+    return (
+        f"{path} is not the file but a git-lfs pointer to it: "
+        f"run `git lfs pull` in {path.parent}, or load the model by its hub id."
+    )
+
+
+def first_line(error: BaseException) -> str:
     """What a library's error says, short enough to stand inside one of ours."""
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".:")
+    return text.splitlines()[0].rstrip(".:")[:300]
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file, as 64 hexadecimal digits.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror}): check its permissions."
+        ) from error
 
 
 def git_blob_sha1_of(path: Path) -> str:

@@ -1,83 +1,98 @@
 """A hub repository as a verified local snapshot folder.
 
 1. A full commit that is whole in the cache is used without any network.
-2. Otherwise the hub is asked once, under a hard deadline, which files the repository has, with
-   their sizes and checksums. Out of reach, the cached copy of the revision is used.
-3. Only the files that loading reads are downloaded, into huggingface_hub's ordinary cache.
+2. Otherwise the hub is asked once, under a deadline, which files the repository has, with their
+   sizes and checksums. Out of reach, the cached copy of the revision is used or, where no revision
+   was asked for, whatever whole copy the cache has of the model.
+3. config.json comes first: a model that is not supported is refused before anything large. Then
+   only the files that loading reads are downloaded, into huggingface_hub's ordinary cache.
 4. Each file's size and checksum are compared, fresh or cached: with what the hub listed or, when
    it is out of reach, with what the cache recorded.
 """
 
 from __future__ import annotations
 
-import errno
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.errors import ModelError
+from analysis.errors import ModelError, ParameterError
 from analysis.models.checkpoint import (
     CONFIG,
+    INDEX,
     Checkpoint,
     check_safetensors,
-    first_line,
     folder_files,
     git_blob_sha1_of,
     needed_files,
+    read_json,
     sha256_of,
+    shard_names,
     weight_files,
     weights_checksum,
 )
-from analysis.models.hub_listing import HubError, HubUnreachableError, ask_hub, refusal_of
+from analysis.models.config import check_config
+from analysis.models.hub_download import fetch_blob, link_snapshot, repository_folder
+from analysis.models.hub_errors import HubBusyError, HubError, HubUnreachableError
+from analysis.models.hub_listing import COMMIT, SHA256, ExpectedFile, Listing, ask_hub
 from analysis.provenance import ModelIdentity
+from analysis.validation import is_file_name, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from huggingface_hub.hf_api import ModelInfo
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR}
+_REPOSITORY = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?", re.ASCII)
 
 
-@dataclass(frozen=True)
-class ExpectedFile:
-    """What a file must be; None where nobody recorded it.
-
-    Attributes:
-        size: in bytes.
-        digest: SHA-256 (64 hex digits) or git's blob id (40).
-    """
-
-    size: int | None = None
-    digest: str | None = None
-
-
-def hub_checkpoint(repo: str, revision: str | None, title: str) -> Checkpoint:
+def hub_checkpoint(
+    repo: str,
+    revision: str | None,
+    title: str,
+    *,
+    any_cached: bool = False,
+    old_ids: Sequence[str] = (),
+) -> Checkpoint:
     """A model of the hub as a local folder whose every needed file has been verified.
 
     Args:
         repo: hub id (``openai-community/gpt2``).
         revision: branch, tag or commit; None for the default branch.
         title: the model's name in figures.
+        any_cached: whether, with the hub out of reach, another cached commit will do.
+        old_ids: other ids under which the cache may have the model.
 
     Raises:
         HubError: the hub is out of reach and the cache has no whole copy; or the hub does not
-            know the model or the revision, or keeps it behind a gate.
+            know the model or the revision, or keeps it from us.
+        ArchitectureError: the model is not supported.
         ModelError: no safetensors, no tokenizer, or a file is not what it should be.
+        ParameterError: the revision cannot be one.
     """
+    if not _REPOSITORY.fullmatch(repo) or ".." in repo or "--" in repo:
+        raise HubError(f"{shown(repo)} is neither a folder nor a possible hub id", "check the name")
+    if revision is not None and not all(map(is_file_name, revision.split("/"))):
+        raise ParameterError(f"revision must be a branch, tag or commit, not {shown(revision)}.")
     cached = _cached(repo, revision)
-    if cached is not None and revision is not None and _COMMIT.fullmatch(revision):
+    if cached is not None and revision is not None and COMMIT.fullmatch(revision):
         return _verified(repo, title, cached)
     try:
-        info = ask_hub(repo, revision)
-    except HubUnreachableError:
+        listing = ask_hub(repo, revision)
+    except (HubUnreachableError, HubBusyError) as error:
+        if cached is None and any_cached:
+            cached = _any_cached([repo, *old_ids], revision)
+            if cached is not None:
+                warnings.warn(
+                    f"{error.reason.partition(' and ')[0]}, so {title} at commit "
+                    f"{cached.folder.name[:7]} is used, which is in the cache"
+                    + (f", not {revision[:7]}." if revision else "."),
+                    stacklevel=2,
+                )
         if cached is None:
             raise
         return _verified(repo, title, cached)
-    return _verified(repo, title, _downloaded(repo, revision, info))
+    return _verified(repo, title, _downloaded(repo, revision, title, listing))
 
 
 # --- the cache ----------------------------------------------------------------------------------
@@ -89,7 +104,6 @@ class Snapshot:
 
     folder: Path
     files: Mapping[str, ExpectedFile]
-    just_downloaded: frozenset[str] = frozenset()
 
 
 def _cached(repo: str, revision: str | None) -> Snapshot | None:
@@ -99,14 +113,31 @@ def _cached(repo: str, revision: str | None) -> Snapshot | None:
 
     try:
         config = try_to_load_from_cache(repo, CONFIG, revision=revision)
-    except HFValidationError:
+    except (HFValidationError, OSError, ValueError):
         return None
-    if not isinstance(config, str):
-        return None
-    folder = Path(config).parent
+    return _whole(Path(config).parent, repo) if isinstance(config, str) else None
+
+
+def _any_cached(repos: Sequence[str], revision: str | None) -> Snapshot | None:
+    """A whole snapshot of any of the ids: of the revision if there is one, else the latest."""
+    for repo in repos:
+        if (found := _cached(repo, revision)) is not None:
+            return found
+    for repo in repos:
+        snapshots = repository_folder(repo) / "snapshots"
+        folders = [f for f in snapshots.iterdir() if f.is_dir()] if snapshots.is_dir() else []
+        for folder in sorted(folders, key=lambda f: f.stat().st_mtime, reverse=True):
+            if (found := _whole(folder, repo)) is not None:
+                return found
+    return None
+
+
+def _whole(folder: Path, repo: str) -> Snapshot | None:
+    """The snapshot in a folder of the cache, or None where a needed file is missing."""
     try:
         names = needed_files(folder_files(folder), repo)
-        weight_files(folder)  # the index, where there is one, tells whether a shard is missing
+        if INDEX in names:
+            names += [file.name for file in weight_files(folder)]
     except ModelError:
         return None
     return Snapshot(
@@ -123,67 +154,30 @@ def _recorded_digest(pointer: Path) -> str | None:
     if not pointer.is_symlink():  # a file system without symbolic links
         return None
     name = pointer.readlink().name
-    return name if _SHA256.fullmatch(name) or _COMMIT.fullmatch(name) else None
+    return name if SHA256.fullmatch(name) or COMMIT.fullmatch(name) else None
 
 
-def _downloaded(repo: str, revision: str | None, info: ModelInfo) -> Snapshot:
+def _downloaded(repo: str, revision: str | None, title: str, listing: Listing) -> Snapshot:
     """Download what is missing of the files that loading reads."""
-    from huggingface_hub import try_to_load_from_cache
+    where = f"the model {repo}"
+    names = needed_files(listing.files, where)
+    present = repository_folder(repo) / "snapshots" / listing.commit
+    blobs: dict[str, Path] = {}
 
-    listed = {
-        file.rfilename: ExpectedFile(file.size, file.lfs.sha256 if file.lfs else file.blob_id)
-        for file in info.siblings or ()
-    }
-    names = needed_files(listed, f"the model {repo}")
-    missing = [
-        name
-        for name in names
-        if not isinstance(try_to_load_from_cache(repo, name, revision=info.sha), str)
-    ]
-    if missing:
-        try:
-            folder = _download(repo, revision, info.sha, missing)
-        except Exception as error:  # huggingface_hub lets its HTTP client's own errors through
-            raise _download_error(repo, revision, error) from error
-        if folder.name != info.sha:
-            raise ModelError(f"{repo} changed on the hub while it was downloaded: load it again.")
-    config = try_to_load_from_cache(repo, CONFIG, revision=info.sha)
-    return Snapshot(
-        Path(str(config)).parent, {name: listed[name] for name in names}, frozenset(missing)
-    )
+    def fetch(name: str) -> Path:
+        if name not in listing.files:
+            raise ModelError(f"{where} lists {name} in its index and does not have it.")
+        if not (present / name).is_file():
+            blobs[name] = fetch_blob(repo, listing, name)
+        return blobs.get(name, present / name)
 
-
-def _download(repo: str, revision: str | None, commit: str | None, missing: list[str]) -> Path:
-    """Download files into the cache, each under its own bar, and give the snapshot's folder.
-
-    The config comes last and by the revision's own name. So it marks a snapshot as whole, and the
-    cache learns to which commit a branch leads.
-    """
-    from huggingface_hub import hf_hub_download
-    from tqdm.auto import tqdm
-
-    # Not huggingface_hub's bars: those take no notice of TQDM_DISABLE.
-    for name in missing:
-        if name != CONFIG:
-            hf_hub_download(repo, name, revision=commit, tqdm_class=tqdm)
-    return Path(hf_hub_download(repo, CONFIG, revision=revision, tqdm_class=tqdm)).parent
-
-
-def _download_error(repo: str, revision: str | None, error: Exception) -> ModelError:
-    from huggingface_hub import constants
-
-    refusal = refusal_of(repo, revision, error)
-    if not isinstance(refusal, HubUnreachableError):
-        return refusal
-    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
-        return ModelError(
-            f"the hub's cache folder {constants.HF_HUB_CACHE} cannot be written "
-            f"({error.strerror}): make room or set HF_HUB_CACHE to another folder."
-        )
-    return HubError(
-        f"the download of {repo} from the hub ({constants.ENDPOINT}) failed ({first_line(error)})",
-        "load it again; what came whole is kept",
-    )
+    check_config(read_json(fetch(CONFIG)), title)
+    if INDEX in names:
+        names += shard_names(fetch(INDEX))
+    for name in names:
+        fetch(name)
+    folder = link_snapshot(repo, revision, listing.commit, blobs.items()) if blobs else present
+    return Snapshot(folder, {name: listing.files[name] for name in names})
 
 
 # --- verifying ----------------------------------------------------------------------------------
@@ -192,9 +186,9 @@ def _download_error(repo: str, revision: str | None, error: Exception) -> ModelE
 def _verified(repo: str, title: str, snapshot: Snapshot) -> Checkpoint:
     """The snapshot as a checkpoint, once every file is what it should be."""
     sha256 = {
-        name: _verify(snapshot.folder / name, expected, name in snapshot.just_downloaded)
-        for name, expected in snapshot.files.items()
+        name: _verify(snapshot.folder / name, expected) for name, expected in snapshot.files.items()
     }
+    check_config(read_json(snapshot.folder / CONFIG), title)
     files = weight_files(snapshot.folder)
     for path in files:
         check_safetensors(path)
@@ -208,7 +202,7 @@ def _verified(repo: str, title: str, snapshot: Snapshot) -> Checkpoint:
     return Checkpoint(snapshot.folder, identity)
 
 
-def _verify(path: Path, expected: ExpectedFile, just_downloaded: bool) -> str:
+def _verify(path: Path, expected: ExpectedFile) -> str:
     """Compare one file with what it must be and give its SHA-256."""
     blob = path.resolve()  # the file itself, not the snapshot's link to it
     size, sha256 = blob.stat().st_size, sha256_of(blob)
@@ -220,13 +214,6 @@ def _verify(path: Path, expected: ExpectedFile, just_downloaded: bool) -> str:
         if expected.size not in (None, size)
         else f"checksum {digest[:12]}… instead of {str(expected.digest)[:12]}…"
     )
-    if just_downloaded:
-        # Kept, it would be taken for the right file: the cache goes by names.
-        path.unlink()
-        blob.unlink(missing_ok=True)
-        raise ModelError(
-            f"{path.name} came damaged from the hub ({found}) and was removed: load it again."
-        )
     raise ModelError(
         f"{path.name} in the cache is damaged ({found}): delete {blob} and load again."
     )

@@ -1,110 +1,142 @@
-"""What the hub lists of a repository, asked once and answered at once.
+"""What the hub lists of a repository: asked once, answered at once, believed only if it is safe.
 
 huggingface_hub tries again and again for some 23 seconds when the hub is out of reach. Here one
-request under a hard deadline settles whether there is a hub and what it has.
+request under one deadline settles whether there is a hub and what it has. Every name, commit and
+checksum of the listing becomes a path in the cache, so each is checked before anything is written.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import threading
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError
-from analysis.models.checkpoint import first_line
-from analysis.models.packaged import NAME as PACKAGED
+from analysis.models.hub_errors import endpoint, hub_error, not_a_hub
+from analysis.validation import is_file_name, shown
 
 if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo
+    from collections.abc import Mapping
 
 DEADLINE = 3.0
-"""Seconds within which the hub must have answered, name look-up and connection included."""
+"""Seconds within which the hub must have answered, name look-up and connection included, unless
+HF_HUB_ETAG_TIMEOUT says another number."""
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(f"{COMMIT.pattern}|{SHA256.pattern}")
 
 
-class HubError(ModelError):
-    """The hub does not give the model: it is out of reach, or does not have it, or not for us.
+@dataclass(frozen=True)
+class ExpectedFile:
+    """What a file must be; None where nobody recorded it.
 
     Attributes:
-        reason: what is wrong, as a clause.
-        advice: what to do about it, as a clause.
+        size: in bytes.
+        digest: SHA-256 (64 hex digits) or git's blob id (40).
     """
 
-    def __init__(self, reason: str, advice: str) -> None:
-        super().__init__(reason, advice)
-        self.reason, self.advice = reason, advice
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.advice.rstrip('.')}" + ("" if self.advice[-1] == "?" else ".")
+    size: int | None = None
+    digest: str | None = None
 
 
-class HubUnreachableError(HubError):
-    """The hub gave no answer."""
+@dataclass(frozen=True)
+class Listing:
+    """A commit of a repository, as the hub lists it.
+
+    Attributes:
+        commit: 40 hex digits.
+        files: by name; only files at the top level, the only ones that loading reads.
+    """
+
+    commit: str
+    files: Mapping[str, ExpectedFile]
 
 
-def ask_hub(repo: str, revision: str | None) -> ModelInfo:
+def deadline() -> float:
+    """Seconds within which the hub must have answered a question."""
+    from huggingface_hub import constants
+
+    asked: float = constants.HF_HUB_ETAG_TIMEOUT
+    set_by_user = "HF_HUB_ETAG_TIMEOUT" in os.environ or asked != constants.DEFAULT_ETAG_TIMEOUT
+    return float(asked) if set_by_user else DEADLINE
+
+
+def ask_hub(repo: str, revision: str | None) -> Listing:
     """What the hub lists of a repository: its commit, its files, their sizes and checksums.
 
     The request runs in a thread of its own: a look-up or a connection that hangs keeps neither
-    this call nor the end of the process waiting.
+    this call, nor Ctrl-C, nor the end of the process waiting.
 
     Raises:
         HubUnreachableError: no answer within the deadline, or offline mode.
         HubError: the hub refuses.
+        ModelError: the listing names paths or checksums that no hub has.
     """
     from huggingface_hub import HfApi
 
-    answer: list[ModelInfo | Exception] = []
+    answer: list[Any] = []
+    seconds = deadline()
 
     def ask() -> None:
         try:
             answer.append(
-                HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=DEADLINE)
+                HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=seconds)
             )
-        except Exception as error:  # every one is told apart below
+        except BaseException as error:  # every one is told apart below
             answer.append(error)
 
     thread = threading.Thread(target=ask, daemon=True, name="ask-hub")
     thread.start()
-    thread.join(DEADLINE)
-    reply = answer[0] if answer else TimeoutError(f"no answer within {DEADLINE:.0f} seconds")
-    if isinstance(reply, Exception):
-        raise refusal_of(repo, revision, reply) from reply
-    return reply
-
-
-def refusal_of(repo: str, revision: str | None, error: Exception) -> HubError:
-    """The package's own error for what huggingface_hub raised."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
+    thread.join(seconds)
+    reply = (
+        answer[0]
+        if answer
+        else TimeoutError(
+            f"no answer within {seconds:g} seconds; for a slow mirror, set HF_HUB_ETAG_TIMEOUT "
+            "to more"
+        )
     )
+    if isinstance(reply, Exception):
+        # Not "from reply": an HTTP client's error shows the address, password and all.
+        raise hub_error(repo, revision, reply) from None
+    return checked_listing(repo, reply)
 
-    if isinstance(error, HFValidationError):
-        return HubError(f"{repo!r} is neither a folder nor a possible hub id", "check the name")
-    if isinstance(error, GatedRepoError):
-        return HubError(
-            f"the hub gives {repo} only to those who have accepted its terms",
-            "accept them on the model's page and log in with `hf auth login`",
-        )
-    if isinstance(error, RepositoryNotFoundError):
-        return HubError(
-            f"{repo!r} is no folder here, and the hub knows no model of that name",
-            "check the name, or log in with `hf auth login` if the model is private",
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return HubError(f"{repo} has no revision {revision!r}", "check the branch, tag or commit")
-    if isinstance(error, OfflineModeIsEnabled):
-        why = "offline mode is set by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE"
-    elif isinstance(error, HfHubHTTPError):
-        why = f"it answered with HTTP status {error.response.status_code}"
-    else:
-        why = first_line(error)
-    return HubUnreachableError(
-        f"the hub ({constants.ENDPOINT}) cannot be reached ({why}) "
-        f"and {repo} is not in the local cache",
-        f"connect to the hub, or use load_model({PACKAGED!r}), which needs none",
+
+def checked_listing(repo: str, info: Any) -> Listing:
+    """A listing of huggingface_hub's as one whose every entry may become a path.
+
+    Raises:
+        HubError: it is no listing at all.
+        ModelError: a commit, a name or a checksum is none, and could lead out of the cache.
+    """
+    if info is None or not hasattr(info, "siblings") or info.sha is None:
+        raise not_a_hub()
+    if not isinstance(info.sha, str) or not COMMIT.fullmatch(info.sha):
+        raise _hostile(repo, f"the commit {shown(info.sha)}")
+    files: dict[str, ExpectedFile] = {}
+    for file in info.siblings or ():
+        name = file.rfilename
+        parts = name.split("/") if isinstance(name, str) else [""]
+        if not all(is_file_name(part) for part in parts):
+            raise _hostile(repo, f"the file name {shown(name)}")
+        if len(parts) > 1:
+            continue
+        digest = getattr(file.lfs, "sha256", None) if file.lfs else file.blob_id
+        if not isinstance(digest, str) or not (
+            COMMIT.fullmatch(digest) or SHA256.fullmatch(digest)
+        ):
+            raise _hostile(repo, f"the checksum {shown(digest)} of {name}")
+        if isinstance(file.size, bool) or not isinstance(file.size, int) or file.size < 0:
+            raise _hostile(repo, f"the size {shown(file.size)} of {name}")
+        files[name] = ExpectedFile(file.size, digest)
+    return Listing(info.sha, files)
+
+
+def _hostile(repo: str, what: str) -> ModelError:
+    return ModelError(
+        f"the hub ({endpoint()}) lists {what} for {repo}, which no hub has and which could write "
+        "outside the cache; nothing was downloaded: check HF_ENDPOINT."
     )

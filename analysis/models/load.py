@@ -1,13 +1,16 @@
 """Load a language model with its raw weights, from the hub, a folder or a package.
 
-``load_model`` turns a name into a verified local checkpoint folder (``hub``, ``packaged`` or the
-folder itself) and that folder into a TransformerBridge (``bridge``). Only safetensors are read,
-remote code never runs, and once the folder is there no network is touched.
+The way goes down: what was asked for (``_asked_for``), a verified local checkpoint folder of it
+(``hub``, ``packaged`` or ``_folder``), and that folder as a TransformerBridge (``bridge``). Only
+safetensors are read, remote code never runs, and once the folder is there no network is touched.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,21 +19,28 @@ import torch
 from analysis.errors import ModelError, ParameterError
 from analysis.models.bridge import build_bridge
 from analysis.models.checkpoint import (
+    CONFIG,
     Checkpoint,
     check_safetensors,
     folder_files,
     needed_files,
+    read_json,
     weight_files,
     weights_checksum,
 )
+from analysis.models.config import check_config
 from analysis.models.hub import hub_checkpoint
-from analysis.models.hub_listing import HubError
+from analysis.models.hub_errors import HubError, HubUnreachableError
 from analysis.models.packaged import NAME as PACKAGED
 from analysis.models.packaged import TITLE as PACKAGED_TITLE
 from analysis.models.packaged import packaged_checkpoint
 from analysis.provenance import GPT2_SMALL, ModelIdentity
+from analysis.validation import check_path, check_text, shown
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
     from transformer_lens.model_bridge import TransformerBridge
 
 AUTO = "auto"
@@ -49,45 +59,68 @@ TITLES = {
 }
 PINNED = {GPT2_SMALL: "607a30d783dfa663caf39e06633721c8d4cfcd7e"}
 """Commits that are used where no other revision is asked for."""
+PUBLISHED_WEIGHTS = {"248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707": GPT2_SMALL}
+"""Models whose ``model.safetensors`` has this SHA-256 (the hub's listing of the pinned commit), so
+that a copy in any folder is known for what it is."""
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
+_LOADING = threading.RLock()
+"""One model is loaded at a time: transformers and transformer_lens change settings of the whole
+process while they load (default dtype, initialisation), and two loads would mix them up."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a name means: ``auto``, ``package``, ``folder`` or ``hub``, and which of these."""
+
+    kind: str
+    repo: str = ""
+    revision: str | None = None
+    folder: Path = Path()
+
 
 def load_model(
-    name: str = AUTO,
+    name: str | os.PathLike[str] = AUTO,
     *,
     revision: str | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> TransformerBridge:
     """Load a model with its raw weights: nothing folded, nothing centred.
 
+    Safe to call from several threads; torch's global random state stays as it was.
+
     Args:
-        name: ``gpt2``, ``gpt2-medium``, ``gpt2-large``, ``gpt2-xl`` or any other hub id; a local
-            folder with a saved checkpoint and tokenizer; ``smollm2-135m``, which a Python package
-            carries, quantised to 4 bits; or ``auto``: GPT-2 from the local cache or the hub and,
-            where neither has it, the packaged model, with one printed sentence that says so.
+        name: ``gpt2``, ``gpt2-medium``, ``gpt2-large``, ``gpt2-xl`` or any other hub id, also as
+            ``id@revision``; a local folder, as text or Path, with a saved checkpoint and
+            tokenizer; ``smollm2-135m``, which a Python package carries, quantised to 4 bits; or
+            ``auto``: GPT-2 from the local cache or the hub and, where the hub cannot be reached,
+            the packaged model, with one printed sentence that says so.
         revision: branch, tag or commit of a hub model; ``gpt2`` is pinned unless one is given.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: float32, float16, bfloat16 or float64.
 
     Returns:
-        The model in evaluation mode, no parameter asking for gradients; what it is, is known to
-        ``analysis.provenance.model_identity``.
+        The model in evaluation mode, no parameter asking for gradients; its attribute
+        ``identity`` (``analysis.provenance.ModelIdentity``) says what it is.
 
     Raises:
         ModelError: the model cannot be found, fetched, verified or loaded.
-        ArchitectureError: transformer_lens does not know it, or it has no attention heads.
+        ArchitectureError: it is not supported, or its files hold weights or ids that it has no
+            place for.
         ParameterError: a parameter is of the wrong type or the device is not there.
     """
     target = check_device(device)
-    if dtype not in DTYPES:
+    if not isinstance(dtype, torch.dtype) or dtype not in DTYPES:
         names = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
-        raise ParameterError(f"dtype must be one of torch's {names}, not {dtype!r}.")
-    return build_bridge(_find(name, revision), target, dtype)
+        raise ParameterError(f"dtype must be one of torch's {names}, not {shown(dtype)}.")
+    asked = _asked_for(name, revision)
+    with _LOADING, _random_state_kept():
+        return build_bridge(_find(asked), target, dtype)
 
 
-def fetch_model(name: str = AUTO, revision: str | None = None) -> ModelIdentity:
+def fetch_model(name: str | os.PathLike[str] = AUTO, revision: str | None = None) -> ModelIdentity:
     """Download, convert and verify a model, with progress in the terminal, without building it.
 
     Args:
@@ -99,12 +132,23 @@ def fetch_model(name: str = AUTO, revision: str | None = None) -> ModelIdentity:
 
     Raises:
         ModelError: the model cannot be found, fetched or verified.
+        ArchitectureError: it is not supported.
         ParameterError: a parameter is of the wrong type.
     """
-    return _find(name, revision).identity
+    asked = _asked_for(name, revision)
+    with _LOADING, _random_state_kept():
+        return _find(asked).identity
 
 
-def check_device(device: str) -> torch.device:
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Leave torch's random numbers as they were: building a model draws some."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+def check_device(device: str | torch.device) -> torch.device:
     """The torch device of that name.
 
     Raises:
@@ -113,77 +157,128 @@ def check_device(device: str) -> torch.device:
     advice = "use 'cpu', 'cuda', 'cuda:N' or 'mps', whichever this machine has"
     try:
         target = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ParameterError(f"device {device!r} is unknown: {advice}.") from error
+    except Exception as error:  # RuntimeError, TypeError, UnicodeEncodeError
+        raise ParameterError(f"device {shown(device)} is unknown: {advice}.") from error
     available = {
         "cpu": 1,
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "mps": int(torch.backends.mps.is_available()),
     }
     if target.type not in available:
-        raise ParameterError(f"device {device!r} is unknown: {advice}.")
+        raise ParameterError(f"device {shown(device)} is unknown: {advice}.")
     if (target.index or 0) >= available[target.type]:
-        raise ParameterError(f"device {device!r} is not available on this machine: {advice}.")
+        raise ParameterError(f"device {shown(device)} is not available on this machine: {advice}.")
     return target
 
 
-def _find(name: str, revision: str | None) -> Checkpoint:
-    """The verified local checkpoint of a model, fetched if need be."""
-    if not isinstance(name, str) or not name.strip():
-        raise ParameterError(
-            f"a model's name must be text such as 'gpt2' or a folder, not {name!r}."
-        )
+def _asked_for(name: str | os.PathLike[str], revision: str | None) -> _Asked:
+    """What a name and a revision mean, checked before anything is looked for.
+
+    Raises:
+        ParameterError: the name is neither text nor a path, or a revision makes no sense for it.
+    """
     if revision is not None and (not isinstance(revision, str) or not revision.strip()):
-        raise ParameterError(f"revision must be a branch, tag or commit, not {revision!r}.")
-    repo = ALIASES.get(name)
-    if repo is None and (name in (AUTO, PACKAGED) or _is_path(name)):
-        if revision is not None:
-            raise ParameterError(f"revision is for models of the hub, which {name!r} is not.")
-        if name == AUTO:
-            return _auto()
-        return packaged_checkpoint() if name == PACKAGED else _folder(Path(name).expanduser())
-    try:
-        return _from_hub(repo or name, revision)
-    except HubError as error:
-        close = difflib.get_close_matches(name.lower(), [*ALIASES, PACKAGED, AUTO], n=1, cutoff=0.5)
-        if repo is None and close:
-            error.advice += f"; or did you mean {close[0]!r}?"
-        raise
+        raise ParameterError(f"revision must be a branch, tag or commit, not {shown(revision)}.")
+    text = (
+        check_text("name", name, "a hub id such as 'gpt2', or a folder")
+        if isinstance(name, str)
+        else None
+    )
+    if text is not None and not text.strip():
+        raise ParameterError(f"name must be a hub id such as 'gpt2', or a folder, not {text!r}.")
+    if text is None or (text not in (AUTO, PACKAGED, *ALIASES) and _is_path(text)):
+        asked = _Asked("folder", folder=check_path("name", name))
+    elif text in (AUTO, PACKAGED):
+        asked = _Asked("auto" if text == AUTO else "package")
+    else:
+        repo, at, suffix = text.partition("@")
+        if at and (revision is not None or not suffix):
+            raise ParameterError(f"give one revision: {text!r} and revision={revision!r}.")
+        repo = ALIASES.get(repo, repo)
+        return _Asked("hub", repo, suffix or revision)
+    if revision is not None:
+        raise ParameterError(f"revision is for models of the hub, which {shown(name)} is not.")
+    return asked
 
 
 def _is_path(name: str) -> bool:
     """Whether ``name`` is meant as a path: it exists, or no hub id looks like it."""
-    marks = name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
-    return marks or Path(name).exists()
+    if name.startswith((".", "/", "~")) or "\\" in name or name.partition("@")[0].count("/") > 1:
+        return True
+    try:
+        return Path(name).exists()
+    except OSError:  # longer than a path can be
+        return False
 
 
-def _from_hub(repo: str, revision: str | None) -> Checkpoint:
-    title = TITLES.get(repo, repo.rsplit("/", 1)[-1])
-    return hub_checkpoint(repo, revision or PINNED.get(repo), title)
+def _find(asked: _Asked) -> Checkpoint:
+    """The verified local checkpoint of what was asked for, fetched if need be."""
+    if asked.kind == "package":
+        return packaged_checkpoint()
+    if asked.kind == "folder":
+        return _folder(asked.folder)
+    if asked.kind == "hub":
+        return _from_hub(asked.repo, asked.revision)
+    return _auto()
 
 
 def _auto() -> Checkpoint:
-    """GPT-2 where the cache or the hub has it, else the packaged model, said in one sentence."""
+    """GPT-2 where the cache or the hub has it, else the packaged model, said in one sentence.
+
+    Only where no hub can be reached: a hub that refuses, a proxy or a login page is something for
+    the reader to decide about.
+    """
     try:
         return _from_hub(GPT2_SMALL, None)
-    except HubError as error:
+    except HubUnreachableError as error:
         print(
             f"{TITLES[GPT2_SMALL]} is not at hand: {error.reason}; "
             f"{PACKAGED_TITLE}, which a Python package carries, is used instead."
         )
+    except HubError as error:
+        error.advice += f"; or use load_model({PACKAGED!r}), which needs no hub"
+        raise
     return packaged_checkpoint()
+
+
+def _from_hub(repo: str, revision: str | None) -> Checkpoint:
+    title = TITLES.get(repo, repo.rsplit("/", 1)[-1])
+    old_ids = [alias for alias, known in ALIASES.items() if known == repo]
+    try:
+        return hub_checkpoint(
+            repo,
+            revision or PINNED.get(repo),
+            title,
+            any_cached=revision is None,
+            old_ids=old_ids,
+        )
+    except HubError as error:
+        known = [*ALIASES, PACKAGED, AUTO]
+        close = difflib.get_close_matches(repo.lower(), known, n=1, cutoff=0.5)
+        if repo not in TITLES and close:
+            error.advice += f"; or did you mean {close[0]!r}?"
+        raise
 
 
 def _folder(folder: Path) -> Checkpoint:
     """A local folder, checked; its checksum is that of its weights."""
-    if not folder.exists():
+    try:
+        is_there, is_folder = folder.exists(), folder.is_dir()
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be read ({error.strerror}): check the path.") from error
+    if not is_there:
         raise ModelError(f"the folder {folder} does not exist: check the path.")
-    if not folder.is_dir():
+    if not is_folder:
         raise ModelError(f"{folder} is not a folder: give the folder that holds the checkpoint.")
     needed_files(folder_files(folder), f"the folder {folder}")
+    name = folder.resolve().name
+    check_config(read_json(folder / CONFIG), name)
     files = weight_files(folder)
     for path in files:
         check_safetensors(path)
-    name = folder.resolve().name
     checksum = weights_checksum(files)
-    return Checkpoint(folder, ModelIdentity(name, name, checksum=checksum, source="folder"))
+    known = PUBLISHED_WEIGHTS.get(checksum)
+    title = TITLES.get(known, known) if known else name
+    return Checkpoint(
+        folder, ModelIdentity(known or name, title, checksum=checksum, source="folder")
+    )

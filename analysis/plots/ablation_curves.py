@@ -6,8 +6,7 @@ import plotly.graph_objects as go
 
 from analysis.ablation.curve import AblationCurve
 from analysis.heads import head_name
-from analysis.plots.heatmap_layout import SCREEN_WIDTH
-from analysis.plots.style import COLORS, GRID, band, framed
+from analysis.plots.style import COLOURS, GRID, SCREEN_WIDTH, band, framed
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
@@ -78,7 +77,7 @@ def _traces(curve: AblationCurve, mode: str, column: str) -> list[go.Scatter]:
                 x=line.index.tolist(),
                 y=line.round(digits).tolist(),
                 mode="lines+markers",
-                line={"color": COLORS[i % len(COLORS)], "dash": _DASHES[i % len(_DASHES)]},
+                line={"color": COLOURS[i % len(COLOURS)], "dash": _DASHES[i % len(_DASHES)]},
                 marker={"symbol": _SYMBOLS[i % len(_SYMBOLS)], "size": 8},
                 hovertext=[f"{task}: {n} removed, last {last[n]}" for n in line.index],
                 hovertemplate="%{hovertext}<br>%{y:.3f}<extra></extra>",

@@ -1,31 +1,84 @@
-"""Where everything in the two-panel figure goes, for any width and any number of heads.
+"""Where everything in the heatmap figure goes, for any width, number of heads and size of text.
 
-Texts keep their size in pixels and the panels take what is left, so the same figure can be laid
-out for a screen and for a printed column. All lengths here are CSS pixels (1/96 in).
+1. Texts, fonts and sizes are read from the figure, so that what its owner changed is kept.
+2. Panels stand side by side where both have room, else one above the other, and take the width
+   that texts and colour bars leave.
+3. Every value that is set here is noted in ``layout.meta["placed"]``. Laid out again, for another
+   width, a value that has been changed since is left alone.
+
+All lengths are CSS pixels (1/96 in); places are counted from the top left corner.
 """
 
 from __future__ import annotations
 
-import textwrap
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
 from analysis.errors import ParameterError
+from analysis.plots.style import SCREEN_WIDTH, TEXT_PX, TITLE_PX, text_width
 
-SCREEN_WIDTH = 1050
-MIN_WIDTH = 400
-TEXT_PX = 13
-"""The smallest text. Print shrinks it to 6 pt, see ``analysis.export.files``."""
+MIN_WIDTH, MAX_WIDTH = 300, 10_000
+STACKED_BELOW = 700
+"""Narrower figures have their panels one above the other."""
+ARRANGEMENTS = ("auto", "side by side", "stacked")
+MODEBAR_ROW = 30
+"""Room for plotly's buttons above every title, on a screen."""
 
-TITLE_PX = 16
-_LEFT = 52  # tick labels and title of the head axis
-_COLOR_BAR = 78  # bar, its tick labels and its upright title
-_GAP = 14  # between the left panel's colour bar and the right panel's axis title
-_TICKS = 48  # tick labels and title of the layer axis
-_LEGEND_ROW = 20
-_MIN_PANEL_HEIGHT, _MAX_PANEL_HEIGHT = 250, 420  # an upright colour-bar title; one screen
-_LABEL_STEPS = (1, 2, 5, 10, 20, 50, 100)
-_FONT = "Arial, Helvetica, 'Liberation Sans', sans-serif"
+_MIN_PANEL_HEIGHT, _MAX_PANEL_HEIGHT = 250, 420
+_LABEL_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+_BAR_THICKNESS, _TICK = 14, 4
+
+
+class Box(NamedTuple):
+    """A rectangle, from the figure's top left corner."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Room that texts need, from the fonts of one figure."""
+
+    text: float
+    title: float
+    axis_title: float
+    bar_title: float
+    legend: float
+    left: float
+    bar: float
+    below: float
+
+    @staticmethod
+    def of(fig: go.Figure, n_panels: int) -> _Sizes:
+        layout = fig.layout
+        text = layout.font.size or TEXT_PX
+        tick = max(layout.yaxis.tickfont.size or text, layout.xaxis.tickfont.size or text)
+        axis_title = layout.yaxis.title.font.size or text
+        grids = [fig.data[panel] for panel in range(n_panels) if fig.data[panel].type == "heatmap"]
+        bars = [grid.colorbar for grid in grids]
+        bar_title = max((bar.title.font.size or text for bar in bars), default=text)
+        bar_tick = max((bar.tickfont.size or text for bar in bars), default=text)
+        labels = [str(label) for bar in bars for label in bar.ticktext or ("0.0",)]
+        numbers = max((text_width(label, bar_tick) for label in labels), default=0)
+        bar = 8 + _BAR_THICKNESS + _TICK + 4 + numbers + 6 + 1.35 * bar_title
+        return _Sizes(
+            text=text,
+            title=layout.annotations[0].font.size or TITLE_PX,
+            axis_title=axis_title,
+            bar_title=bar_title,
+            legend=layout.legend.font.size or text,
+            left=text_width("00" if bars else "0.0", tick) + _TICK + 8 + 1.3 * axis_title + 4,
+            bar=bar if bars else 16,
+            below=_TICK + 3 + 1.3 * tick + 4 + 1.3 * axis_title + 4,
+        )
 
 
 def label_step(cell_px: float, label_px: float) -> int:
@@ -41,98 +94,372 @@ def label_step(cell_px: float, label_px: float) -> int:
     return next((step for step in _LABEL_STEPS if step * cell_px >= label_px), _LABEL_STEPS[-1])
 
 
-def title_lines(model: str, subject: str, room_px: float) -> list[str]:
-    """Break a panel's title into lines that fit, after the model's name if that is enough.
+def wrapped(text: str, room: float, size: float) -> list[str]:
+    """Break a text into lines that fit.
 
     Args:
-        model: the model's title, perhaps one long word.
-        subject: what the panel shows of it.
-        room_px: the longest line that fits.
+        text: with plotly's markup; ``<br>`` stays a break. A title breaks after its first colon
+            where that is enough.
+        room: the longest line that fits.
+        size: of the font.
 
     Returns:
-        One line, or the model's lines and then the subject's.
+        Lines that are no longer than ``room``; a word that is longer alone is cut into pieces.
     """
-    mean_character_px = 0.55 * TITLE_PX  # of a proportional sans-serif face, a little generous
-    length = max(8, int(room_px / mean_character_px))
-    whole = f"{model}: {subject}"
-    if len(whole) <= length:
-        return [whole]
-    return textwrap.wrap(f"{model}:", length) + textwrap.wrap(
-        subject, length, break_on_hyphens=False
-    )
+    if "<br>" in text:
+        return [line for part in text.split("<br>") for line in wrapped(part, room, size)]
+    if _width(text, size) <= room:
+        return [text]
+    before, colon, after = text.partition(": ")
+    if colon and _width(f"{before}:", size) <= room and _width(after, size) <= room:
+        return [f"{before}:", after]
+    lines = [""]
+    for word in text.split(" "):
+        for piece in _pieces(word, room, size):
+            longer = f"{lines[-1]} {piece}" if lines[-1] else piece
+            if _width(longer, size) <= room or not lines[-1]:
+                lines[-1] = longer
+            else:
+                lines.append(piece)
+    return lines
 
 
-def lay_out(fig: go.Figure, width: float = SCREEN_WIDTH) -> None:
-    """Place panels, ticks, colour bars, titles and legends of a heatmap figure, in place.
+def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) -> None:
+    """Place panels, ticks, colour bars, titles, marks and legends of a heatmap figure.
 
     Args:
-        fig: a figure of ``plot_heatmaps``; its traces are the two heatmaps
-            first, then markers, and ``layout.meta["panel_titles"]`` holds (model, subject) of
-            each title.
-        width: of the figure.
+        fig: a figure of ``plot_heatmaps``, changed in place.
+        width: of the figure; None keeps its own.
+        screen: leave room for plotly's buttons.
+
+    Raises:
+        ParameterError: the width is not a number from 300 to 10,000.
     """
-    n_heads, n_layers = len(fig.data[0].z), len(fig.data[0].z[0])
-    if not isinstance(width, (int, float)) or width < MIN_WIDTH:
-        raise ParameterError(f"width must be {MIN_WIDTH} CSS pixels or more, not {width!r}.")
-    panel_width = (width - 2 * (_LEFT + _COLOR_BAR) - _GAP) / 2
-    cell_width = panel_width / n_layers
-    panel_height = min(max(cell_width * n_heads, _MIN_PANEL_HEIGHT), _MAX_PANEL_HEIGHT)
-    cell_height = panel_height / n_heads
+    placer = _Placer(fig)
+    width = check_width(width if width is not None else fig.layout.width or SCREEN_WIDTH)
+    n_panels = len(fig.layout.meta["panels"])
+    sizes = _Sizes.of(fig, n_panels)
+    stacked = _is_stacked(fig.layout.meta["arrangement"], width, n_panels)
+    columns = 1 if stacked else n_panels
+    column = width / columns
+    heading = fig.layout.title.text
+    heading_font = fig.layout.title.font.size or TITLE_PX
+    notes = {note.name: (at, note) for at, note in enumerate(fig.layout.annotations)}
+    places: list[tuple[str, Any]] = []
 
-    titles = [
-        title_lines(model, subject, panel_width + 2 * _LEFT)
-        for model, subject in fig.layout.meta["panel_titles"]
+    top = float(MODEBAR_ROW if screen else 6)
+    if heading:
+        lines = placer.lines("layout.title.text", heading, width - 20, heading_font)
+        places += [
+            ("layout.title.y", top),
+            ("layout.title.text", "<br>".join(lines)),
+        ]
+        top += 1.3 * heading_font * len(lines) + 2
+    if "subtitle" in notes:
+        at, note = notes["subtitle"]
+        size = note.font.size or sizes.text
+        lines = placer.lines(f"layout.annotations.{at}.text", note.text, width - 16, size)
+        places += [
+            (f"layout.annotations.{at}.text", "<br>".join(lines)),
+            (f"layout.annotations.{at}.y", top),
+        ]
+        top += 1.3 * size * len(lines) + 8
+
+    boxes: list[Box] = []
+    titles: list[tuple[int, list[str]]] = []
+    for panel in range(n_panels):
+        at, note = notes[f"title {panel}"]
+        room = column - 16
+        size = note.font.size or TITLE_PX
+        titles.append((at, placer.lines(f"layout.annotations.{at}.text", note.text, room, size)))
+    legends = _legends(fig)
+    legend_room = [
+        _legend_height(fig, number, sizes) if number in legends else 0.0
+        for number in range(n_panels)
     ]
-    top = 16 + 20 * max(map(len, titles))
-    markers = fig.data[2:]
-    legend_height = _LEGEND_ROW * (1 + len(markers) // 2) + 24 if markers else 0
-    bottom = _TICKS + legend_height
-    fig.update_layout(
-        width=width,
-        height=top + panel_height + bottom,
-        margin={"l": _LEFT, "r": _COLOR_BAR, "t": top, "b": bottom, "autoexpand": False},
-        font={"family": _FONT, "size": TEXT_PX, "color": "black"},
-    )
+    one_legend = legends == [0] and n_panels == 2
+    n_heads = len(fig.data[0].z) if fig.data[0].type == "heatmap" else 0
+    for row in range(n_panels // columns):
+        inside = range(row * columns, (row + 1) * columns)
+        title_room = max(1.3 * sizes.title * len(titles[panel][1]) for panel in inside) + 6
+        panel_width = column - sizes.left - sizes.bar
+        if n_heads:
+            n_layers = len(fig.data[0].z[0])
+            tallest_title = max(
+                _width(fig.data[panel].colorbar.title.text or "", sizes.bar_title)
+                for panel in inside
+            )
+            least = max(_MIN_PANEL_HEIGHT, tallest_title + 6)
+            height = min(
+                max(panel_width / n_layers * n_heads, least), max(_MAX_PANEL_HEIGHT, least)
+            )
+        else:
+            height = 330.0
+        for place, panel in enumerate(inside):
+            boxes.append(Box(place * column + sizes.left, top + title_room, panel_width, height))
+        rest = 0.0 if one_legend else max(legend_room[panel] for panel in inside)
+        top += title_room + height + sizes.below + rest + (10 if row < n_panels - 1 else 0)
+    if one_legend:
+        top += legend_room[0]
+    height = top + 6
 
-    share = panel_width / (width - _LEFT - _COLOR_BAR)
-    digits_px = 0.6 * TEXT_PX
-    for panel, domain in enumerate(((0.0, share), (1.0 - share, 1.0))):
-        suffix = "" if panel == 0 else "2"
-        middle = sum(domain) / 2
-        fig.layout[f"xaxis{suffix}"].update(
-            domain=domain,
-            ticklabelstep=label_step(cell_width, digits_px * len(str(n_layers - 1)) + 5),
-        )
-        fig.layout[f"yaxis{suffix}"].update(ticklabelstep=label_step(cell_height, TEXT_PX + 2))
-        fig.data[panel].colorbar.update(x=domain[1])
-        fig.layout.annotations[panel].update(
-            text="<br>".join(map(_plain, titles[panel])), x=middle, font_size=TITLE_PX
-        )
-        fig.layout[f"legend{suffix}"].update(x=middle, y=-(_TICKS + 4) / panel_height)
-    for trace in markers:
-        size = min(max(0.4 * min(cell_width, cell_height), 6), 13)
-        # Open marks go around filled ones that stand on the same head.
-        trace.marker.size = size * (1.6 if str(trace.marker.symbol).endswith("-open") else 1)
+    if not placer.is_mine("layout.height"):
+        # A height of the owner's stretches the panels.
+        wanted = fig.layout.height * width / (fig.layout.width or width)
+        extra = (wanted - height) / (n_panels // columns)
+        if boxes[0].height + extra >= 80:
+            boxes = [
+                box._replace(height=box.height + extra, top=box.top + extra * (at // columns))
+                for at, box in enumerate(boxes)
+            ]
+            places = [(path, value) for path, value in places]
+            height = wanted
+        placer.force("layout.height", height)
+    else:
+        placer.put("layout.height", height)
+    placer.force("layout.width", width)
+    placer.put("layout.margin", {"l": 0, "r": 0, "t": 0, "b": 0, "autoexpand": False})
+
+    for path, value in places:
+        placer.put(path, 1 - value / height if path.endswith(".y") else value)
+    for panel, box in enumerate(boxes):
+        _place_panel(fig, placer, panel, box, sizes, (width, height), titles[panel])
+    legend_top = max(box.top + box.height for box in boxes)
+    for number in legends:
+        box = boxes[number]
+        suffix = _suffix(number)
+        middle = 0.5 if one_legend else (column * (number % columns) + column / 2) / width
+        start = (legend_top if one_legend else box.top + box.height) + sizes.below
+        placer.put(f"layout.legend{suffix}.x", middle)
+        placer.put(f"layout.legend{suffix}.y", 1 - start / height)
+    _place_marks(fig, placer, boxes)
+    placer.note()
 
 
-def fit_width(fig: go.Figure, width: float) -> go.Figure:
+def fit_width(fig: go.Figure, width: float, *, screen: bool = True) -> go.Figure:
     """A copy of any figure for another width, with texts of the same size.
 
     Args:
         fig: a heatmap figure is laid out afresh; of any other only the width changes.
         width: of the copy.
+        screen: leave room for plotly's buttons.
 
     Returns:
         The copy.
     """
     fitted = go.Figure(fig)
-    if "panel_titles" in (fig.layout.meta or {}):
-        lay_out(fitted, width)
+    if is_heatmap_figure(fig):
+        lay_out(fitted, width, screen=screen)
     else:
         fitted.update_layout(width=width)
     return fitted
 
 
-def _plain(text: str) -> str:
+def is_heatmap_figure(fig: go.Figure) -> bool:
+    """Whether ``lay_out`` can place a figure's parts."""
+    meta = fig.layout.meta
+    return isinstance(meta, dict) and "panels" in meta and "arrangement" in meta
+
+
+def check_width(width: object) -> float:
+    """A width in CSS pixels as a float.
+
+    Raises:
+        ParameterError: it is no number from 300 to 10,000.
+    """
+    try:
+        number = math.nan if isinstance(width, (bool, str)) else float(width)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not MIN_WIDTH <= number <= MAX_WIDTH:
+        raise ParameterError(
+            f"width must be a number of CSS pixels from {MIN_WIDTH} to {MAX_WIDTH:,}, "
+            f"not {width!r}."
+        )
+    return number
+
+
+def as_plain(text: str) -> str:
     """Text that plotly shows as it stands: its texts may hold markup, a model's name may not."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+class _Placer:
+    """Sets values of a figure and remembers them; leaves alone what was changed since."""
+
+    def __init__(self, fig: go.Figure) -> None:
+        self._fig = fig
+        self._noted: dict[str, Any] = dict((fig.layout.meta or {}).get("placed", {}))
+        self._texts: dict[str, str] = dict((fig.layout.meta or {}).get("texts", {}))
+
+    def is_mine(self, path: str) -> bool:
+        """Whether a value is still what was set here, or was never set."""
+        owner, name = self._owner(path)
+        now = None if owner is None else _ready(owner[name])
+        return path not in self._noted or now is None or now == self._noted[path]
+
+    def put(self, path: str, value: Any) -> None:
+        """Set a value, unless the figure's owner has changed it."""
+        if self.is_mine(path):
+            self.force(path, value)
+
+    def force(self, path: str, value: Any) -> None:
+        """Set a value."""
+        owner, name = self._owner(path)
+        if owner is None:
+            return
+        owner[name] = value
+        self._noted[path] = _ready(owner[name])
+
+    def lines(self, path: str, now: str, room: float, size: float) -> list[str]:
+        """A text broken to fit; broken afresh from what it was before its last breaks."""
+        if self.is_mine(path) and path in self._texts:
+            now = self._texts[path]
+        else:
+            self._noted.pop(path, None)  # the owner's words: from now on these are broken
+        self._texts[path] = now
+        return wrapped(now, room, size)
+
+    def note(self) -> None:
+        """Write down what was set."""
+        meta = dict(self._fig.layout.meta or {})
+        self._fig.layout.meta = meta | {"placed": self._noted, "texts": self._texts}
+
+    def _owner(self, path: str) -> tuple[Any, str]:
+        *parts, name = path.split(".")
+        owner: Any = self._fig
+        for part in parts:
+            try:
+                owner = owner[int(part)] if part.isdigit() else owner[part]
+            except (IndexError, KeyError):
+                return None, name
+        return owner, name
+
+
+def _ready(value: Any) -> Any:
+    """A value as JSON gives it back, so that values compare."""
+    if hasattr(value, "to_plotly_json"):
+        value = value.to_plotly_json()
+    return json.loads(json.dumps(value, default=str))
+
+
+def _place_panel(
+    fig: go.Figure,
+    placer: _Placer,
+    panel: int,
+    box: Box,
+    sizes: _Sizes,
+    whole: tuple[float, float],
+    title: tuple[int, list[str]],
+) -> None:
+    """Axes, ticks, colour bar and title of one panel."""
+    width, height = whole
+    suffix = _suffix(panel)
+    x = [box.left / width, (box.left + box.width) / width]
+    y = [1 - (box.top + box.height) / height, 1 - box.top / height]
+    placer.put(f"layout.xaxis{suffix}.domain", x)
+    placer.put(f"layout.yaxis{suffix}.domain", y)
+    at, lines = title
+    placer.put(f"layout.annotations.{at}.text", "<br>".join(lines))
+    placer.put(f"layout.annotations.{at}.x", (box.left + box.width / 2) / width)
+    placer.put(f"layout.annotations.{at}.y", y[1])
+    # A title wider than its panel is centred in its column.
+    half = max(_width(line, fig.layout.annotations[at].font.size or TITLE_PX) for line in lines) / 2
+    centre = box.left + box.width / 2
+    columns = max(1, round(width / (box.width + sizes.left + sizes.bar)))
+    start = box.left - sizes.left
+    end = start + width / columns
+    centre = min(max(centre, start + 6 + half), end - 6 - half)
+    placer.put(f"layout.annotations.{at}.x", centre / width)
+    trace = fig.data[panel]
+    if trace.type != "heatmap":
+        return
+    n_heads, n_layers = len(trace.z), len(trace.z[0])
+    cell = box.width / n_layers, box.height / n_heads
+    tick = fig.layout[f"xaxis{suffix}"].tickfont.size or sizes.text
+    label = text_width("0" * len(str(n_layers - 1)), tick) + 3
+    placer.put(f"layout.xaxis{suffix}.ticklabelstep", label_step(cell[0], label))
+    placer.put(f"layout.yaxis{suffix}.ticklabelstep", label_step(cell[1], tick + 2))
+    gap = round(min(1.0, 0.07 * min(cell)), 2)
+    placer.put(f"data.{panel}.xgap", gap)
+    placer.put(f"data.{panel}.ygap", gap)
+    placer.put(f"data.{panel}.colorbar.x", x[1])
+    placer.put(f"data.{panel}.colorbar.y", sum(y) / 2)
+    placer.put(f"data.{panel}.colorbar.len", y[1] - y[0])
+
+
+def _place_marks(fig: go.Figure, placer: _Placer, boxes: list[Box]) -> None:
+    """Sizes of the marks, by the cells that they stand on."""
+    if fig.data[0].type != "heatmap":
+        return
+    cells = [
+        min(box.width / len(fig.data[0].z[0]), box.height / len(fig.data[0].z)) for box in boxes
+    ]
+    for number, trace in enumerate(fig.data):
+        part = (trace.meta or {}) if isinstance(trace.meta, dict) else {}
+        if "relative_size" not in part:
+            continue
+        cell = cells[min(part["panel"], len(cells) - 1)]
+        if part.get("kind") == "dot":
+            size = min(max(0.22 * cell, 2.2), 4.5)
+        else:
+            size = min(max(0.45 * cell, 6), 13) * part["relative_size"]
+        placer.put(f"data.{number}.marker.size", round(size, 2))
+
+
+def _legends(fig: go.Figure) -> list[int]:
+    """The panels whose legend has entries."""
+    return sorted(
+        {
+            0 if trace.legend in (None, "legend") else int(trace.legend.removeprefix("legend")) - 1
+            for trace in fig.data
+            if trace.type != "heatmap" and trace.showlegend is not False
+        }
+    )
+
+
+def _legend_height(fig: go.Figure, number: int, sizes: _Sizes) -> float:
+    """Height of a legend with its heading, entries and border."""
+    legend = "legend" + _suffix(number)
+    names = [
+        trace.name or ""
+        for trace in fig.data
+        if trace.type != "heatmap"
+        and trace.showlegend is not False
+        and (trace.legend or "legend") == legend
+    ]
+    lines = sum(1 + name.count("<br>") for name in names)
+    heading = fig.layout[legend].title
+    title = 1.4 * (heading.font.size or sizes.legend) if heading.text else 0
+    return title + lines * max(1.3 * sizes.legend + 3, 20) + 14
+
+
+def _is_stacked(arrangement: str, width: float, n_panels: int) -> bool:
+    if n_panels == 1:
+        return True
+    return arrangement == "stacked" or (arrangement == "auto" and width < STACKED_BELOW)
+
+
+def _suffix(panel: int) -> str:
+    """What plotly adds to the names of a panel's axes and legend: the first has no number."""
+    return "" if panel == 0 else str(panel + 1)
+
+
+def _width(text: str, size: float) -> float:
+    """Width of a line with markup."""
+    plain = re.sub(r"<[^>]*>", "", text)
+    for entity, letter in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
+        plain = plain.replace(entity, letter)
+    return text_width(plain, size)
+
+
+def _pieces(word: str, room: float, size: float) -> list[str]:
+    """A word in pieces that fit, entities whole."""
+    if _width(word, size) <= room:
+        return [word]
+    pieces = [""]
+    for letter in re.findall(r"&\w+;|<[^>]*>|.", word):
+        if pieces[-1] and _width(pieces[-1] + letter, size) > room:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces

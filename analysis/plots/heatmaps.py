@@ -1,314 +1,487 @@
 """The figure: name copying and its suppression, head by head, side by side.
 
 1. Two heatmaps over layer (x) and head (y), on one fixed scale from 0 to 1, so that figures of
-   different models compare.
+   different models compare. A dot marks scores above 0 that their colour cannot tell from 0.
 2. Over them, the heads that *Interpretability in the Wild* named, where the model has any, or those
-   measured here, or both: on the left those that move names, on the right those that suppress them.
-3. Every cell tells on hovering which head it is, how many names counted, and its class.
+   measured here, or both, or the reader's own: on the left those that move names, on the right
+   those that suppress them.
+3. One line under the title says what was scored, and every cell tells on hovering which head it
+   is, how many names counted, and its class.
+
+``view="sorted"`` draws the same scores as points, from the highest to the lowest.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.heads import head_name
-from analysis.ioi.head_classes import (
-    MEASURED,
-    ORIGINS,
-    PUBLISHED,
-    HeadClass,
-    check_classes,
-    published_classes,
-)
-from analysis.plots.heatmap_layout import SCREEN_WIDTH, lay_out
+from analysis.errors import ParameterError
+from analysis.heads import HeadPair, head_name
+from analysis.ioi.head_classes import ORIGINS, PUBLISHED, published_classes
+from analysis.plots import marks as mark_sets
+from analysis.plots.colour_scale import ColourScale, colour_scale
+from analysis.plots.heatmap_layout import ARRANGEMENTS, as_plain, check_width, lay_out
+from analysis.plots.sorted_heads import sorted_axes, sorted_traces
+from analysis.plots.style import FONT, GAP, INK, PAPER, SCREEN_WIDTH, SEQUENTIAL, TEXT_PX, TITLE_PX
+from analysis.provenance import timeless
 from analysis.static.head_scores import HeadScores
 from analysis.statistics import wilson_interval
-from analysis.validation import check_type
+from analysis.validation import check_choice, check_type
 
-LEGEND_TITLE = "'Interp. in the Wild' classifications"
-MEASURED_TITLE = "Measured on the indirect-object task"
-BOTH_TITLE = "'Interp. in the Wild' and measured classifications"
-MEASURED_COLOUR = "#ff3b30"
-"""Apart from every colour of the scale; the marks are open and larger, around published ones."""
-
-
-@dataclass(frozen=True)
-class _Overlay:
-    """The heads that one panel marks from one origin.
-
-    Attributes:
-        origin: of the classes.
-        movers: heads drawn as the first kind of mark, and ``backups`` those drawn as the second.
-        mover_label: what the legend calls the first, and ``backup_label`` the second.
-    """
-
-    origin: str
-    movers: pd.MultiIndex
-    mover_label: str
-    backups: pd.MultiIndex
-    backup_label: str
+PANELS = ("copying", "suppression")
+VIEWS = ("grid", "sorted")
+FEW_PAIRS = 30
+"""Fewer pairs than a data set needs (see the method); the figure says so."""
+_TOO_DARK = 0.1  # of the colour bar: below, a cell is hard to tell from one at the bar's end
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """One of the two heatmaps.
+    """One of the heatmaps.
 
     Attributes:
         counts: int64 ``[n_layers, n_heads]``, names (pairs) that counted for each head.
-        subject: what stands above it, after the model's title.
+        title: what stands above it.
         score_name: what the colour bar measures.
-        overlays: its marks, the published ones last and so on top.
+        sets: its marks, later ones on top.
     """
 
     counts: np.ndarray
-    subject: str
+    title: str
     score_name: str
-    overlays: tuple[_Overlay, ...]
-
-
-class HeatmapFigure(go.Figure):  # type: ignore[misc]
-    """A plotly figure that remembers the scores it shows, so that an export can write them."""
-
-    _scores: HeadScores | None = None
-
-    @property
-    def scores(self) -> HeadScores | None:
-        """The scores that the figure shows; a copy of the figure does not know them."""
-        return self._scores
+    sets: tuple[mark_sets.HeadSet, ...]
 
 
 def plot_heatmaps(
-    scores: HeadScores, classes: pd.DataFrame | None = None, *, width: float = SCREEN_WIDTH
-) -> HeatmapFigure:
+    scores: HeadScores,
+    classes: pd.DataFrame | None = None,
+    *,
+    panels: Sequence[str] = PANELS,
+    view: str = "grid",
+    arrangement: str = "auto",
+    marks: Mapping[str, Iterable[HeadPair]] | None = None,
+    scale: str = "linear",
+    vmin: float | None = None,
+    vmax: float | None = None,
+    title: str | Sequence[str] | None = None,
+    colorscale: str | Sequence[Any] = SEQUENTIAL,
+    font: str = FONT,
+    width: float = SCREEN_WIDTH,
+) -> go.Figure:
     """Draw copying (left) and suppression (right) of every head.
+
+    Whatever is changed on the figure afterwards (titles, fonts, sizes, colours) is kept by every
+    format of ``export_figure``.
 
     Args:
         scores: what to draw.
         classes: named heads to mark, as :func:`analysis.ioi.head_classes.published_classes` or
             ``analysis.ioi.measured_classes.measured_classes`` returns them, or both one after the
-            other (``pd.concat``); None marks the published ones of the scores' model, a frame
-            without rows marks none.
+            other (``pd.concat``), or of the same columns with classes of your own; None marks the
+            published ones of the scores' model, a frame without rows marks none.
+        panels: ``copying``, ``suppression`` or both.
+        view: ``grid`` for heatmaps, ``sorted`` for heads in order of score with 95 % intervals.
+        arrangement: ``side by side``, ``stacked``, or ``auto``: stacked under 700 pixels.
+        marks: heads of your own to mark, by what the legend calls them:
+            ``{"my circuit": [(23, 2), (24, 4)]}``.
+        scale: of the colours: ``linear``, ``sqrt`` (lifts small scores) or ``rank``.
+        vmin: the score at the lower end of the colour bar; 0 if None.
+        vmax: the score at its upper end; 1 if None.
+        title: a heading above the whole figure; of a figure with one panel, the panel's title. A
+            list gives each panel's title.
+        colorscale: plotly's name of one, or a list of colours.
+        font: family, or several separated by commas.
         width: of the figure in CSS pixels; its height follows.
 
     Returns:
-        An interactive figure of two panels.
+        An interactive figure. ``layout.meta["scores"]`` holds the counts that it shows and what
+        made them.
 
     Raises:
-        ClassesError: the classes belong to another model.
-        ParameterError: the scores or classes are something else.
+        ClassesError: the classes belong to another model, or have no name.
+        ParameterError: a parameter is not one of those above.
     """
     check_type("scores", scores, HeadScores, "score_heads")
     if classes is None:
         classes = published_classes(scores.model)
     check_type("classes", classes, pd.DataFrame, "published_classes or measured_classes")
-    check_classes(classes, scores.model, scores.n_layers, scores.n_heads)
-    panels = _panels(scores, classes)
-    fig = HeatmapFigure(layout=_layout(panels, scores.model.title))
-    for number, panel in enumerate(panels):
-        fig.add_trace(_heatmap(panel, number, scores, classes))
-    for number, panel in enumerate(panels):
-        for overlay in panel.overlays:
-            fig.add_traces(_markers(overlay, number))
+    own = mark_sets.own_classes(classes, scores)
+    if marks is not None and isinstance(marks, Mapping):
+        own = {**marks, **own}
+    own_sets = mark_sets.own_sets(own if marks is None or own else marks, *_shape(scores))
+    names = _checked_panels(panels)
+    check_choice("view", view, VIEWS)
+    check_choice("arrangement", arrangement, ARRANGEMENTS)
+    check_width(width)
+    colours = colour_scale(scale, vmin, vmax)
+    heading, titles = _titles(title, len(names))
+    drawn = [_panel(scores, classes, name, titles[at], own_sets) for at, name in enumerate(names)]
+
+    fig = go.Figure(layout=_layout(drawn, scores, classes, own_sets, font, heading))
+    if view == "sorted":
+        fig.add_traces(_sorted(drawn, scores))
+        for number in range(len(drawn)):
+            _update_axes(
+                fig, number, sorted_axes(drawn[number].counts.size, drawn[number].score_name)
+            )
+        fig.layout.plot_bgcolor = PAPER
+        dots = False
+    else:
+        fig.add_traces(_heatmaps(drawn, colours, colorscale, scores, classes))
+        dotted = _dots(fig, drawn, colours)
+        fig.add_traces(dotted)
+        dots = any(len(trace.x) for trace in dotted)
+        for number, panel in enumerate(drawn):
+            fig.add_traces(_markers(panel.sets, number, in_legend=not _shared(drawn) or not number))
+    fig.add_annotation(_subtitle(scores, dots))
+    fig.layout.meta = {
+        "panels": list(names),
+        "arrangement": arrangement,
+        "scores": facts_of(scores),
+    }
     lay_out(fig, width)
-    fig._scores = scores
     return fig
 
 
-def _panels(scores: HeadScores, classes: pd.DataFrame) -> tuple[_Panel, _Panel]:
-    """What each of the two panels shows."""
+def _shape(scores: HeadScores) -> tuple[int, int]:
+    return scores.n_layers, scores.n_heads
+
+
+def _checked_panels(panels: object) -> tuple[str, ...]:
+    """The panels' names, each once."""
+    names = (panels,) if isinstance(panels, str) else tuple(panels or ())  # type: ignore[arg-type]
+    for name in names:
+        check_choice("panels", name, PANELS)
+    if not names or len(set(names)) < len(names):
+        raise ParameterError(f"panels must be some of {', '.join(PANELS)}, not {panels!r}.")
+    return names
+
+
+def _titles(title: object, n_panels: int) -> tuple[str | None, list[str | None]]:
+    """The heading and the panels' own titles, None where the usual ones stand."""
+    if title is None:
+        return None, [None] * n_panels
+    if isinstance(title, str):
+        return (None, [title]) if n_panels == 1 else (title, [None] * n_panels)
+    given = list(title) if isinstance(title, Iterable) else []
+    if len(given) != n_panels or not all(isinstance(one, str) for one in given):
+        raise ParameterError(
+            f"title must be a text, or a list of {n_panels}, one for each panel, not {title!r}."
+        )
+    return None, given
+
+
+def _panel(
+    scores: HeadScores,
+    classes: pd.DataFrame,
+    name: str,
+    title: str | None,
+    own: tuple[mark_sets.HeadSet, ...],
+) -> _Panel:
+    """What one panel shows."""
     copying = scores.relation == "copying"
     kind = "Name Copying score" if copying else "Relation score"
     subject = "Name-Copying heads" if copying else "Relation scores"
-    overlays = [
-        _overlays(origin, classes[classes["origin"] == origin], scores)
-        for origin in (MEASURED, PUBLISHED)
-        if (classes["origin"] == origin).any()
-    ]
-    left = _Panel(scores.n_in_top_k, subject, kind, tuple(overlay[0] for overlay in overlays))
-    right = _Panel(
-        counts=scores.n_in_bottom_k,
-        subject=f"(Suppression) {subject}",
-        score_name=f"(Suppression) {kind}",
-        overlays=tuple(overlay[1] for overlay in overlays),
+    suppression = name == "suppression"
+    sign = "(Suppression) " if suppression else ""
+    return _Panel(
+        counts=scores.n_in_bottom_k if suppression else scores.n_in_top_k,
+        title=title or f"{as_plain(scores.model.title)}: {sign}{subject}",
+        score_name=f"{sign}{kind}",
+        sets=mark_sets.class_sets(scores, classes, suppression=suppression) + own,
     )
-    return left, right
 
 
-def _overlays(origin: str, classes: pd.DataFrame, scores: HeadScores) -> tuple[_Overlay, _Overlay]:
-    """What the left and the right panel mark of one origin's classes."""
-    backups = _heads(classes, HeadClass.BACKUP_NAME_MOVER)
-    if origin == PUBLISHED:
-        # The published circuit has one backup class. Its heads that suppress belong to the right.
-        suppresses = [
-            bool(scores.n_in_bottom_k[head] > scores.n_in_top_k[head]) for head in backups
-        ]
-        negative_backups = backups[np.array(suppresses, dtype=bool)]
+def _shared(panels: Sequence[_Panel]) -> bool:
+    """Whether one legend serves both panels."""
+    return len(panels) > 1 and panels[0].sets == panels[1].sets
+
+
+def _heatmaps(
+    panels: Sequence[_Panel],
+    colours: ColourScale,
+    colorscale: object,
+    scores: HeadScores,
+    classes: pd.DataFrame,
+) -> list[go.Heatmap]:
+    """The grids, one for each panel."""
+    zmin, zmax = colours.ends()
+    traces = []
+    for number, panel in enumerate(panels):
+        values = panel.counts / scores.n_pairs
+        places, labels = colours.ticks(values)
+        plain = colours == ColourScale()
+        try:
+            heatmap = go.Heatmap(
+                # plotly's rows are heads, from the bottom up
+                z=colours.places(values).T.tolist(),
+                xaxis=f"x{_suffix(number)}",
+                yaxis=f"y{_suffix(number)}",
+                hovertext=_hover_texts(panel, scores, classes),
+                hoverinfo="text",
+                zmin=zmin,
+                zmax=zmax,
+                colorscale=colorscale,
+                colorbar={
+                    "title": {"text": panel.score_name, "side": "right", "font": {"size": 14}},
+                    **(
+                        {"tick0": 0, "dtick": 0.2, "tickformat": ".1f"}
+                        if plain
+                        else {"tickmode": "array", "tickvals": places, "ticktext": labels}
+                    ),
+                    "ticksuffix": " ",  # keeps the upright title off the numbers
+                    "ticks": "outside",
+                    "ticklen": 4,
+                    "thickness": 14,
+                    "xpad": 8,
+                    "ypad": 0,
+                    "outlinewidth": 0,
+                    "yanchor": "middle",
+                },
+            )
+        except ValueError:
+            raise ParameterError(
+                "colorscale must be a name that plotly knows, such as 'Viridis' or 'Cividis', or a "
+                f"list of colours, not {colorscale!r}."
+            ) from None
+        traces.append(heatmap)
+    return traces
+
+
+def _dots(fig: go.Figure, panels: Sequence[_Panel], colours: ColourScale) -> list[go.Scatter]:
+    """A dot on every head whose score is above 0, and whose colour does not show it."""
+    traces = []
+    for number, panel in enumerate(panels):
+        heatmap = fig.data[number]
+        places = np.array(heatmap.z, dtype=float).T
+        low, high = colours.ends()
+        hidden = (panel.counts > 0) & ((places - low) / (high - low) < _TOO_DARK)
+        heads = [(int(layer), int(head)) for layer, head in np.argwhere(hidden)]
+        trace = _scatter(heads, "above 0", number, "dot", 1.0, in_legend=False)
+        dark = _luminance(heatmap.colorscale[0][1]) < 0.4
+        trace.marker.update(symbol="circle", color=PAPER if dark else INK, line={"width": 0})
+        traces.append(trace)
+    return traces
+
+
+def _luminance(colour: str) -> float:
+    """Share of white, of a colour as hexadecimal digits or ``rgb(...)``; 0 if it is neither."""
+    digits = colour.lstrip("#")
+    if colour.startswith("#") and len(digits) == 6:
+        parts = [int(digits[at : at + 2], 16) for at in (0, 2, 4)]
+    elif colour.startswith("rgb("):
+        parts = [int(float(part)) for part in colour[4:-1].split(",")]
     else:
-        negative_backups = _heads(classes, HeadClass.BACKUP_NEGATIVE_NAME_MOVER)
-    prefix = "" if origin == PUBLISHED else "Measured "
-    left = _Overlay(
-        origin=origin,
-        movers=_heads(classes, HeadClass.NAME_MOVER),
-        mover_label=f"{prefix}Name-Mover Heads",
-        backups=backups,
-        backup_label=f"{prefix}Backup Name-Mover Heads",
-    )
-    right = _Overlay(
-        origin=origin,
-        movers=_heads(classes, HeadClass.NEGATIVE_NAME_MOVER),
-        mover_label=f"{prefix}(Negative) Name-Mover Heads",
-        backups=negative_backups,
-        backup_label=f"{prefix}Backup (Negative) Name-Mover Heads",
-    )
-    return left, right
-
-
-def _heads(classes: pd.DataFrame, head_class: HeadClass) -> pd.MultiIndex:
-    """The (layer, head) pairs of one class."""
-    return classes.index[classes["class"] == head_class]
-
-
-def _heatmap(panel: _Panel, number: int, scores: HeadScores, classes: pd.DataFrame) -> go.Heatmap:
-    """One panel's cells; plotly wants rows of y, so heads come first."""
-    return go.Heatmap(
-        z=(panel.counts / scores.n_pairs).T.tolist(),
-        hovertext=_hover_texts(panel, scores, classes),
-        hovertemplate="%{hovertext}<extra></extra>",
-        xaxis=_axis("x", number),
-        yaxis=_axis("y", number),
-        zmin=0,
-        zmax=1,
-        colorscale="Viridis",
-        colorbar={
-            "title": {"text": panel.score_name, "side": "right", "font": {"size": 14}},
-            "tick0": 0,
-            "dtick": 0.2,
-            "tickformat": ".1f",
-            "ticksuffix": " ",  # keeps the upright title off the numbers
-            "ticks": "outside",
-            "ticklen": 4,
-            "thickness": 14,
-            "len": 1,
-            "xpad": 8,
-            "ypad": 0,
-            "outlinewidth": 0,
-        },
-    )
+        return 0.0
+    return (0.299 * parts[0] + 0.587 * parts[1] + 0.114 * parts[2]) / 255
 
 
 def _hover_texts(panel: _Panel, scores: HeadScores, classes: pd.DataFrame) -> list[list[str]]:
     """What each cell says on hovering, head by head of each layer, as plotly's rows are."""
-    unit = "names" if scores.relation == "copying" else "pairs"
-    named: dict[tuple[str, tuple[int, int]], list[str]] = {}
+    texts = _head_texts(panel, scores)
+    named: dict[tuple[str, HeadPair], list[str]] = {}
     for head, origin, head_class in zip(
         classes.index, classes["origin"], classes["class"], strict=True
     ):
-        named.setdefault((origin, head), []).append(head_class)
-    origins = [origin for origin in ORIGINS if (classes["origin"] == origin).any()]
-
-    low, high = wilson_interval(panel.counts, scores.n_pairs)
-
-    def text(layer: int, head: int) -> str:
-        count = int(panel.counts[layer, head])
-        lines = [
-            f"<b>{head_name(layer, head)}</b>",
-            f"{panel.score_name} {count / scores.n_pairs:.3f}",
-            f"{count} of {scores.n_pairs} {unit}",
-            f"95 % interval {low[layer, head]:.3f} to {high[layer, head]:.3f}",
-        ]
-        for origin in origins:
-            what = "class" if origin == PUBLISHED else "measured class"
-            known = named.get((origin, (layer, head)), [f"none {origin}"])
-            lines.append(f"{what}: {', '.join(known)}")
-        return "<br>".join(lines)
-
+        named.setdefault((origin, head), []).append(as_plain(str(head_class)))
+    for origin in (origin for origin in ORIGINS if (classes["origin"] == origin).any()):
+        what = "class" if origin == PUBLISHED else "measured class"
+        for head, text in texts.items():
+            known = named.get((origin, head), [f"none {origin}"])
+            texts[head] = f"{text}<br>{what}: {', '.join(known)}"
     return [
-        [text(layer, head) for layer in range(scores.n_layers)] for head in range(scores.n_heads)
+        [texts[layer, head] for layer in range(scores.n_layers)] for head in range(scores.n_heads)
     ]
 
 
-def _markers(overlay: _Overlay, number: int) -> tuple[go.Scatter, go.Scatter]:
-    """One overlay's marks: both kinds are always in the legend, though no head may be of one."""
-    movers = _scatter(overlay.movers, overlay.mover_label, number)
-    backups = _scatter(overlay.backups, overlay.backup_label, number)
-    if overlay.origin == MEASURED:
-        line = {"width": 2.5}
-        movers.marker.update(symbol="square-open", color=MEASURED_COLOUR, line=line)
-        backups.marker.update(symbol="diamond-open", color=MEASURED_COLOUR, line=line)
-        movers.legendrank = backups.legendrank = 1001  # below the published ones
-        return movers, backups
-    # The rims keep black apart from dark purple and green from green, in grey print too.
-    movers.marker.update(symbol="x", color="black", line={"color": "white", "width": 1.2})
-    rim = {"color": "black", "width": 1.2}
-    backups.marker.update(symbol="circle", color="lightgreen", line=rim)
-    return movers, backups
+def _head_texts(panel: _Panel, scores: HeadScores) -> dict[HeadPair, str]:
+    """Name, score, count and interval of every head."""
+    unit = "names" if scores.relation == "copying" else "pairs"
+    low, high = wilson_interval(panel.counts, scores.n_pairs)
+    return {
+        (layer, head): f"<b>{head_name(layer, head)}</b>"
+        f"<br>{panel.score_name} {count / scores.n_pairs:.3f}"
+        f"<br>{count} of {scores.n_pairs} {unit}"
+        f"<br>95 % interval {low[layer, head]:.3f} to {high[layer, head]:.3f}"
+        for (layer, head), count in np.ndenumerate(panel.counts)
+    }
 
 
-def _scatter(heads: pd.MultiIndex, label: str, number: int) -> go.Scatter:
+def _sorted(panels: Sequence[_Panel], scores: HeadScores) -> list[go.Scatter]:
+    """The traces of the sorted view: the points of all panels first."""
+    of_each = [
+        sorted_traces(panel.counts, scores.n_pairs, _head_texts(panel, scores), _suffix(number))
+        for number, panel in enumerate(panels)
+    ]
+    return [traces[0] for traces in of_each] + [trace for traces in of_each for trace in traces[1:]]
+
+
+def _markers(
+    sets: Sequence[mark_sets.HeadSet], number: int, *, in_legend: bool
+) -> list[go.Scatter]:
+    """One panel's marks; below each open one lies a wider white one, its halo."""
+    traces = []
+    for one in sets:
+        look = one.look
+        trace = _scatter(one.heads, one.label, number, "mark", look.size, in_legend=in_legend)
+        if look.is_open:
+            halo = go.Scatter(trace).update(name="halo", showlegend=False)
+            halo.marker.update(symbol=look.symbol, color=PAPER, line={"width": 5})
+            traces.append(halo)
+            trace.marker.update(symbol=look.symbol, color=look.colour, line={"width": 2.5})
+        else:
+            rim = {"color": look.edge, "width": 1.2}
+            trace.marker.update(symbol=look.symbol, color=look.colour, line=rim)
+        traces.append(trace)
+    return traces
+
+
+def _scatter(
+    heads: Iterable[HeadPair],
+    label: str,
+    number: int,
+    kind: str,
+    size: float,
+    *,
+    in_legend: bool,
+) -> go.Scatter:
     """Marks over some heads that let the cell below answer to hovering."""
-    pairs = list(heads) or [(None, None)]  # a trace without points would leave the legend
+    heads = list(heads)
     return go.Scatter(
-        x=[layer for layer, _ in pairs],
-        y=[head for _, head in pairs],
+        x=[layer for layer, _ in heads],
+        y=[head for _, head in heads],
         mode="markers",
         name=label,
         hoverinfo="skip",
-        xaxis=_axis("x", number),
-        yaxis=_axis("y", number),
-        legend=_axis("legend", number),
+        showlegend=in_legend,
+        xaxis=f"x{_suffix(number)}",
+        yaxis=f"y{_suffix(number)}",
+        legend=f"legend{_suffix(number)}",
+        meta={"panel": number, "kind": kind, "relative_size": size},
     )
 
 
-def _layout(panels: tuple[_Panel, _Panel], model: str) -> go.Layout:
-    """Everything that does not depend on the figure's width."""
-    title = {"xref": "paper", "yref": "paper", "y": 1, "yshift": 6, "showarrow": False}
-    title |= {"xanchor": "center", "yanchor": "bottom"}
-    legend = {
-        "title": {"text": _legend_title(panels[0]), "font": {"size": 14}},
+def _subtitle(scores: HeadScores, dots: bool) -> dict[str, Any]:
+    """The line that says what was scored."""
+    unit = "names" if scores.relation == "copying" else "pairs"
+    count = f"{scores.n_pairs:,} of {scores.pairs.n_given:,} {unit}"
+    if scores.n_pairs < FEW_PAIRS:
+        count = f"<b>only {scores.n_pairs} {unit}</b>"
+    parts = [
+        as_plain(scores.model.title),
+        f"k = {scores.k}",
+        "with first MLP" if scores.first_mlp else "without first MLP",
+        count,
+    ]
+    if dots:
+        parts.append("dot: above 0")
+    return {
+        "name": "subtitle",
+        "text": " · ".join(parts),
+        "xref": "paper",
+        "yref": "paper",
+        "x": 0.5,
         "xanchor": "center",
         "yanchor": "top",
-        "bordercolor": "#bbbbbb",
-        "borderwidth": 1,
-        "itemsizing": "constant",
+        "showarrow": False,
+        "font": {"size": TEXT_PX, "color": "#444444"},
     }
-    heads, layers = panels[0].counts.T.shape
-    axis = {"showgrid": False, "zeroline": False, "ticks": "outside", "tick0": 0, "dtick": 1}
-    axis |= {"tickangle": 0, "title": {"standoff": 6, "font": {"size": 14}}}
-    x = axis | {"range": [-0.5, layers - 0.5]}
-    y = axis | {"range": [-0.5, heads - 0.5]}
+
+
+def _layout(
+    panels: Sequence[_Panel],
+    scores: HeadScores,
+    classes: pd.DataFrame,
+    own: Sequence[mark_sets.HeadSet],
+    font: object,
+    heading: str | None,
+) -> go.Layout:
+    """Everything that does not depend on the figure's width."""
+    if not isinstance(font, str) or not font.strip():
+        raise ParameterError(f"font must be the name of a font, not {font!r}.")
+    note = {"xref": "paper", "yref": "paper", "yshift": 4, "showarrow": False}
+    note |= {"xanchor": "center", "yanchor": "bottom", "font": {"size": TITLE_PX}}
     layout = go.Layout(
         template="none",
-        paper_bgcolor="white",
-        plot_bgcolor="white",
+        paper_bgcolor=PAPER,
+        plot_bgcolor=GAP,
+        font={"family": font, "size": TEXT_PX, "color": INK},
+        title={"x": 0.5, "xanchor": "center", "yanchor": "top", "font": {"size": TITLE_PX + 2}},
         hovermode="closest",
         modebar={"remove": ["select", "lasso", "zoomin", "zoomout", "autoscale"]},
-        meta={"panel_titles": [[model, panel.subject] for panel in panels]},
-        annotations=[title, title],
-        xaxis=x | {"anchor": "y"},
-        yaxis=y | {"anchor": "x"},
-        # One zoom moves both panels, so that the same heads stay side by side.
-        xaxis2=x | {"anchor": "y2", "matches": "x"},
-        yaxis2=y | {"anchor": "x2", "matches": "y"},
-        legend=legend,
-        legend2=legend,
+        annotations=[
+            note | {"name": f"title {number}", "text": panel.title}
+            for number, panel in enumerate(panels)
+        ],
     )
-    layout.update({f"xaxis{n}_title_text": "Layer" for n in ("", "2")})
-    layout.update({f"yaxis{n}_title_text": "Head" for n in ("", "2")})
+    if heading is not None:
+        layout.title.text = heading
+    axis = {"showgrid": False, "zeroline": False, "ticks": "outside", "tick0": 0, "dtick": 1}
+    axis |= {"tickangle": 0, "title": {"standoff": 6, "font": {"size": 14}}}
+    for number, panel in enumerate(panels):
+        suffix = _suffix(number)
+        n_layers, n_heads = panel.counts.shape
+        # One zoom moves both panels, so that the same heads stay side by side.
+        linked = {"x": {"matches": "x"}, "y": {"matches": "y"}} if number else {"x": {}, "y": {}}
+        layout[f"xaxis{suffix}"] = (
+            axis | linked["x"] | {"anchor": f"y{suffix}", "range": [-0.5, n_layers - 0.5]}
+        )
+        layout[f"yaxis{suffix}"] = (
+            axis | linked["y"] | {"anchor": f"x{suffix}", "range": [-0.5, n_heads - 0.5]}
+        )
+        layout[f"xaxis{suffix}"].title.text = "Layer"
+        layout[f"yaxis{suffix}"].title.text = "Head"
+        layout[f"legend{suffix}"] = {
+            "title": {
+                "text": mark_sets.legend_title(classes, panel.sets, own),
+                "font": {"size": 14},
+            },
+            "xanchor": "center",
+            "yanchor": "top",
+            "bordercolor": "#bbbbbb",
+            "borderwidth": 1,
+            "itemsizing": "constant",
+        }
     return layout
 
 
-def _legend_title(panel: _Panel) -> str:
-    """Whose classes are marked."""
-    origins = {overlay.origin for overlay in panel.overlays}
-    if MEASURED not in origins:
-        return LEGEND_TITLE
-    return BOTH_TITLE if PUBLISHED in origins else MEASURED_TITLE
+def _update_axes(fig: go.Figure, number: int, axes: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, values in axes.items():
+        fig.layout[f"{name}axis{_suffix(number)}"].update(values)
 
 
-def _axis(kind: str, number: int) -> str:
-    """Plotly's name of a panel's axis or legend: the first has no number."""
-    return kind if number == 0 else f"{kind}2"
+def facts_of(scores: HeadScores) -> dict[str, Any]:
+    """The counts that the figure shows and what made them.
+
+    Args:
+        scores: of one model.
+
+    Returns:
+        Plain values, counts as lists ``[n_layers][n_heads]``; ``layout.meta["scores"]`` of a figure
+        holds them, so that a copy of it can still be exported with its data.
+    """
+    return {
+        "model": asdict(scores.model),
+        "relation": scores.relation,
+        "k": scores.k,
+        "first_mlp": scores.first_mlp,
+        "n_pairs": scores.n_pairs,
+        "n_given": scores.pairs.n_given,
+        "pairs_sha256": scores.pairs.checksum,
+        "n_layers": scores.n_layers,
+        "n_heads": scores.n_heads,
+        "n_in_top_k": scores.n_in_top_k.tolist(),
+        "n_in_bottom_k": scores.n_in_bottom_k.tolist(),
+        "provenance": timeless(scores.provenance),
+    }
+
+
+def _suffix(panel: int) -> str:
+    """What plotly adds to the names of a panel's axes and legend: the first has no number."""
+    return "" if panel == 0 else str(panel + 1)

@@ -10,21 +10,24 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.heads import head_name
-
-WIDTH = 900
-_FONT = {"family": "Arial, Helvetica, 'Liberation Sans', sans-serif", "size": 13, "color": "black"}
-_LOOK = {"template": "simple_white", "font": _FONT, "width": WIDTH}
-_AXIS = {"showgrid": False, "ticks": "outside"}
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-"""Okabe and Ito's, told apart by colour-blind readers too."""
-_DIVERGING = (
-    (0.0, "#67001f"),
-    (0.25, "#d6604d"),
-    (0.5, "#ffffff"),
-    (0.75, "#4393c3"),
-    (1.0, "#053061"),
+from analysis.plots.style import (
+    BLUE,
+    COLOURS,
+    DIVERGING,
+    FONT,
+    INK,
+    SCREEN_WIDTH,
+    TEXT_PX,
+    TITLE_PX,
+    VERMILION,
 )
-"""Red, white, blue of ColorBrewer's RdBu, with a white middle where that has a light grey."""
+
+_LOOK = {
+    "template": "simple_white",
+    "font": {"family": FONT, "size": TEXT_PX, "color": INK},
+    "width": SCREEN_WIDTH,
+}
+_AXIS = {"showgrid": False, "ticks": "outside"}
 
 
 def plot_direct_effects(
@@ -54,7 +57,7 @@ def plot_direct_effects(
                 z=grid.round(3).to_numpy().tolist(),
                 zmin=-largest,
                 zmax=largest,
-                colorscale=[list(stop) for stop in _DIVERGING],
+                colorscale=[list(stop) for stop in DIVERGING],
                 showscale=row == 1,
                 colorbar={"title": {"text": "Effect<br>(logits)", "side": "top"}},
                 hovertemplate="<b>%{x}.%{y}</b><br>%{z:+.3f} logits<extra></extra>",
@@ -66,7 +69,7 @@ def plot_direct_effects(
     fig.update_layout(
         **_LOOK,
         height=110 + len(columns) * max(220, 22 * n_heads),
-        title={"text": title, "font": {"size": 16}},
+        title={"text": title, "font": {"size": TITLE_PX}},
         margin={"l": 60, "r": 20, "t": 70, "b": 50},
     )
     fig.update_xaxes(**_AXIS, tick0=0, dtick=1 if grid.shape[1] <= 32 else 5)
@@ -93,7 +96,7 @@ def plot_attention_against_output(points: pd.DataFrame, title: str) -> go.Figure
         subplot_titles=[head_name(*head) for head in heads],
         horizontal_spacing=0.02,
     )
-    looks = {"IO": ("#0072b2", "circle"), "S": ("#d55e00", "x")}
+    looks = {"IO": (BLUE, "circle"), "S": (VERMILION, "x")}
     for col, (layer, head) in enumerate(heads, start=1):
         of_head = points[(points["layer"] == layer) & (points["head"] == head)]
         for name, (colour, symbol) in looks.items():
@@ -117,7 +120,7 @@ def plot_attention_against_output(points: pd.DataFrame, title: str) -> go.Figure
     fig.update_layout(
         **_LOOK,
         height=360,
-        title={"text": title, "font": {"size": 16}},
+        title={"text": title, "font": {"size": TITLE_PX}},
         legend={"title": {"text": "Name"}},
         margin={"l": 70, "r": 20, "t": 80, "b": 60},
     )
@@ -155,11 +158,11 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
                     legendgroup=str(name),
                     showlegend=col == 1,
                     line={
-                        "color": _COLOURS[number % len(_COLOURS)],
+                        "color": COLOURS[number % len(COLOURS)],
                         "width": 2 + 2 * (n_scores - 1 - number),
                         "shape": "vh",
                     },
-                    customdata=curve["threshold"].tolist(),
+                    customdata=curve["threshold"].round(6).tolist(),
                     hovertemplate="score ≥ %{customdata:.3g}<br>precision %{y:.2f}, "
                     "recall %{x:.2f}<extra>" + str(name) + "</extra>",
                 ),
@@ -169,7 +172,7 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
     fig.update_layout(
         **_LOOK,
         height=420,
-        title={"text": title, "font": {"size": 16}},
+        title={"text": title, "font": {"size": TITLE_PX}},
         margin={"l": 70, "r": 20, "t": 80, "b": 60},
     )
     fig.update_xaxes(**_AXIS, range=[-0.03, 1.03], title_text="Recall")

@@ -13,8 +13,7 @@ import plotly.graph_objects as go
 
 from analysis.dynamic.agreement import OUTLIER, head_table
 from analysis.heads import head_name
-from analysis.plots.heatmap_layout import SCREEN_WIDTH
-from analysis.plots.style import COLORS, GRID, band, framed
+from analysis.plots.style import BLUE, GRID, SCREEN_WIDTH, VERMILION, band, framed
 
 _NAMES = {"copying_score": "Name copying", "suppression_score": "Suppression of names"}
 
@@ -77,8 +76,8 @@ def _traces(table: pd.DataFrame) -> list[go.Scatter]:
             hoverinfo="skip",
             name="least squares",
         ),
-        _points(table[~outlier], names[~outlier], "head", COLORS[0], "circle"),
-        _points(table[outlier], names[outlier], "head off the line", COLORS[1], "diamond", True),
+        _points(table[~outlier], names[~outlier], "head", BLUE, "circle"),
+        _points(table[outlier], names[outlier], "head off the line", VERMILION, "diamond", True),
     ]
 
 

@@ -1,4 +1,9 @@
-"""What figures of lines and points share: colours, the frame, and a shaded band."""
+"""One look for every figure: fonts, sizes, colours, and the frame of figures of lines and points.
+
+Sizes are CSS pixels (1/96 in) on the screen. Print keeps the proportions, see
+``analysis.export.files``. Every attribute that a figure needs is set on the figure itself, so
+plotly on a screen and matplotlib in print draw the same.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,67 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from analysis.plots.heatmap_layout import TEXT_PX
+FONT = "Arial, Helvetica, 'Liberation Sans', sans-serif"
+TEXT_PX = 13
+"""The smallest text of a figure."""
+TITLE_PX = 16
+SCREEN_WIDTH = 920
+"""Fits beside JupyterLab's sidebar in a window of 1440 pixels."""
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
+BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, BLACK, GREY = COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+    "#000000",
+    "#767676",
+)
 """Okabe and Ito's colours, told apart by every kind of colour vision."""
+SEQUENTIAL = "Viridis"
+DIVERGING = (
+    (0.0, "#67001f"),
+    (0.25, "#d6604d"),
+    (0.5, "#ffffff"),
+    (0.75, "#4393c3"),
+    (1.0, "#053061"),
+)
+"""Red, white, blue of ColorBrewer's RdBu, with a white middle where that has a light grey."""
 GRID = "#dddddd"
+INK = "#000000"
+PAPER = "#ffffff"
+GAP = "#a49fae"
+"""Between cells of a heatmap: apart from dark purple and from yellow, quieter than white."""
+
+# From space to tilde, in thousandths of the font size: the advance widths of Helvetica, which
+# Arial and Liberation Sans share.
+_WIDTHS = (
+    278, 278, 355, 556, 556, 889, 667, 191, 333, 333, 389, 584, 278, 333, 278, 278,
+    556, 556, 556, 556, 556, 556, 556, 556, 556, 556, 278, 278, 584, 584, 584, 556,
+    1015, 667, 667, 722, 722, 667, 611, 778, 722, 278, 500, 667, 556, 833, 722, 778,
+    667, 778, 722, 667, 611, 722, 667, 944, 667, 667, 611, 278, 278, 278, 469, 556,
+    333, 556, 556, 500, 556, 556, 278, 556, 556, 222, 222, 500, 222, 833, 556, 556,
+    556, 556, 333, 500, 278, 556, 500, 722, 500, 500, 500, 334, 260, 334, 584,
+)  # fmt: skip
+_WIDER_FACES = 1.12  # DejaVu Sans, where none of the faces above is installed, and most others
+
+
+def text_width(text: str, size: float) -> float:
+    """Room that a line of text needs in the sans-serif faces that readers have.
+
+    Args:
+        text: one line, without markup.
+        size: of the font.
+
+    Returns:
+        A width in the unit of ``size``, seldom too small.
+    """
+    thousandths = sum(
+        _WIDTHS[ord(letter) - 32] if " " <= letter <= "~" else 600 if ord(letter) < 0x1100 else 1000
+        for letter in text
+    )
+    return thousandths / 1000 * size * _WIDER_FACES
 
 
 def framed(title: str, width: float, height: float, *, below: float, legend_y: float) -> go.Figure:
@@ -28,8 +89,8 @@ def framed(title: str, width: float, height: float, *, below: float, legend_y: f
             template="none",
             width=width,
             height=height,
-            title={"text": title, "font": {"size": 16}, "x": 0.5},
-            font={"size": TEXT_PX, "color": "black"},
+            title={"text": title, "font": {"size": TITLE_PX}, "x": 0.5},
+            font={"family": FONT, "size": TEXT_PX, "color": INK},
             margin={"l": 65, "r": 20, "t": 55, "b": below},
             legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": legend_y},
             hovermode="closest",

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from analysis.errors import NamesError
 from analysis.names import TokenPairs
-from analysis.prompts.templates import MIN_NAMES, enough_names
+from analysis.prompts.templates import MIN_NAMES, enough_names, leading_tokens
+from analysis.tokenizers import tokenizer_fingerprint
 from analysis.validation import check_int
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ SHOTS: tuple[Pair, Pair] = (("John", "John"), ("Donna", "Donna"))
 _WORD = re.compile(r" [a-z]{5,}")
 _YEARS = range(1900, 2020)
 MAX_PAIRS = 500
-"""Of a task whose pairs come from the vocabulary, at most so many are kept."""
+"""Most pairs of a task whose pairs come from the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,15 @@ class Task:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    @property
+    def clusters(self) -> Int[np.ndarray, "n"]:
+        """Prompts with the same answer share a number: whether they succeed is not independent.
+
+        Each name is an answer of its own; of years, those that end alike are together.
+        """
+        _, number = np.unique(self.answers.numpy(), axis=0, return_inverse=True)
+        return np.asarray(number).ravel()
+
     def draw(self, n: int | None, seed: int) -> Task:
         """The same task with n of its prompts, drawn without replacement; all if None or too many.
 
@@ -80,27 +90,32 @@ class Task:
 def name_copying(
     model: TransformerBridge,
     names: TokenPairs | Sequence[str],
+    prepend_bos: bool | None = None,
 ) -> Task:
     """The task of copying names.
 
     Args:
         model: its tokenizer encodes.
         names: as ``score_heads`` takes them.
+        prepend_bos: as ``leading_tokens`` takes it.
 
     Raises:
         NamesError: fewer than 30 names are usable.
     """
     usable = enough_names(model, names)
     pairs = list(zip(usable.sources, usable.targets, strict=True))
-    return few_shot(model, "names copied", pairs, SHOTS)
+    return few_shot(model, "names copied", pairs, SHOTS, prepend_bos)
 
 
-def control_tasks(model: TransformerBridge, seed: int = 0) -> list[Task]:
+def control_tasks(
+    model: TransformerBridge, seed: int = 0, prepend_bos: bool | None = None
+) -> list[Task]:
     """The candidates for a control that this tokenizer has enough pairs for.
 
     Args:
         model: its tokenizer's vocabulary holds the words.
         seed: of the choice of the two pairs shown and, where there are more, of ``MAX_PAIRS``.
+        prepend_bos: as ``leading_tokens`` takes it.
     """
     decoded = model.tokenizer.batch_decode([[token] for token in range(model.cfg.d_vocab)])
     words = sorted({text[1:] for text in decoded if _WORD.fullmatch(text)})
@@ -113,7 +128,8 @@ def control_tasks(model: TransformerBridge, seed: int = 0) -> list[Task]:
         rng = np.random.default_rng(seed)
         order = [pairs[i] for i in rng.permutation(len(pairs))[: MAX_PAIRS + 2]]
         if len(order) >= MIN_NAMES + 2:
-            tasks.append(few_shot(model, name, order[2:], (order[0], order[1])))
+            shots = order[0], order[1]
+            tasks.append(few_shot(model, name, order[2:], shots, prepend_bos))
     return tasks
 
 
@@ -122,6 +138,7 @@ def few_shot(
     name: str,
     pairs: Sequence[Pair],
     shots: tuple[Pair, Pair],
+    prepend_bos: bool | None = None,
 ) -> Task:
     """Prompts that ask for the target of each source after two pairs that are shown.
 
@@ -134,6 +151,7 @@ def few_shot(
         name: of the task.
         pairs: (source, target), words without a leading space.
         shots: the two pairs shown first; they are not asked about.
+        prepend_bos: as ``leading_tokens`` takes it.
 
     Raises:
         NamesError: fewer than 30 pairs are usable.
@@ -142,8 +160,7 @@ def few_shot(
     asked = [pair for pair in pairs if pair not in shots]
     prompts = [f"{shown} {source}->" for source, _ in asked]
     texts = [f"{prompt} {target}" for prompt, (_, target) in zip(prompts, asked, strict=True)]
-    lead = model.to_tokens(shown)[0].tolist()
-    lead = lead[: len(lead) - len(_encode(model, [shown])[0])]
+    lead = leading_tokens(model, shown, prepend_bos)
     sources = _encode(model, [f" {source}" for source, _ in asked])
     usable = {}
     for pair, source, start, whole in zip(
@@ -188,6 +205,7 @@ def _as_token_pairs(model: TransformerBridge, asked: Sequence[tuple[int, int]]) 
         target_tokens=targets,
         n_given=len(asked),
         dropped=pd.DataFrame(columns=["source", "target", "reason"]),
+        tokenizer=tokenizer_fingerprint(model.tokenizer),
     )
 
 

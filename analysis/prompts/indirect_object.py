@@ -29,6 +29,7 @@ from torch import Tensor
 
 from analysis.errors import NamesError, ParameterError, PromptError
 from analysis.names import load_names, token_pairs
+from analysis.tokenizers import tokenizer_fingerprint
 from analysis.validation import check_flag, check_int
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class IOIPrompts:
         seed: that they were drawn with.
         prepend_bos: whether a BOS token stands before the text.
         n_names: how many names they were drawn from.
+        tokenizer: fingerprint of the tokenizer whose ids these are; empty if nobody recorded it.
     """
 
     frame: pd.DataFrame
@@ -90,6 +92,7 @@ class IOIPrompts:
     seed: int
     prepend_bos: bool
     n_names: int
+    tokenizer: str = field(default="", repr=False)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -268,7 +271,15 @@ def _tokenized(
     filled = torch.tensor(
         [sentence + sentence[-1:] * (longest - len(sentence)) for sentence in ids]
     )
-    return IOIPrompts(frame, filled[: len(frame)], filled[len(frame) :], seed, prepend_bos, n_names)
+    return IOIPrompts(
+        frame=frame,
+        tokens=filled[: len(frame)],
+        counterfactual_tokens=filled[len(frame) :],
+        seed=seed,
+        prepend_bos=prepend_bos,
+        n_names=n_names,
+        tokenizer=tokenizer_fingerprint(model.tokenizer),
+    )
 
 
 def _first(frame: pd.DataFrame, template: int) -> int:

@@ -1,9 +1,10 @@
 """Running many prompts that begin alike: the beginning is read once, its keys and values kept.
 
-What a causal model does at a position depends on what stands before it, never on what follows.
-So the keys and values of a beginning that prompts share, or that an intervention at the last
-positions leaves as it is, are computed once and prefix_kwargs, by transformers' own cache, through
-the bridge with all its hooks. Rounding aside, the activations are those of the whole prompts.
+What a causal model does at a position depends on what comes before it, never on what follows. So
+the keys and values of a beginning that prompts share, or that an intervention at the last positions
+leaves as it is, are computed once. A pass that continues them is given them as transformers' own
+cache, through the bridge with all its hooks. Rounding aside, the activations are those of the whole
+prompts.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class PrefixCache:
 
     Attributes:
         parts: for each part and layer the keys and the values, ``[n, n_kv_heads, length, d_head]``
-            with a row for each beginning, or one row where all are alike.
+            with a row for each beginning, or one row where all are alike; of the dtype in which the
+            model ran, float64 in ``exact_forward``.
         config: of the transformers model, which says how each layer caches.
     """
 
@@ -80,21 +82,21 @@ def build_prefix_cache(
             f"have {length} or more; use shorter ones."
         )
     alike = int((tokens == tokens[0]).all(0).long().cumprod(0).sum())
-    start = PrefixCache((), config)
+    prefix = PrefixCache((), config)
     for piece in (tokens[:1, :alike], tokens[:, alike:]):
         if piece.shape[1]:
-            start = _continue_start(model, start, piece)
-    return start if start.parts else None
+            prefix = _continued(model, prefix, piece)
+    return prefix if prefix.parts else None
 
 
-def _continue_start(
-    model: TransformerBridge, start: PrefixCache, tokens: Int[Tensor, "n length"]
+def _continued(
+    model: TransformerBridge, prefix: PrefixCache, tokens: Int[Tensor, "n length"]
 ) -> PrefixCache:
-    """A start with one more part."""
+    """A prefix with one more part."""
     n, length = tokens.shape
     blocks: list[list[tuple[Tensor, Tensor]]] = []
     for rows in torch.arange(n, device=tokens.device).split(ROWS):
-        cache = start.cache(rows)
+        cache = prefix.cache(rows)
         model(
             tokens[rows],
             past_key_values=cache,
@@ -103,7 +105,7 @@ def _continue_start(
             logits_to_keep=NO_LOGITS,
         )
         layers: list[Any] = cache.layers
-        # Copies, lest what is kept hold the beginning once more for each row.
+        # Copies: views would keep the whole cache, with the beginning once more for each row.
         blocks.append(
             [(la.keys[:, :, -length:].clone(), la.values[:, :, -length:].clone()) for la in layers]
         )
@@ -111,11 +113,11 @@ def _continue_start(
         (torch.cat([keys for keys, _ in layer]), torch.cat([values for _, values in layer]))
         for layer in zip(*blocks, strict=True)
     )
-    return PrefixCache((*start.parts, part), start.config)
+    return PrefixCache((*prefix.parts, part), prefix.config)
 
 
-def prefix_kwargs(start: PrefixCache | None, rows: Int[Tensor, "m"]) -> dict[str, Any]:
-    """Arguments with which the model's call takes tokens that follow these rows of a start."""
-    if start is None:
+def prefix_kwargs(prefix: PrefixCache | None, rows: Int[Tensor, "m"]) -> dict[str, Any]:
+    """Arguments with which the model's call takes tokens that follow these rows of a prefix."""
+    if prefix is None:
         return {}
-    return {"past_key_values": start.cache(rows), "use_cache": True}
+    return {"past_key_values": prefix.cache(rows), "use_cache": True}

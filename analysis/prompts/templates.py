@@ -3,8 +3,9 @@
 The name in a prompt must be the very token that the static score asks about, at a position that
 is known and the same for every name. So the slot follows a space, and what stands around it is
 tokenised as if the name were not there. All prompts of one template then have one length, and
-none is padded. What the tokenizer puts first (BOS on GPT-2 and Llama as transformer_lens boots
-them, nothing on GPT-NeoX) is what ``model.to_tokens`` puts there.
+none is padded. What comes first is what ``model.to_tokens`` puts there (BOS on GPT-2 and Llama as
+transformer_lens boots them, nothing on GPT-NeoX) unless ``prepend_bos`` says otherwise: MAPS runs
+GPT-2 without BOS.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from analysis.errors import NamesError, PromptError
+from analysis.errors import NamesError, ParameterError, PromptError
 from analysis.names import TokenPairs, token_pairs
+from analysis.validation import check_flag
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -44,11 +46,13 @@ class Prompts:
         template: with its slot.
         tokens: int64 ``[n_names, length]``, what the tokenizer puts first included.
         position: where the name's token is, in every row.
+        n_leading: tokens put first, such as BOS; 0 for none.
     """
 
     template: str
     tokens: Int[Tensor, "n_names length"]
     position: int
+    n_leading: int = 0
 
 
 def enough_names(
@@ -68,17 +72,56 @@ def enough_names(
     return pairs
 
 
-def fill_template(model: TransformerBridge, template: str, names: TokenPairs) -> Prompts:
+def leading_tokens(model: TransformerBridge, text: str, prepend_bos: bool | None) -> list[int]:
+    """Tokens that a prompt begins with before its own, such as BOS.
+
+    Args:
+        model: its tokenizer encodes.
+        text: of the prompt.
+        prepend_bos: whether there is a BOS token; None for what ``model.to_tokens`` does.
+
+    Raises:
+        ParameterError: ``prepend_bos`` is none of these, or there is no BOS token to put first.
+        PromptError: the tokenizer puts tokens after the prompt.
+    """
+    if prepend_bos is not None:
+        check_flag("prepend_bos", prepend_bos)
+    own = _encode(model, text)
+    if prepend_bos is False:
+        return []
+    whole = model.to_tokens(text, prepend_bos=prepend_bos)[0].tolist()
+    lead = whole[: len(whole) - len(own)]
+    if whole != lead + own:
+        raise PromptError(
+            f"the tokenizer of {model.cfg.model_name} puts tokens after the prompt {text!r}, "
+            "so that its last token is not the prompt's; load it without them."
+        )
+    if prepend_bos and not lead:
+        raise ParameterError(
+            f"the tokenizer of {model.cfg.model_name} puts no BOS token first; leave prepend_bos "
+            "out, or set it to False."
+        )
+    return lead
+
+
+def fill_template(
+    model: TransformerBridge,
+    template: str,
+    names: TokenPairs,
+    prepend_bos: bool | None = None,
+) -> Prompts:
     """Put every name (the source of every pair) into the template's slot.
 
     Args:
         model: its tokenizer encodes, and ``model.to_tokens`` says what comes first.
         template: text with one ``<X>`` after a space.
         names: as ``token_pairs`` returns them.
+        prepend_bos: as ``leading_tokens`` takes it.
 
     Raises:
         PromptError: the template has no slot or several, its slot does not stand alone in the
             tokens, or a name is several tokens inside it.
+        ParameterError: a BOS token is asked for that the tokenizer does not have.
     """
     before, after = _split(template)
     texts = [f"{before} {name}{after}" for name in names.sources]
@@ -91,17 +134,12 @@ def fill_template(model: TransformerBridge, template: str, names: TokenPairs) ->
             around = rest
         if ids[position : position + 1] != [token] or rest != around:
             raise PromptError(_what_is_wrong(model, template, name))
-    first = model.to_tokens(texts[0])[0].tolist()
-    lead = first[: len(first) - len(encoded[0])]
-    if first != lead + encoded[0]:
-        raise PromptError(
-            f"the tokenizer of {model.cfg.model_name} puts tokens after the prompt {texts[0]!r}, "
-            "so that its last token is not the template's; load it without them."
-        )
+    lead = leading_tokens(model, texts[0], prepend_bos)
     return Prompts(
         template=template,
         tokens=torch.tensor([lead + ids for ids in encoded]),
         position=len(lead) + position,
+        n_leading=len(lead),
     )
 
 

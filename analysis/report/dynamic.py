@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.ablation.curve import MAX_CLEAN, MIN_ACCURACY, AblationCurve
+from analysis.ablation.curve import MIN_ACCURACY, AblationCurve
 from analysis.dynamic.agreement import OUTLIER, POOLED, head_table
-from analysis.dynamic.null_heads import AT_LEAST, FDR, are_significant
+from analysis.dynamic.null_heads import (
+    AT_LEAST,
+    FDR,
+    NULLS,
+    OTHER_TARGETS,
+    NullComparison,
+    are_significant,
+)
+from analysis.dynamic.one_prompt import rounded
+from analysis.dynamic.scores import DynamicScores
 from analysis.heads import head_name
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
 
@@ -17,48 +26,61 @@ ENOUGH = 0.95
 
 def trust_in_weights(
     table: pd.DataFrame,
-    null: pd.DataFrame,
+    null: NullComparison,
     copying: AblationCurve,
     suppressing: AblationCurve,
     mode: str = "mean",
 ) -> list[str]:
-    """The answer to the notebook's question, each sentence computed.
+    """The answer to the notebook's question in Markdown, each sentence computed.
 
     Args:
         table: of ``agreement``.
-        null: of ``against_random_heads``.
+        null: of ``compare_with_nulls``.
         copying: best-copying heads removed.
         suppressing: best-suppressing heads removed.
         mode: ablation that is spoken of.
     """
-    said = [_correlation(table, kind) for kind in (COPYING_SCORE, SUPPRESSION_SCORE)]
-    said += [_standing_out(null, kind) for kind in (COPYING_SCORE, SUPPRESSION_SCORE)]
+    kinds = (COPYING_SCORE, SUPPRESSION_SCORE)
     return [
-        *said,
+        *(_correlation(table, kind) for kind in kinds),
+        *(_standing_out(null, kind) for kind in kinds),
         _removal(copying, null, mode),
-        _control(copying, mode),
+        *_control(copying, mode),
         _raised(suppressing, null, mode),
     ]
 
 
+def markdown_list(sentences: list[str]) -> str:
+    """The sentences as a Markdown list."""
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def what_was_run(dynamic: DynamicScores) -> str:
+    """A Markdown sentence: prompts, precision and near-ties of the dynamic scores."""
+    near = dynamic.n_near_ties
+    ties = "No two logits" if not near else f"**{near}** pair{'s' if near > 1 else ''} of logits"
+    return (
+        f"{dynamic.model.title}: {len(dynamic.names):,} names in {len(dynamic.templates)} "
+        f"templates, run in float64. {ties} were too near each other to tell apart."
+    )
+
+
 def correlation_table(table: pd.DataFrame) -> pd.DataFrame:
-    """``agreement`` as a reader wants it: each correlation with its two intervals, two digits.
+    """``agreement`` for reading: each correlation, its interval and its range, two digits.
 
     Args:
         table: of ``agreement``.
 
     Returns:
-        Text columns ``Pearson``, ``Pearson, 95 % over names``, ``Pearson, 95 % over heads`` and the
-        same for Spearman, indexed
-        as the table is.
+        Text columns ``Pearson``, ``95 % over names``, ``any group of heads left out`` (both of
+        Pearson's) and ``Spearman``, indexed as the table is.
     """
-    columns = {}
-    for name in ("pearson", "spearman"):
-        columns[name.title()] = [f"{r:.2f}" for r in table[name]]
-        for over in ("names", "heads"):
-            columns[f"{name.title()}, 95 % over {over}"] = [
-                _span(row, over, name) for _, row in table.iterrows()
-            ]
+    columns = {
+        "Pearson": [_digits(r) for r in table["pearson"]],
+        "95 % over names": [_span(row, "names") for _, row in table.iterrows()],
+        "any group of heads left out": [_span(row, "heads") for _, row in table.iterrows()],
+        "Spearman": [_digits(r) for r in table["spearman"]],
+    }
     return pd.DataFrame(columns, index=table.index)
 
 
@@ -78,103 +100,155 @@ def off_the_line(static: pd.DataFrame, dynamic: pd.DataFrame) -> pd.DataFrame:
         table = head_table(static, dynamic, kind)
         far = table[table["residual"].abs() > OUTLIER]
         order = (far["dynamic"] - far["fitted"]).abs().sort_values(ascending=False).index
-        parts[kind] = far.loc[order, ["static", "dynamic", "fitted"]].round(2)
+        shown = far.loc[order, ["static", "dynamic", "fitted"]]
+        parts[kind] = shown.apply(lambda column: rounded(column.to_numpy(), 2))
     return pd.concat(parts, names=["kind"])
+
+
+def null_table(null: NullComparison) -> pd.DataFrame:
+    """How random scores compare, by null and kind of score.
+
+    Returns:
+        Columns ``random scores``, ``highest``, ``above 0`` (text shares) and ``heads above chance``
+        (q at most ``FDR``), indexed by ``null`` and ``kind``.
+    """
+    rows = {}
+    for (name, kind), row in null.nulls.iterrows():
+        rows[name, kind] = {
+            "random scores": f"{int(row['n_random']):,}",
+            "highest": f"{row['highest']:.1%}",
+            "above 0": f"{row['share_above_0']:.1%}",
+            "heads above chance": int((null.frame[f"{kind}_q {name}"] <= FDR).sum()),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["null", "kind"])
 
 
 def _correlation(table: pd.DataFrame, kind: str) -> str:
     what = "Copying" if kind == COPYING_SCORE else "Suppression"
-    alone, ran = (table.loc[(context, POOLED, kind)] for context in ("without", "with"))
-    text = f"{what}: Pearson's correlation of weights and writing"
-    if np.isnan(alone["pearson"]):
-        return f"{text} cannot be computed, since all heads score the same."
-    verdict = "reached" if alone["pearson"] >= ENOUGH else "not reached"
+    without, ran = (table.loc[(context, POOLED, kind)] for context in ("without", "with"))
+    if np.isnan(without["pearson"]):
+        return f"**{what}.** No correlation can be computed: all heads score the same."
+    verdict = "at least" if without["pearson"] >= ENOUGH else "below"
     with_context = (
-        "cannot be computed with context, since all heads score the same there"
+        "With context no correlation can be computed: all heads score the same."
         if np.isnan(ran["pearson"])
-        else f"{ran['pearson']:.2f} with context ({_span(ran, 'names')}, {_span(ran, 'heads')})"
+        else f"With context it is {_digits(ran['pearson'])} ({_spans(ran)})."
     )
     return (
-        f"{text} is {alone['pearson']:.2f} without "
-        f"context (95 % over names {_span(alone, 'names')}, over heads {_span(alone, 'heads')}; "
-        f"{ENOUGH} is {verdict}) and {with_context}."
+        f"**{what}.** Without context, static and dynamic scores correlate with r = "
+        f"**{_digits(without['pearson'])}** ({_spans(without)}), {verdict} {ENOUGH}. {with_context}"
     )
 
 
-def _span(row: pd.Series, over: str, name: str = "pearson") -> str:
-    return f"{row[f'{name}_{over}_low']:.2f} to {row[f'{name}_{over}_high']:.2f}"
-
-
-def _standing_out(null: pd.DataFrame, kind: str) -> str:
-    one, many = ("copies", "copy") if kind == COPYING_SCORE else ("suppresses", "suppress")
-    found = null.index[null[f"{kind}_q"] <= FDR]
-    half = int((null[kind] >= 0.5).sum())
-    few = int((null.loc[found, kind] < AT_LEAST).sum())
+def _spans(row: pd.Series) -> str:
     return (
-        f"{len(found)} of {len(null)} heads {one if len(found) == 1 else many} more names than "
-        f"heads of random weights do (false discovery rate {FDR:.0%}; of "
-        f"{null.attrs['n_random']:,} random scores the highest is {null.attrs['highest']:.1%}), "
-        f"{few} of them less than {AT_LEAST:.0%} of the names; {half} of all heads "
-        f"{one if half == 1 else many} half of the names or more."
+        f"95 % interval over names {_span(row, 'names')}; with any group of heads left out "
+        f"{_span(row, 'heads')}"
     )
 
 
-def _removing(curve: AblationCurve, null: pd.DataFrame, kind: str, how: str = "") -> str:
-    """How a sentence on removed heads begins; before it a remark where they do not stand out."""
-    n = len(curve.heads)
+def _span(row: pd.Series, over: str) -> str:
+    low, high, undefined = (row[f"pearson_{over}_{end}"] for end in ("low", "high", "undefined"))
+    if np.isnan(low):
+        return "undefined"
+    note = f", undefined in {undefined:.0%}" if undefined > 0 else ""
+    return f"{_digits(low)} to {_digits(high)}{note}"
+
+
+def _digits(value: float) -> str:
+    """Two digits; what is below 1 is not shown as 1, and nothing as -0.00."""
+    if 0.995 <= abs(value) < 1:
+        return f"{np.trunc(value * 1000) / 1000:.3f}"
+    return f"{float(rounded(np.asarray(value), 2)):.2f}"
+
+
+def _standing_out(null: NullComparison, kind: str) -> str:
+    what = "copy" if kind == COPYING_SCORE else "suppress"
+    frame = null.frame
+    by_null = [f"{int((frame[f'{kind}_q {name}'] <= FDR).sum())} against {name}" for name in NULLS]
+    found = frame.index[frame[f"{kind}_q"] <= FDR]
+    enough = int((frame.loc[found, kind] >= AT_LEAST).sum())
+    highest = null.nulls.loc[(OTHER_TARGETS, kind), "highest"]
+    return (
+        f"**Chance.** Heads that {what} more names than chance (false discovery rate {FDR:.0%}): "
+        f"{', '.join(by_null)}; against all three {len(found)} of {len(frame)}, of which {enough} "
+        f"{what} at least {AT_LEAST:.0%} of the names. The model's own heads, asked about other "
+        f"names, reach {highest:.1%}. Half of the names or more: "
+        f"{int((frame[kind] >= 0.5).sum())} heads."
+    )
+
+
+def _removed(curve: AblationCurve, null: NullComparison, kind: str) -> str:
+    """Which heads were removed; a remark where they do not stand out."""
     what = "copying" if kind == COPYING_SCORE else "suppressing"
+    heads = ", ".join(head_name(*head) for head in curve.heads)
+    n = len(curve.heads)
     out = are_significant(null, kind, curve.heads)
     remark = (
-        f"No {what} head stands out and scores {AT_LEAST:.0%}; the best-scored is removed all the "
-        "same. "
+        ""
+        if out
+        else f"No {what} head stands out and scores {AT_LEAST:.0%}; the best-scored is removed. "
     )
-    heads = ", ".join(head_name(*head) for head in curve.heads)
-    return (
-        f"{'' if out else remark}Removing {n} {f'{what} ' if out else ''}"
-        f"head{'s' if n != 1 else ''} ({heads}{how})"
-    )
+    return f"{remark}Without {n} {f'{what} ' if out else ''}head{'s' if n != 1 else ''} ({heads})"
 
 
-def _removal(curve: AblationCurve, null: pd.DataFrame, mode: str) -> str:
-    accuracy = curve.given(mode)["accuracy"]
+def _removal(curve: AblationCurve, null: NullComparison, mode: str) -> str:
+    lead = f"**Removing copying heads** ({mode} ablation, {curve.n_prompts} prompts)."
+    if not curve.heads:
+        return f"{lead} No head copies a single name, so none is removed."
+    before, after = (curve.given(mode).iloc[i] for i in (0, -1))
     band = curve.random_band(mode, "accuracy").iloc[-1]
-    removing = _removing(curve, null, COPYING_SCORE, f"; {mode} ablation")
-    hardly = accuracy.iloc[0] < MIN_ACCURACY
+    weak = before["accuracy"] < MIN_ACCURACY
     return (
-        f"{removing} takes the accuracy of copying names, on "
-        f"{curve.n_prompts} prompts, from {accuracy.iloc[0]:.0%} to {accuracy.iloc[-1]:.0%}; as "
-        f"many random heads leave {band['low']:.0%} to {band['high']:.0%}."
-        + (" The model hardly does this task, so this tells little." if hardly else "")
+        f"{lead} {_removed(curve, null, COPYING_SCORE)}, accuracy at copying names goes from "
+        f"**{before['accuracy']:.0%}** ({_shares(before)}) to **{after['accuracy']:.0%}** "
+        f"({_shares(after)}); with as many random heads removed it is {band['low']:.0%} to "
+        f"{band['high']:.0%}."
+        + (" The model can hardly do this task, so this shows little." if weak else "")
     )
 
 
-def _control(curve: AblationCurve, mode: str) -> str:
-    said = []
+def _shares(row: pd.Series) -> str:
+    return f"95 %: {row['accuracy_low']:.0%} to {row['accuracy_high']:.0%}"
+
+
+def _control(curve: AblationCurve, mode: str) -> list[str]:
+    if not curve.heads or not len(curve.controls):
+        return []
+    parts = []
     for name, row in curve.controls.iterrows():
-        accuracy = curve.given(mode, str(name))["accuracy"]
-        said.append(
-            f"{name} {accuracy.iloc[0]:.0%} to {accuracy.iloc[-1]:.0%} (shares {row['shared']:.0%} "
-            f"of the heads; on up to {MAX_CLEAN} prompts, nothing removed, its accuracy is "
-            f"{row['gap']:.0%} off that of copying names)"
+        before, after = (curve.given(mode, str(name)).iloc[i] for i in (0, -1))
+        parts.append(
+            f"{name} goes from {before['accuracy']:.0%} to {after['accuracy']:.0%} (95 %: "
+            f"{after['accuracy_low']:.0%} to {after['accuracy_high']:.0%}; {row['shared']:.0%} of "
+            "the removed heads are also its own best)"
         )
     chosen = curve.control
     verdict = (
-        f"the fair control nearest in accuracy is {chosen}"
+        f"The control is {chosen}: fair, and of the fair ones the nearest in accuracy."
         if chosen
-        else "none is a fair control by the stated rules, so they are shown and not leant on"
+        else "None of these is a fair control by the stated rules."
     )
-    return f"The same heads removed on other tasks: {'; '.join(said)}. Of these, {verdict}."
+    return [f"**Other tasks**, with the same heads removed: {'; '.join(parts)}. {verdict}"]
 
 
-def _raised(curve: AblationCurve, null: pd.DataFrame, mode: str) -> str:
-    change = curve.given(mode)["change"].iloc[-1]
+def _raised(curve: AblationCurve, null: NullComparison, mode: str) -> str:
+    lead = "**Removing suppressing heads.**"
+    if not curve.heads:
+        return f"{lead} No head suppresses a single name, so none is removed."
+    row = curve.given(mode).iloc[-1]
     band = curve.random_band(mode, "change").iloc[-1]
-    removing = _removing(curve, null, SUPPRESSION_SCORE)
-    effect = (
-        f"{'raises' if change > 0 else 'lowers'} the name's log-probability by "
-        f"{abs(change):.1f} nats"
-        if abs(change) >= 0.05
-        else "leaves the name's log-probability as it is, to a tenth of a nat"
+    change, low, high = (row[c] for c in ("change", "change_low", "change_high"))
+    verb = "rises" if change > 0 else "falls"
+    sure = "" if low * high > 0 else ", which is not distinguishable from no change"
+    effect = f"{verb} by **{abs(change):.1f}** nats (95 %: {_nats(low)} to {_nats(high)}){sure}"
+    if abs(change) < 0.05:
+        effect = f"changes by less than 0.05 nats (95 %: {_nats(low)} to {_nats(high)})"
+    return (
+        f"{lead} {_removed(curve, null, SUPPRESSION_SCORE)}, the name's log-probability {effect}; "
+        f"with random heads removed it changes by {_nats(band['low'])} to {_nats(band['high'])}."
     )
-    low, high = (round(float(band[end]), 1) + 0.0 for end in ("low", "high"))
-    return f"{removing} {effect}; random heads change it by {low} to {high}."
+
+
+def _nats(value: float) -> str:
+    return f"{float(rounded(np.asarray(value), 1)):.1f}"

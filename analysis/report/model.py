@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from analysis.errors import ParameterError
+from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.names import token_pairs
 from analysis.provenance import model_identity
 from analysis.validation import check_int
@@ -56,49 +58,60 @@ def weight_table(model: TransformerBridge) -> pd.DataFrame:
     return table.set_index("matrix")
 
 
-@torch.no_grad()
+@plain_settings()
 def next_tokens(model: TransformerBridge, prompt: str, n: int = 5) -> pd.DataFrame:
     """The n likeliest next tokens after a prompt.
 
     Returns:
-        Columns ``token`` (text) and ``probability`` (float, to three decimals, which holds from
-        one processor to another), indexed by ``rank`` from 1.
+        Columns ``token`` (quoted, so that a leading space is seen) and ``probability`` (float, to
+        three decimals), indexed by ``rank`` from 1.
 
     Raises:
-        ParameterError: the prompt is no text, or n no whole number from 1.
+        ParameterError: the prompt is not text, or n not a whole number from 1.
+        ArchitectureError: the model's device has no float64.
     """
     _check_prompt(prompt)
     n = check_int("n", n, 1, model.cfg.d_vocab, "the vocabulary's size")
-    logits = model(prompt)[0, -1].float()
-    top = logits.softmax(-1).topk(n)
+    top = _logits(model, prompt).softmax(-1).topk(n)
     return pd.DataFrame(
         {
-            "token": [model.tokenizer.decode([int(i)]) for i in top.indices],
+            "token": [repr(model.tokenizer.decode([int(i)])) for i in top.indices],
             "probability": [round(float(p), 3) for p in top.values],
         },
         index=pd.RangeIndex(1, n + 1, name="rank"),
     )
 
 
+@plain_settings()
 def answer(model: TransformerBridge, prompt: str, right: str, wrong: str) -> str:
-    """A sentence: which of two names the model gives after a prompt, and by how much.
+    """A Markdown sentence: which of two names the model gives after a prompt, and by how much.
 
     Raises:
         NamesError: a name is not one token.
-        ParameterError: the prompt is no text, or the names are the same.
+        ParameterError: the prompt is not text, or the names are the same.
+        ArchitectureError: the model's device has no float64.
     """
     _check_prompt(prompt)
     if right == wrong:
         raise ParameterError(f"two different names are needed, not {right!r} twice.")
     ids = [token_pairs(model, [name]).source_tokens[0] for name in (right, wrong)]
-    logits = model(prompt)[0, -1].detach().float()
-    difference = float(logits[ids[0]] - logits[ids[1]])
-    rank = int((logits > logits[ids[0]]).sum()) + 1
-    verdict = f"{right} over {wrong}" if difference > 0 else f"{wrong} over {right}"
+    logits = _logits(model, prompt)
+    own = logits[ids[0]]
+    difference = float(own - logits[ids[1]])
+    larger = int((logits > own + MARGIN * own.abs()).sum())
+    preferred, other = (right, wrong) if difference > 0 else (wrong, right)
+    place = "its most likely next token" if not larger else f"number {larger + 1} of its answers"
     return (
-        f"{model_identity(model).title} prefers {verdict} (logit difference {difference:+.1f}); "
-        f"{right} is its answer number {rank}."
+        f"{model_identity(model).title} prefers **{preferred}** to {other}: the logit of {right} "
+        f"is {abs(difference):.1f} {'above' if difference > 0 else 'below'} that of {wrong}. "
+        f"{right} is {place}."
     )
+
+
+def _logits(model: TransformerBridge, prompt: str) -> Float[Tensor, "d_vocab"]:
+    """Of the next token, float64, on the processor."""
+    with exact_forward(model):
+        return model(prompt)[0, -1].cpu()
 
 
 def _check_prompt(prompt: object) -> None:

@@ -7,20 +7,20 @@ Transformer Circuits*, 2021, "Summarizing OV/QK matrices").
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 import torch
 
+from analysis.architecture.readable import ModelOrName, ReadableModel
 from analysis.embeddings import check_embedding, effective_embedding, embedding_at_layer
-from analysis.exact.head_logits import slices
+from analysis.exact.arithmetic import slices
 from analysis.heads import all_heads, head_index
+from analysis.models.admission import admit
+from analysis.models.open_checkpoint import readable_model
 from analysis.progress import progress_bar
 from analysis.validation import check_flag
 from analysis.weights import (
     check_finite,
-    check_readable,
     float64_device,
     folded_unembedding,
     folded_value_weights,
@@ -29,16 +29,13 @@ from analysis.weights import (
     value_weights,
 )
 
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
-
 BLOCK = 4096
 """Tokens whose vectors are held at once."""
 
 
 @torch.no_grad()
 def eigenvalue_scores(
-    model: TransformerBridge, *, embedding: str = "embedding", folded: bool = False
+    model: ModelOrName, *, embedding: str = "embedding", folded: bool = False
 ) -> pd.DataFrame:
     """Eigenvalue copying score of every head.
 
@@ -60,7 +57,8 @@ def eigenvalue_scores(
         ArchitectureError: the model's weights would not be read rightly.
         WeightsError: a weight is NaN or infinite.
     """
-    check_readable(model)
+    model = readable_model(model)
+    admit(model)
     check_embedding(embedding)
     check_flag("folded", folded)
     check_finite(model)
@@ -84,7 +82,7 @@ def eigenvalue_scores(
 
 
 def _token_to_logit(
-    model: TransformerBridge, W_U: torch.Tensor, kind: str, folded: bool
+    model: ReadableModel, W_U: torch.Tensor, kind: str, folded: bool
 ) -> torch.Tensor:
     """``W_U·X`` for the effective embeddings X of all tokens, float64 ``[d_model, d_model]``."""
     total = torch.zeros(())

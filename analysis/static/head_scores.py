@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 from analysis.errors import ParameterError
-from analysis.heads import all_heads, head_index
+from analysis.heads import HeadPair, all_heads, check_heads, head_index
 from analysis.names import TokenPairs
 from analysis.provenance import ModelIdentity
 from analysis.statistics import wilson_interval
+from analysis.validation import check_int
 
 SUPPRESSION_SCORE = "suppression_score"
 COPYING_SCORE = "copying_score"
@@ -37,9 +38,13 @@ class HeadScores:
         first_mlp: whether sources of later layers pass through the first block's MLP.
         model: which model was scored.
         provenance: everything else that made the result, ready for JSON.
-        ranks: exact ranks of the targets where they were asked for (``score_heads`` says how):
-            int64 columns ``larger`` and ``smaller``, how many tokens have a strictly larger
-            (smaller) logit than the target, indexed by ``layer``, ``head``, ``source``, ``target``.
+        max_rank: up to which ranks are known; None where they were not asked for.
+        ranks_top: uint8 (int16 for ``max_rank`` above 255) ``[n_layers, n_heads, n_pairs]``, how
+            many tokens have a strictly larger logit than the target, ``max_rank`` where there are
+            as many or more, or where the head writes nothing; None without ``max_rank``.
+        ranks_bottom: likewise, how many have a strictly smaller logit.
+        n_zero_output: int64 ``[n_layers, n_heads]``, pairs for which the head writes exactly
+            nothing, which count neither in the top nor in the bottom k; None if not known.
     """
 
     in_top_k: Bool[np.ndarray, "n_layers n_heads n_pairs"] = field(repr=False)
@@ -49,7 +54,14 @@ class HeadScores:
     first_mlp: bool
     model: ModelIdentity
     provenance: dict[str, object] = field(repr=False)
-    ranks: pd.DataFrame | None = field(default=None, repr=False)
+    max_rank: int | None = None
+    ranks_top: Integer[np.ndarray, "n_layers n_heads n_pairs"] | None = field(
+        default=None, repr=False
+    )
+    ranks_bottom: Integer[np.ndarray, "n_layers n_heads n_pairs"] | None = field(
+        default=None, repr=False
+    )
+    n_zero_output: Int[np.ndarray, "n_layers n_heads"] | None = field(default=None, repr=False)
 
     @property
     def n_in_top_k(self) -> Int[np.ndarray, "n_layers n_heads"]:
@@ -109,6 +121,66 @@ class HeadScores:
     def suppression_score(self) -> Float[np.ndarray, "n_layers n_heads"]:
         """Share of pairs whose target is in the bottom k, float64 in [0, 1]."""
         return np.asarray(self.n_in_bottom_k / self.n_pairs)
+
+    def at_k(self, k: int) -> HeadScores:
+        """The scores for another k, looked up in the ranks.
+
+        Args:
+            k: from 1 to ``max_rank``.
+
+        Raises:
+            ParameterError: ranks were not kept, or k is out of its range.
+        """
+        if self.ranks_top is None or self.ranks_bottom is None or self.max_rank is None:
+            if k == self.k:
+                return self
+            raise ParameterError(
+                f"these scores hold k = {self.k} alone: score again with max_rank for other k."
+            )
+        k = check_int("k", k, 1, self.max_rank, "max_rank")
+        return replace(
+            self,
+            in_top_k=self.ranks_top < k,
+            in_bottom_k=self.ranks_bottom < k,
+            k=k,
+            provenance=self.provenance | {"k": k},
+        )
+
+    def names_of(self, head: HeadPair) -> pd.DataFrame:
+        """What one head does with each name.
+
+        Args:
+            head: (layer, head).
+
+        Returns:
+            Bool columns ``in_top_k`` and ``in_bottom_k``, indexed by ``name`` (by ``source`` and
+            ``target`` for another relation). Where ranks were kept, also ``rank_top`` and
+            ``rank_bottom``: how many tokens have a strictly larger (smaller) logit, missing where
+            ``max_rank`` or more, and the names in order of ``rank_top``.
+
+        Raises:
+            ParameterError: the head does not exist.
+        """
+        ((layer, head_number),) = check_heads([head], self.n_layers, self.n_heads)
+        here = (layer, head_number)
+        pairs = self.pairs
+        index = (
+            pd.Index(pairs.sources, name="name")
+            if pairs.copying
+            else pd.MultiIndex.from_arrays(
+                [pairs.sources, pairs.targets], names=["source", "target"]
+            )
+        )
+        frame = pd.DataFrame(
+            {"in_top_k": self.in_top_k[here], "in_bottom_k": self.in_bottom_k[here]}, index=index
+        )
+        if self.ranks_top is None or self.ranks_bottom is None:
+            return frame
+        for column, ranks in (("rank_top", self.ranks_top), ("rank_bottom", self.ranks_bottom)):
+            known = pd.array(ranks[here].astype(np.int64), dtype="Int64")
+            known[ranks[here] == self.max_rank] = pd.NA
+            frame[column] = known
+        return frame.sort_values("rank_top", kind="stable")
 
     def to_frame(self, intervals: bool = False) -> pd.DataFrame:
         """The scores as a frame.

@@ -9,31 +9,26 @@ logit of McDougall et al. (*Copy Suppression*, arXiv 2310.04625).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 
+from analysis.architecture.readable import ModelOrName
 from analysis.embeddings import check_embedding
 from analysis.errors import ParameterError
 from analysis.exact.batches import OVBatch
+from analysis.exact.prepared import PREPARED
+from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair, chosen_heads, head_index, head_name
-from analysis.provenance import ModelIdentity, model_identity, package_versions
+from analysis.models.admission import admit
+from analysis.models.open_checkpoint import readable_model
+from analysis.provenance import ModelIdentity, model_identity, provenance_of
+from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
-from analysis.weights import (
-    check_finite,
-    check_readable,
-    embedding_matrix,
-    folded_unembedding,
-    unembedding_matrix,
-)
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+from analysis.weights import embedding_matrix, folded_unembedding, unembedding_matrix
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,8 @@ class VocabularyScores:
         tokens: int64 ``[n_tokens]``, the tokens that were sources, in ascending order.
         copied: bool ``[n_heads_asked, n_tokens]``.
         suppressed: bool ``[n_heads_asked, n_tokens]``.
-        d_vocab: size of the vocabulary; ``tokens`` is a sample of it where shorter.
+        d_vocab: tokens of the vocabulary (without padding unless it was asked for); ``tokens`` is
+            a sample of it where shorter.
         model: which model was scored.
         provenance: everything else that made the result, ready for JSON.
     """
@@ -92,7 +88,7 @@ class VocabularyScores:
 
 @torch.no_grad()
 def score_vocabulary(
-    model: TransformerBridge,
+    model: ModelOrName,
     *,
     k: int = 1,
     embedding: str = "mlp",
@@ -100,6 +96,7 @@ def score_vocabulary(
     heads: Sequence[HeadPair] | None = None,
     n_tokens: int | None = None,
     seed: int = 0,
+    include_padding: bool = False,
 ) -> VocabularyScores:
     """Decide for every head and token whether the head copies or suppresses it.
 
@@ -114,34 +111,37 @@ def score_vocabulary(
         n_tokens: size of a random sample of sources; all tokens if None. Every token stays a
             competitor.
         seed: of the sample.
+        include_padding: let rows of the vocabulary that are no token be sources and competitors.
 
     Raises:
         ParameterError: a parameter is out of its range.
         ArchitectureError: the model's weights would not be read rightly.
         WeightsError: a weight is NaN or infinite.
     """
-    asked = _questions(model, embedding, folded, heads, n_tokens, seed)
-    d_vocab = asked.W_U.shape[1]
+    asked = _every_token(model, embedding, folded, heads, n_tokens, seed, include_padding)
+    d_vocab = asked.vocabulary.size
     k = check_int("k", k, 1, d_vocab, "the vocabulary's size")
     copied = np.zeros((len(asked.heads), len(asked.sources)), dtype=bool)
     suppressed = np.zeros_like(copied)
-    n_float64_rechecks = multiply_adds = 0
+    n_float64_rechecks = n_zero_output = multiply_adds = 0
     for place, part, decided in asked.decisions(k, "scoring the vocabulary"):
         copied[place, part] = decided.in_top_k.numpy()
         suppressed[place, part] = decided.in_bottom_k.numpy()
         n_float64_rechecks += decided.n_float64_rechecks
+        n_zero_output += decided.n_zero_output
         multiply_adds += decided.multiply_adds
-    dense = copied.size * asked.W_U.numel()
+    dense = copied.size * asked.vocabulary.rows.numel()
     return VocabularyScores(
         heads=asked.heads,
         tokens=asked.sources.numpy(),
         copied=copied,
         suppressed=suppressed,
         d_vocab=d_vocab,
-        model=model_identity(model),
+        model=model_identity(asked.model),
         provenance=_provenance(asked, seed)
         | {
             "k": k,
+            "tokens_for_which_a_head_writes_nothing": n_zero_output,
             "decisions_settled_in_float64": n_float64_rechecks,
             "share_of_dense_product": float(f"{multiply_adds / dense:.3g}"),
         },
@@ -150,13 +150,14 @@ def score_vocabulary(
 
 @torch.no_grad()
 def rank_vocabulary(
-    model: TransformerBridge,
+    model: ModelOrName,
     *,
     embedding: str = "mlp",
     folded: bool = False,
     heads: Sequence[HeadPair] | None = None,
     n_tokens: int | None = None,
     seed: int = 0,
+    include_padding: bool = False,
 ) -> pd.DataFrame:
     """Mean rank of a token's own logit, exactly, over the vocabulary or a random sample of it.
 
@@ -168,14 +169,15 @@ def rank_vocabulary(
         heads: as for ``score_vocabulary``.
         n_tokens: as for ``score_vocabulary``.
         seed: as for ``score_vocabulary``.
+        include_padding: as for ``score_vocabulary``.
 
     Returns:
         Columns ``mean_rank`` (how many tokens have a smaller logit, so 0 is the most suppressed;
-        also 0 where the head writes nothing), ``standard_error`` (0 for the whole vocabulary),
-        ``median_rank``, ``n_tokens``, indexed by ``layer`` and ``head``.
+        the vocabulary's size where the head writes nothing), ``standard_error`` (0 for the whole
+        vocabulary), ``median_rank``, ``n_tokens``, indexed by ``layer`` and ``head``.
     """
-    asked = _questions(model, embedding, folded, heads, n_tokens, seed)
-    n, d_vocab = len(asked.sources), asked.W_U.shape[1]
+    asked = _every_token(model, embedding, folded, heads, n_tokens, seed, include_padding)
+    n, d_vocab = len(asked.sources), asked.vocabulary.size
     smaller = np.zeros((len(asked.heads), n), dtype=np.int64)
     for place, part, ranks in asked.ranks("ranking"):
         smaller[place, part] = ranks.smaller.numpy()
@@ -190,30 +192,34 @@ def rank_vocabulary(
     )
 
 
-def _questions(
-    model: TransformerBridge,
+def _every_token(
+    model: ModelOrName,
     embedding: str,
     folded: bool,
     heads: Sequence[HeadPair] | None,
     n_tokens: int | None,
     seed: int,
+    include_padding: bool,
 ) -> OVBatch:
     """Every token, or a random sample of them, as its own source and target; all checked."""
-    check_readable(model)
+    model = readable_model(model)
+    admit(model)
     check_embedding(embedding)
     check_flag("folded", folded)
-    d_vocab = embedding_matrix(model).shape[0]
-    if unembedding_matrix(model).shape[1] != d_vocab:
+    check_flag("include_padding", include_padding)
+    if unembedding_matrix(model).shape[1] != embedding_matrix(model).shape[0]:
         raise ParameterError("every token must be able to be a source and a target.")
+    d_vocab = embedding_matrix(model).shape[0] if include_padding else n_real_tokens(model)
     n = d_vocab if n_tokens is None else n_tokens
     n = check_int("n_tokens", n, 1, d_vocab, "the vocabulary's size")
     seed = check_int("seed", seed, 0)
     chosen = chosen_heads(model, heads)
-    check_finite(model)
+    vocabulary = PREPARED.vocabulary(model, d_vocab)
+    if folded:
+        vocabulary = Vocabulary(folded_unembedding(model)[:, :d_vocab])
     order = torch.randperm(d_vocab, generator=torch.Generator().manual_seed(seed))
     tokens = torch.arange(d_vocab) if n == d_vocab else order[:n].sort().values
-    W_U = folded_unembedding(model) if folded else unembedding_matrix(model)
-    return OVBatch(model, tokens, tokens, chosen, embedding, W_U, folded)
+    return OVBatch(model, tokens, tokens, chosen, embedding, vocabulary, folded)
 
 
 def _standard_error(values: np.ndarray, n_population: int) -> Float[np.ndarray, "n_heads"]:
@@ -230,15 +236,15 @@ def _standard_error(values: np.ndarray, n_population: int) -> Float[np.ndarray, 
 
 
 def _provenance(asked: OVBatch, seed: int) -> dict[str, object]:
-    n_tokens, d_vocab = len(asked.sources), asked.W_U.shape[1]
-    return {
-        "model": asdict(model_identity(asked.model)),
-        "embedding": asked.embedding,
-        "folded": asked.folded,
-        "tokens": n_tokens,
-        "d_vocab": d_vocab,
-        "seed": seed if n_tokens < d_vocab else None,
-        "dtype": str(asked.model.cfg.dtype).removeprefix("torch."),
-        "versions": package_versions(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    n_tokens, d_vocab = len(asked.sources), asked.vocabulary.size
+    return provenance_of(
+        asked.model,
+        {
+            "embedding": asked.embedding,
+            "folded": asked.folded,
+            "tokens": n_tokens,
+            "d_vocab": d_vocab,
+            "padding_rows_left_out": unembedding_matrix(asked.model).shape[1] - d_vocab,
+            "seed": seed if n_tokens < d_vocab else None,
+        },
+    )

@@ -14,11 +14,12 @@ import torch
 from analysis.ablation import curve as ablation
 from analysis.ablation import head_ablator as head_removal
 from analysis.ablation.curve import AblationCurve, ablation_curve, choose_control
-from analysis.ablation.head_ablator import MODES, HeadAblator
-from analysis.errors import ArchitectureError, NamesError, ParameterError
+from analysis.ablation.head_ablator import MODES, Answers, HeadAblator
+from analysis.errors import NamesError, ParameterError
+from analysis.models.precision import exact_forward
 from analysis.prompts.few_shot import Task, control_tasks, few_shot, name_copying
-from analysis.prompts.prefix_cache import build_prefix_cache
 from analysis.provenance import ModelIdentity
+from analysis.statistics import cluster_share_interval, mean_interval
 from tests import checkpoints, planted
 from tests.planted import MAKERS
 
@@ -184,7 +185,8 @@ def test_what_is_measured_is_what_whole_prompts_give(kind: str, task_name: str, 
     cases = [[], [(0, 1)], [(2, 3), (0, 0), (2, 1)], [(1, h) for h in range(4)]]
     found = HeadAblator(model, task).measure(cases, mode)
     n = task.answers.shape[1]
-    _, cache = model.run_with_cache(task.tokens)
+    with exact_forward(model):
+        _, cache = model.run_with_cache(task.tokens)
     for case, heads in enumerate(cases):
 
         def replace(z: Tensor, hook: Any, heads: list[tuple[int, int]] = heads) -> Tensor:
@@ -196,11 +198,12 @@ def test_what_is_measured_is_what_whole_prompts_give(kind: str, task_name: str, 
             return z
 
         hooks = [(f"blocks.{layer}.attn.hook_z", replace) for layer in range(3)]
-        logits = model.run_with_hooks(task.tokens, fwd_hooks=hooks)[:, -n:].double()
+        with exact_forward(model):
+            logits = model.run_with_hooks(task.tokens, fwd_hooks=hooks)[:, -n:]
         own = logits.log_softmax(-1).gather(2, task.answers[..., None]).sum((1, 2))
-        right = (logits.argmax(-1) == task.answers).all(1).double()
-        assert found["log_probability"][case] == pytest.approx(float(own.mean()), abs=1e-4)
-        assert found["accuracy"][case] == pytest.approx(float(right.mean()), abs=1e-9)
+        right = (logits.argmax(-1) == task.answers).all(1)
+        assert found.log_probability[case] == pytest.approx(own.numpy(), abs=1e-12)
+        assert np.array_equal(found.right[case], right.numpy())
 
 
 @torch.no_grad()
@@ -228,10 +231,10 @@ def test_an_answer_is_right_and_likely_by_every_token_of_it() -> None:
     answers = logits.argmax(-1)
     answers[8:20, 0] = (answers[8:20, 0] + 1) % D_VOCAB
     answers[16:32, 1] = (answers[16:32, 1] + 1) % D_VOCAB  # 8 wrong first, 12 last, 4 in both
-    (found,) = HeadAblator(model, replace(task, answers=answers)).measure([()], "zero").to_numpy()
+    found = HeadAblator(model, replace(task, answers=answers)).measure([()], "zero")
     own = logits.log_softmax(-1).gather(2, answers[..., None])[..., 0]
-    likely = float((own[:, 0] + own[:, 1]).mean())
-    assert found == pytest.approx([8 / 32, likely], abs=1e-4)
+    assert found.right[0].tolist() == [True] * 8 + [False] * 24
+    assert found.log_probability[0] == pytest.approx((own[:, 0] + own[:, 1]).numpy(), abs=1e-4)
 
 
 def test_the_change_is_from_nothing_removed_for_random_heads_too() -> None:
@@ -251,45 +254,10 @@ def test_the_band_holds_nine_tenths_of_the_draws() -> None:
     keys = [("zero", "t", "given", 0, 1), *(("zero", "t", "random", d, 1) for d in range(21))]
     index = pd.MultiIndex.from_tuples(keys, names=["mode", "task", "heads", "draw", "removed"])
     frame = pd.DataFrame({"accuracy": [5.0, *np.arange(21) / 20]}, index)
-    curve = AblationCurve(frame, pd.DataFrame(), ((0, 0),), "t", ModelIdentity("m", "M"), {})
+    curve = AblationCurve(frame, pd.DataFrame(), ((0, 0),), "t", 30, ModelIdentity("m", "M"), {})
     band = curve.random_band("zero", "accuracy")
     assert band.index.tolist() == [1]
     assert band[["low", "mean", "high"]].to_numpy() == pytest.approx(np.array([[0.05, 0.5, 0.95]]))
-
-
-# ---- tasks
-
-
-@pytest.mark.parametrize("kind", MAKERS)
-def test_prompts_of_a_task_are_as_the_model_would_be_given(kind: str) -> None:
-    model = random_model(kind)
-    for task in (name_copying(model, NAMES), *control_tasks(model)):
-        for tokens, answer, (source, target) in zip(
-            task.tokens, task.answers, task.pairs, strict=True
-        ):
-            ids = [token for token in [*tokens.tolist(), int(answer[-1])] if token]  # no BOS
-            whole = model.tokenizer.decode(ids)
-            assert whole.endswith(f"; {source}-> {target}")
-            assert tokens.tolist() == model.to_tokens(whole)[0, :-1].tolist()
-            assert target.endswith(model.tokenizer.decode(answer).strip())
-
-
-def test_years_share_their_first_digits_with_the_prompt() -> None:
-    task = next(t for t in control_tasks(random_model("gpt2")) if t.name == "next year")
-    assert task.answers.shape[1] == 1  # of years in the same decade, the last digit
-    asked = task.tokens_asked
-    assert all(int(t) == int(s) + 1 for s, t in zip(asked.sources, asked.targets, strict=True))
-
-
-def test_the_same_seed_draws_the_same_and_prompts_are_not_the_shots() -> None:
-    model = random_model("llama")
-    task = name_copying(model, NAMES)
-    assert task.draw(30, 1).pairs == task.draw(30, 1).pairs != task.draw(30, 2).pairs
-    one, two = (ablation_curve(model, NAMES, [(0, 0)], n_draws=3, seed=4) for _ in range(2))
-    assert one.frame.equals(two.frame) and one.controls.equals(two.controls)
-    shots = ((NAMES[0], NAMES[0]), (NAMES[1], NAMES[1]))
-    task = few_shot(model, "t", [(name, name) for name in NAMES], shots)
-    assert {name for name, _ in task.pairs} == set(NAMES[2:])
 
 
 # ---- errors
@@ -304,7 +272,6 @@ def test_the_same_seed_draws_the_same_and_prompts_are_not_the_shots() -> None:
         ({"heads": [(0, 0), (0, 0)]}, ParameterError, "given more than once"),
         ({"heads": [*EVERY, (0, 0)]}, ParameterError, "13 heads are given, more than the 12"),
         ({"heads": EVERY[:7]}, ParameterError, "leave only 5 to draw"),
-        ({"heads": []}, ParameterError, "at least one"),
         ({"heads": [3]}, ParameterError, "must be a list of pairs"),
         ({"heads": None}, ParameterError, "must be a list of pairs"),
         ({"removed": [2]}, ParameterError, "between 0 and 1 of the given heads"),
@@ -330,37 +297,86 @@ def test_bad_input_is_one_clear_error(
         ablation_curve(random_model("gpt2"), **given)
 
 
-def test_means_of_half_precision_do_not_overflow() -> None:
-    model = copier()
-    bench = HeadAblator(model, name_copying(model, NAMES))
-    run = model.run_with_cache
-
-    def half(*args: Any, **options: Any) -> Any:
-        logits, cache = run(*args, **options)
-        return logits, {name: torch.full_like(cache[name], 30_000).half() for name in cache}
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "run_with_cache", half)
-        assert all((z == 30_000).all() for z in bench.mean_z.values())
+# ---- intervals, random heads, no heads
 
 
-def test_what_prompts_begin_with_is_kept_once() -> None:
-    model = copier()
-    tokens = name_copying(model, NAMES).tokens[:, :-1]
-    alike = int((tokens == tokens[0]).all(0).long().cumprod(0).sum())
-    assert 0 < alike < tokens.shape[1]
-    start = build_prefix_cache(model, tokens)
-    assert start is not None
-    common, own = (part[0][0] for part in start.parts)
-    assert common.shape[0] == 1 and common.shape[2] == alike
-    assert own.shape[0] == len(tokens) and own.shape[2] == tokens.shape[1] - alike
-    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in (common, own)}
-    assert sum(held.values()) == common.nbytes + own.nbytes, "and nothing beside it"
+def test_the_intervals_are_over_prompts_and_know_their_clusters() -> None:
+    model = random_model("llama")
+    task = name_copying(model, NAMES)
+    rng = np.random.default_rng(0)
+    right, likely = rng.random((1, 32)) < 0.6, rng.normal(size=(1, 32))
+    clean = Answers(right, likely)
+    answers = Answers(rng.random((1, 32)) < 0.3, likely - 1 + rng.normal(size=(1, 32)))
+    row = ablation._row(task, answers, clean, 0)
+    assert task.clusters.tolist() == np.argsort(np.argsort(task.answers[:, 0].numpy())).tolist()
+    assert (row["accuracy_low"], row["accuracy_high"]) == cluster_share_interval(
+        answers.right[0], np.arange(32)
+    )
+    change = answers.log_probability[0] - likely[0]
+    mean, low, high = mean_interval(change)
+    assert (row["change"], row["change_low"], row["change_high"]) == pytest.approx(
+        (mean, low, high)
+    )
+    years = next(t for t in control_tasks(model) if t.name == "next year")
+    assert len(set(years.clusters)) == 10, "years that end alike are together"
 
 
-def test_prompts_longer_than_a_sliding_window_are_refused() -> None:
-    model = copier()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.original_model.config, "sliding_window", 2, raising=False)
-        with pytest.raises(ArchitectureError, match="last 2 tokens"):
-            build_prefix_cache(model, torch.tensor([[0, 1, 2]]))
+def test_the_accuracys_interval_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = {"one answer each": 0, "ten answers": 0}
+    for _ in range(600):
+        share = rng.beta(3, 2)
+        for case, clusters in (
+            ("one answer each", np.arange(120)),
+            ("ten answers", np.arange(120) % 10),
+        ):
+            chance = np.full(120, share)
+            if case == "ten answers":  # some answers are easier than others
+                chance = rng.beta(10 * share, 10 * (1 - share), size=10)[clusters]
+            low, high = cluster_share_interval(rng.random(120) < chance, clusters)
+            covered[case] += low <= share <= high
+    assert all(0.92 <= n / 600 <= 0.99 for n in covered.values()), covered
+
+
+def test_random_heads_can_be_matched_by_layer() -> None:
+    model = random_model("gpt2")
+    given = [(2, 0), (1, 1), (2, 3)]
+    for order in ablation._random_orders(model, given, 30, 0, layer_matched=True):
+        assert [layer for layer, _ in order] == [2, 1, 2]
+        assert len(set(order)) == 3 and not set(order) & set(given)
+    crowded = [(2, 0), (2, 1), (2, 2)]  # one other head is left in layer 2
+    for order in ablation._random_orders(model, crowded, 5, 0, layer_matched=True):
+        assert [layer for layer, _ in order] == [2, 1, 1] and not set(order) & set(crowded)
+    curve = ablation_curve(
+        model, NAMES, given, removed=[3], n_draws=2, modes="zero", controls=[], layer_matched=True
+    )
+    assert curve.provenance["random_heads"] == "layer-matched"
+
+
+def test_where_no_head_is_given_the_clean_run_is_measured() -> None:
+    curve = ablation_curve(random_model("gpt2"), NAMES, [], n_draws=2, removed=[0, 0])
+    assert curve.heads == () and curve.n_prompts == len(NAMES)
+    assert curve.given("zero").index.tolist() == [0]
+    assert curve.random_band("mean", "accuracy").index.tolist() == [0]
+    assert (curve.controls["shared"] == 0).all()
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_prompts_can_be_without_bos(kind: str) -> None:
+    model = random_model(kind)
+    bare = name_copying(model, NAMES, prepend_bos=False)
+    whole = name_copying(model, NAMES)
+    n_lead = whole.tokens.shape[1] - bare.tokens.shape[1]
+    assert torch.equal(whole.tokens[:, n_lead:], bare.tokens)
+    assert n_lead == model.to_tokens("a").shape[1] - 1
+    one, other = (
+        ablation_curve(model, NAMES, [(0, 0)], n_draws=1, modes="zero", prepend_bos=prepend)
+        for prepend in (None, False)
+    )
+    assert one.frame.equals(other.frame) == (n_lead == 0)
+
+
+def test_the_same_seed_gives_the_same_curve() -> None:
+    model = random_model("llama")
+    one, two = (ablation_curve(model, NAMES, [(0, 0)], n_draws=3, seed=4) for _ in range(2))
+    assert one.frame.equals(two.frame) and one.controls.equals(two.controls)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -12,21 +17,126 @@ from analysis.cli.run_notebook import main, parse_assignments
 from analysis.errors import AnalysisError, ParameterError
 from analysis.provenance import ModelIdentity
 
-KNOWN = ["model_name", "k", "first_mlp", "names_file"]
+KNOWN = {
+    "model_name": "auto",
+    "k": 1,
+    "first_mlp": True,
+    "names_file": None,
+    "formats": ["html", "png"],
+    "ks": [1, 5],
+    "effect": 0.05,
+    "n_tokens": None,
+    "figure_name": None,
+    "prompt": "When",
+    "seed": 0,
+    "head": None,
+    "null_draws": 10,
+    "embedding": "mlp",
+}
 
 
-def test_assignments_are_read_as_the_types_they_look_like() -> None:
-    given = ["MODEL=gpt2-medium", "K=5", "First_MLP=false", "NAMES_FILE=a=b.csv"]
-    assert parse_assignments(given, KNOWN) == {
-        "model_name": "gpt2-medium",
-        "k": 5,
-        "first_mlp": False,
-        "names_file": "a=b.csv",
-    }
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("MODEL=1.5", {"model_name": "1.5"}),
+        ("K=5", {"k": 5}),
+        ("K=010", {"k": 10}),
+        ("K=1_000", {"k": 1000}),
+        ("First_MLP=false", {"first_mlp": False}),
+        ("FIRST_MLP=True", {"first_mlp": True}),
+        ("NAMES_FILE=a=b.csv", {"names_file": "a=b.csv"}),
+        ("NAMES_FILE=#1 names.csv", {"names_file": "#1 names.csv"}),
+        ("NAMES_FILE=None", {"names_file": None}),
+        ("FIGURE_NAME=2024-01-01", {"figure_name": "2024-01-01"}),
+        ("FIGURE_NAME=007", {"figure_name": "007"}),
+        ("FIGURE_NAME=yes", {"figure_name": "yes"}),
+        ("FORMATS=html,svg", {"formats": ["html", "svg"]}),
+        ("FORMATS=['html', \"svg\"]", {"formats": ["html", "svg"]}),
+        ("FORMATS=png", {"formats": ["png"]}),
+        ("KS=[1, 010]", {"ks": [1, 10]}),
+        ("EFFECT=1e-2", {"effect": 0.01}),
+        ("N_TOKENS=None", {"n_tokens": None}),
+        ("N_TOKENS=500", {"n_tokens": 500}),
+        ("HEAD=[9, 6]", {"head": [9, 6]}),
+        ("HEAD=9,6", {"head": [9, 6]}),
+        ("SEED=0", {"seed": 0}),
+        ("PROMPT=yes: {no} 'q' $x #y", {"prompt": "yes: {no} 'q' $x #y"}),
+    ],
+)
+def test_the_type_of_the_default_decides(given: str, expected: dict[str, object]) -> None:
+    assert parse_assignments([given], KNOWN) == expected
 
 
-def test_a_model_is_always_text() -> None:
-    assert parse_assignments(["MODEL=1.5"], KNOWN) == {"model_name": "1.5"}
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("K=abc", "K='abc' cannot be read: a whole number is needed, such as 1"),
+        ("K=", "K='' cannot be read"),
+        ("K=0", "K must be a number of at least 1, not 0"),
+        ("K=-3", "K must be a number of at least 1"),
+        ("K=1.0", "cannot be read"),
+        ("K=1e3", "cannot be read"),
+        ("K=0x10", "cannot be read"),
+        ("K=١", "cannot be read"),
+        ("K=" + "9" * 5000, "cannot be read"),
+        ("K=None", "cannot be read"),
+        ("K=true", "cannot be read"),
+        ("KS=[1, 0]", "KS must be a number of at least 1, not 0"),
+        ("KS=[1, [2]]", "cannot be read"),
+        ("KS=[]", "cannot be read: a list is needed"),
+        ("FIRST_MLP=1", "cannot be read: true or false is needed"),
+        ("FIRST_MLP=", "cannot be read"),
+        ("EFFECT=nan", "cannot be read"),
+        ("EFFECT=inf", "cannot be read"),
+        ("EFFECT=2", "EFFECT must be a number from 0 to 1"),
+        ("N_TOKENS=many", "cannot be read"),
+        ("N_TOKENS=0", "of at least 1"),
+        ("SEED=-1", "SEED must be a number of at least 0"),
+        ("NULL_DRAWS=9", "of at least 10"),
+        ("HEAD=9", r"must be \[layer, head\]"),
+        ("HEAD=a,b", "cannot be read"),
+        ("EMBEDDING=mpl", "EMBEDDING must be one of"),
+        ("FIGURE_NAME=a\0b", "holds NUL"),
+        ("FIGURE_NAME=\ud800", "half a character"),
+    ],
+)
+def test_a_value_of_another_type_or_range_is_refused(given: str, said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        parse_assignments([given], KNOWN)
+
+
+def test_a_parameter_given_twice_is_refused() -> None:
+    with pytest.raises(ParameterError, match="K is given twice"):
+        parse_assignments(["K=1", "k=2"], KNOWN)
+
+
+GIVEN_TO_MAKE = [
+    "NAMES_FILE=#1 names.csv",
+    "PROMPT=it costs $5 and $(shell false) ${HOME} $$",
+    "FIGURE_NAME=a'b\"c`d`",
+    "MODEL=C:\\models\\mine",
+    "K=5",
+    "RIGHT_NAME=two  spaces; and & more | here",
+]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
+def test_what_is_given_to_make_arrives_as_it_was_given(tmp_path: Path) -> None:
+    script = "from analysis.cli.run_notebook import make_assignments as m; import os, json; "
+    script += "print(json.dumps(m(os.environ['MAKEFLAGS'])))"
+    (tmp_path / "Makefile").write_text(f'all:\n\t@"{sys.executable}" -c "{script}"\n')
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    environment["PYTHONPATH"] = str(Path(run_notebook.__file__).parents[2])
+    for flags in ([], ["-s", "-j2"]):
+        done = subprocess.run(
+            ["make", *flags, "-C", str(tmp_path), "PYTHON=python3.11", *GIVEN_TO_MAKE],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        line = next(line for line in done.stdout.splitlines() if line.startswith("["))
+        assert sorted(json.loads(line)) == sorted(GIVEN_TO_MAKE)
 
 
 def test_a_path_is_meant_from_where_the_command_runs(
@@ -43,7 +153,7 @@ def test_a_path_is_meant_from_where_the_command_runs(
 
 @pytest.mark.parametrize("given", ["KK=5", "K", "=5", "TOPK=3"])
 def test_what_sets_no_parameter_is_an_error_that_lists_them(given: str) -> None:
-    with pytest.raises(ParameterError, match="MODEL, K, FIRST_MLP, NAMES_FILE"):
+    with pytest.raises(ParameterError, match="MODEL, K, FIRST_MLP, NAMES_FILE, FORMATS"):
         parse_assignments([given], KNOWN)
 
 
@@ -64,10 +174,10 @@ def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         nbformat.v4.new_code_cell('model_name = "auto"\nk = 1', metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell(
             "from analysis.errors import NamesError\n"
-            "if k == 0:\n    raise NamesError('no name is left')\n"
-            "from analysis.models.hub_listing import HubError\n"
+            "if k == 4:\n    raise NamesError('no name is left')\n"
+            "from analysis.models.hub_errors import HubError\n"
             "if k == 7:\n    raise HubError('no such model', 'check the name')\n"
-            "if k < 0:\n    raise RuntimeError('a bug')\n"
+            "if k == 9:\n    raise RuntimeError('a bug')\n"
             "print(model_name, k)"
         ),
     ]
@@ -90,12 +200,12 @@ def test_it_runs_with_the_parameters_and_leaves_the_notebook_as_it_was(
 def test_an_error_of_the_package_is_one_line_and_a_status(
     notebook: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(notebook), "K=0"]) == 1
+    assert main([str(notebook), "K=4"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "error: no name is left"
     assert main([str(notebook), "K=7"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "error: no such model: check the name."
     with pytest.raises(Exception, match="a bug") as caught:
-        main([str(notebook), "K=-1"])
+        main([str(notebook), "K=9"])
     assert not isinstance(caught.value, AnalysisError)
 
 
@@ -117,9 +227,31 @@ def test_what_is_no_notebook_is_an_error(
     assert "there is no notebook" in capsys.readouterr().err
 
 
-def test_a_value_that_cannot_be_read_is_an_error() -> None:
-    with pytest.raises(ParameterError, match=r"K=\[ cannot be read"):
-        parse_assignments(["K=["], KNOWN)
+def test_a_wrong_value_is_said_before_anything_is_loaded(
+    notebook: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_notebook, "fetch_model", lambda _: pytest.fail("fetched first"))
+    for given in ("K=0", "K=abc"):
+        assert main([str(notebook), given]) == 1
+        assert capsys.readouterr().err.startswith("error: K")
+
+
+def test_a_stale_kernel_of_the_machine_is_not_used(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = tmp_path / "stale" / "kernels" / "python3"
+    stale.mkdir(parents=True)
+    (stale / "kernel.json").write_text('{"argv": ["/gone/python"], "display_name": "Python 3"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "stale"))
+    assert main([str(notebook), "K=5"]) == 0
+
+
+def test_a_notebook_that_is_damaged_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.ipynb").write_text("{")
+    assert main([str(tmp_path / "bad.ipynb")]) == 1
+    assert "cannot be read as a notebook" in capsys.readouterr().err
 
 
 def test_only_what_looks_like_a_path_is_one(
@@ -130,4 +262,4 @@ def test_only_what_looks_like_a_path_is_one(
     monkeypatch.chdir(tmp_path)
     assert parse_assignments(["MODEL=gpt2"], KNOWN) == {"model_name": "gpt2"}
     assert parse_assignments(["MODEL=./gpt2"], KNOWN) == {"model_name": str(tmp_path / "gpt2")}
-    assert parse_assignments(["FIGURE_NAME=mine"], ["figure_name"]) == {"figure_name": "mine"}
+    assert parse_assignments(["FIGURE_NAME=mine"], {"figure_name": None}) == {"figure_name": "mine"}

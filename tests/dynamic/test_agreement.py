@@ -15,10 +15,16 @@ from hypothesis import given, settings
 
 from analysis.dynamic.agreement import POOLED, agreement, head_table
 from analysis.dynamic.null_heads import (
+    NULLS,
+    OTHER_TARGETS,
+    RANDOM_W_V,
+    RANDOM_WEIGHTS,
+    NullComparison,
     _rotated,
     _singular_values,
-    against_random_heads,
+    _without_fixed_points,
     are_significant,
+    compare_with_nulls,
     significant_heads,
 )
 from analysis.dynamic.scores import CONTEXTS, DynamicScores
@@ -89,7 +95,8 @@ def test_the_table_holds_every_comparison_and_its_plain_correlation() -> None:
 
 def test_equal_answers_correlate_fully_in_every_resample() -> None:
     table = agreement(*made_up(1, 0.0), n_resamples=50)
-    assert np.allclose(table, 1.0)
+    undefined = [column for column in table if column.endswith("undefined")]
+    assert np.allclose(table.drop(columns=undefined), 1.0) and (table[undefined] == 0).all(None)
 
 
 def test_the_same_seed_gives_the_same_intervals_and_they_hold_the_estimate() -> None:
@@ -97,9 +104,10 @@ def test_the_same_seed_gives_the_same_intervals_and_they_hold_the_estimate() -> 
     table = agreement(static, dynamic, n_resamples=300, seed=3)
     pd.testing.assert_frame_equal(table, agreement(static, dynamic, n_resamples=300, seed=3))
     assert not table.equals(agreement(static, dynamic, n_resamples=300, seed=4))
-    for name in ("pearson", "spearman"):
-        assert (table[f"{name}_heads_low"] <= table[name]).all()
-        assert (table[f"{name}_heads_high"] >= table[name]).all()
+    assert (table["pearson_heads_low"] <= table["pearson"]).all()
+    assert (table["pearson_heads_high"] >= table["pearson"]).all()
+    assert (table["pearson_names_low"] < table["pearson_names_high"]).all()
+    assert (table["pearson_names_high"] > table["pearson"]).all(), "r is biased towards 0"
 
 
 def test_resampling_names_is_as_doing_it_by_hand() -> None:
@@ -112,30 +120,42 @@ def test_resampling_names_is_as_doing_it_by_hand() -> None:
         x, y = static.in_top_k[..., which].mean(-1), dynamic.in_top_k[0, 1][..., which].mean(-1)
         by_hand.append(scipy.stats.pearsonr(x.ravel(), y.ravel())[0])
     row = table.loc[("without", TEMPLATES[0], "copying_score")]
-    assert row["pearson_names_low"] == pytest.approx(np.quantile(by_hand, 0.025))
-    assert row["pearson_names_high"] == pytest.approx(np.quantile(by_hand, 0.975))
+    low, high = np.quantile(by_hand, [0.025, 0.975])
+    assert row["pearson_names_low"] == pytest.approx(2 * row["pearson"] - high)
+    assert row["pearson_names_high"] == pytest.approx(min(1, 2 * row["pearson"] - low))
 
 
-def test_resampling_heads_is_as_doing_it_by_hand() -> None:
-    """Heads with all their templates, as many as there are; other draws give the same ends."""
+@pytest.mark.parametrize("group_size", [1, 5])
+def test_groups_of_heads_are_left_out_with_all_their_templates(group_size: int) -> None:
     static, dynamic = made_up(6, 0.4)
-    dynamic.in_top_k[0] = static.in_top_k  # so that the templates do not agree alike
-    table = agreement(static, dynamic, n_resamples=2000)
+    dynamic = replace(dynamic, group_size=group_size)
+    table = agreement(static, dynamic, n_resamples=2)
     x = static.in_top_k.mean(-1).ravel()
-    rng = np.random.default_rng(100)
     for c, context in enumerate(CONTEXTS):
         of_templates = dynamic.in_top_k[:, c].mean(-1).reshape(len(TEMPLATES), -1)
         for template, y in ((TEMPLATES[1], of_templates[1:]), (POOLED, of_templates)):
             by_hand = []
-            for _ in range(2000):
-                which = rng.integers(len(x), size=len(x))
+            for first in range(0, len(x), group_size):
+                which = np.setdiff1d(np.arange(len(x)), np.arange(first, first + group_size))
                 pair = np.tile(x[which], len(y)), y[:, which].ravel()
                 by_hand.append(np.corrcoef(*pair)[0, 1])
-            low, high = np.quantile(by_hand, [0.025, 0.975])
             row = table.loc[(context, template, "copying_score")]
-            found = row["pearson_heads_low"], row["pearson_heads_high"]
-            assert found == pytest.approx((low, high), abs=0.12 * (high - low))
-            assert found[1] - found[0] == pytest.approx(high - low, rel=0.15)
+            ends = row["pearson_heads_low"], row["pearson_heads_high"]
+            assert ends == pytest.approx((min(by_hand), max(by_hand)))
+
+
+def test_how_often_a_correlation_is_undefined_is_said() -> None:
+    """One head alone copies one name: without the head, or the name, all heads score the same."""
+    static, dynamic = made_up(0, 0.0)
+    for answers in (static.in_top_k, dynamic.in_top_k):
+        answers[...] = False
+        answers[..., 2, 3, 7] = True
+    table = agreement(static, dynamic, n_resamples=2000)
+    row = table.loc[("with", TEMPLATES[0], "copying_score")]
+    assert row["pearson"] == pytest.approx(1)
+    assert row["pearson_heads_undefined"] == pytest.approx(1 / (N_LAYERS * N_HEADS))
+    left_out = (1 - 1 / N_NAMES) ** N_NAMES
+    assert row["pearson_names_undefined"] == pytest.approx(left_out, abs=0.04)
 
 
 def test_scores_of_other_names_cannot_be_compared() -> None:
@@ -213,29 +233,86 @@ def test_the_table_of_heads_is_fitted_by_hand() -> None:
     assert table["residual"].to_numpy() == pytest.approx(off / deviation / np.sqrt(1 - leverage))
 
 
-# ---- heads of random weights
+# ---- random scores
 
 
 def test_planted_heads_stand_out_and_others_do_not() -> None:
     model = planted.planted_model("gpt2")
     static = score_heads(model, planted.NAMES)
-    table = against_random_heads(model, static, n_draws=20, seed=1)
+    null = compare_with_nulls(model, static, n_draws=40, seed=1)
+    table = null.frame
     planted_heads = {"copying_score": planted.COPYING, "suppression_score": planted.SUPPRESSING}
     for kind, heads in planted_heads.items():
         assert (table.loc[list(heads), f"{kind}_q"] < 0.05).all()
         others = table.drop(list(heads))[f"{kind}_q"]
         assert (others < 0.05).sum() <= 1  # a twentieth of the finds may be false
         assert (others > table.loc[list(heads), f"{kind}_q"].max()).all()
-        p, q = table[f"{kind}_p"].to_numpy(), table[f"{kind}_q"].to_numpy()
-        assert q == pytest.approx(scipy.stats.false_discovery_control(p, method="bh"))
-    assert table.equals(against_random_heads(model, static, n_draws=20, seed=1))
+        for name in NULLS:
+            p, q = table[f"{kind}_p {name}"].to_numpy(), table[f"{kind}_q {name}"].to_numpy()
+            assert q == pytest.approx(scipy.stats.false_discovery_control(p, method="bh"))
+            assert (p <= table[f"{kind}_p"]).all() and (q <= table[f"{kind}_q"]).all()
+    again = compare_with_nulls(model, static, n_draws=40, seed=1)
+    assert table.equals(again.frame) and null.nulls.equals(again.nulls)
+
+
+def test_a_head_that_writes_the_same_names_whatever_it_reads_does_not_stand_out() -> None:
+    """It copies these four names, which random weights do not; other targets show it is chance."""
+    names = planted.NAMES
+    hf = planted.MAKERS["gpt2"](len(TOKENIZER), tie_word_embeddings=False)
+    tokens = planted.name_tokens(TOKENIZER, names)
+    W_V, W_O = planted.ov_matrices(hf, 0)[2]
+    with torch.no_grad():
+        written = torch.nn.functional.one_hot(torch.tensor(0), hf.config.n_embd).float()
+        hf.lm_head.weight[:, 0] = 0
+        hf.lm_head.weight[tokens[:4], 0] = 0.2
+        to_one = torch.linalg.pinv(hf.transformer.wte.weight[tokens].double()).sum(1, keepdim=True)
+        W_V.copy_(to_one.float().expand_as(W_V))
+        W_O.copy_(written.expand_as(W_O))
+    model = planted.boot(hf, TOKENIZER)
+    null = compare_with_nulls(model, score_heads(model, names, k=4))
+    row = null.frame.loc[(0, 2)]
+    assert row["copying_score"] == 4 / len(names)
+    assert (
+        row[f"copying_score_q {RANDOM_WEIGHTS}"] <= 0.05 < row[f"copying_score_q {OTHER_TARGETS}"]
+    )
+    assert not are_significant(null, "copying_score", [(0, 2)])
+
+
+@pytest.mark.parametrize("n", [2, 3, 50])
+def test_every_source_is_asked_about_another_target(n: int) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        order = _without_fixed_points(n, rng)
+        assert sorted(order) == list(range(n)) and (order != np.arange(n)).all()
+
+
+def test_scores_for_other_targets_are_the_models_own_heads() -> None:
+    """With every name in every head's top k, so are all other names."""
+    model = planted.planted_model("gpt2")
+    static = score_heads(model, planted.NAMES, k=model.cfg.d_vocab)
+    null = compare_with_nulls(model, static)
+    assert (null.nulls["highest"] == 1).all() and (null.nulls["share_above_0"] == 1).all()
 
 
 def test_too_few_draws_for_a_single_head_are_an_error() -> None:
     model = planted.planted_model("gpt2")
     static = score_heads(model, planted.NAMES)
     with pytest.raises(ParameterError, match="n_draws"):
-        against_random_heads(model, static, n_draws=9)
+        compare_with_nulls(model, static, n_draws=19)
+
+
+def test_the_nulls_do_not_follow_the_users_settings() -> None:
+    model = planted.planted_model("llama")
+    static = score_heads(model, planted.NAMES, k=20)
+    expected = compare_with_nulls(model, static).frame
+    try:
+        torch.set_default_dtype(torch.float16)
+        torch.set_float32_matmul_precision("medium")
+        with torch.device("meta"), torch.autocast("cpu", dtype=torch.bfloat16):
+            assert compare_with_nulls(model, static).frame.equals(expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize("shape", [(20, 6), (9, 6), (6, 6), (6, 9)])
@@ -254,10 +331,10 @@ def test_heads_without_weights_are_no_part_of_the_null() -> None:
     hf = planted.MAKERS["gpt2"](len(TOKENIZER))
     hf.transformer.h[1].attn.c_proj.weight.data.zero_()
     model = planted.boot(hf, TOKENIZER)
-    null = against_random_heads(model, score_heads(model, planted.NAMES), n_draws=10)
-    smallest = 1 / (1 + 2 * 10 * 8)  # two layers of four heads, ten draws, both directions
-    assert null.attrs["n_random"] == 2 * 10 * 8
-    assert null["copying_score_p"].min() == pytest.approx(smallest)
+    null = compare_with_nulls(model, score_heads(model, planted.NAMES), n_draws=20)
+    smallest = 1 / (1 + 20 * 8)  # two layers of four heads, twenty scores each
+    assert (null.nulls["n_random"] == 20 * 8).all()
+    assert (null.frame["copying_score_p"] >= smallest - 1e-12).all()
 
 
 @pytest.mark.parametrize("first_mlp", [True, False])
@@ -269,16 +346,18 @@ def test_random_heads_of_later_layers_read_what_the_first_mlp_writes(first_mlp: 
         weight.data.zero_()
     model = planted.boot(hf, TOKENIZER)
     static = score_heads(model, planted.NAMES, first_mlp=first_mlp)
-    null = against_random_heads(model, static, n_draws=10)
+    null = compare_with_nulls(model, static, n_draws=20).frame
     n_layers = 1 if first_mlp else 3
-    assert null.loc[(0, 1), "copying_score_p"] == pytest.approx(1 / (1 + 2 * 10 * 4 * n_layers))
+    for name in (RANDOM_WEIGHTS, RANDOM_W_V):
+        p = null.loc[(0, 1), f"copying_score_p {name}"]
+        assert p == pytest.approx(1 / (1 + 20 * 4 * n_layers))
 
 
 def test_no_head_stands_out_where_every_token_counts() -> None:
     """Random heads are asked for as many of the largest logits as the model's own."""
     model = planted.planted_model("gpt2")
     static = score_heads(model, planted.NAMES, k=model.cfg.d_vocab)
-    null = against_random_heads(model, static)
+    null = compare_with_nulls(model, static).frame
     for kind in SCORES:
         assert (null[kind] == 1).all()
         assert (null[f"{kind}_p"] == 1).all()
@@ -286,15 +365,19 @@ def test_no_head_stands_out_where_every_token_counts() -> None:
 
 def test_those_that_stand_out_come_highest_first() -> None:
     index = pd.MultiIndex.from_product([range(2), range(2)], names=["layer", "head"])
-    null = pd.DataFrame(
-        {"copying_score": [0.1, 0.9, 0.4, 0.2], "copying_score_q": [0.5, 0.01, 0.02, 0.05]}, index
-    )
-    assert significant_heads(null, "copying_score", 8) == [(0, 1), (1, 0), (1, 1)]
-    assert significant_heads(null, "copying_score", 2) == [(0, 1), (1, 0)]
-    assert significant_heads(null.assign(score=null["copying_score"] / 50), "copying_score", 8) == [
-        (0, 1)
-    ], "too little"
-    assert significant_heads(null.assign(score_q=1.0), "copying_score", 2) == [(0, 1)]
+    columns = {"copying_score": [0.1, 0.9, 0.4, 0.2], "copying_score_q": [0.5, 0.01, 0.02, 0.05]}
+    frame = pd.DataFrame(columns, index)
+
+    def heads(n: int, **changes: object) -> list[tuple[int, int]]:
+        null = NullComparison(frame.assign(**changes), pd.DataFrame())
+        return significant_heads(null, "copying_score", n)
+
+    assert heads(8) == [(0, 1), (1, 0), (1, 1)]
+    assert heads(2) == [(0, 1), (1, 0)]
+    assert heads(8, copying_score=frame["copying_score"] / 100) == [(0, 1)], "too little"
+    assert heads(2, copying_score_q=1.0) == [(0, 1)]
+    assert heads(2, copying_score=0.0) == [], "a head that scores 0 is the best at nothing"
+    assert not are_significant(NullComparison(frame, pd.DataFrame()), "copying_score", [])
 
 
 def test_a_single_head_can_stand_out_with_the_fewest_draws() -> None:
@@ -302,7 +385,7 @@ def test_a_single_head_can_stand_out_with_the_fewest_draws() -> None:
     tokens = planted.name_tokens(TOKENIZER, planted.NAMES)
     planted.plant(hf, tokens, with_first_mlp=True, copying=[], suppressing=[(1, 2)])
     model = planted.boot(hf, TOKENIZER)
-    null = against_random_heads(model, score_heads(model, planted.NAMES))
-    assert null.loc[(1, 2), "suppression_score"] == 1
+    null = compare_with_nulls(model, score_heads(model, planted.NAMES))
+    assert null.frame.loc[(1, 2), "suppression_score"] == 1
     assert significant_heads(null, "suppression_score", 4)[0] == (1, 2)
     assert are_significant(null, "suppression_score", [(1, 2)])

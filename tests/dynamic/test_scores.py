@@ -10,8 +10,12 @@ import pytest
 import torch
 
 from analysis.dynamic import scores as dynamic
-from analysis.dynamic.scores import CONTEXTS, DynamicScores, dynamic_scores
+from analysis.dynamic.scores import CONTEXTS, DynamicScores, decide_written, dynamic_scores
 from analysis.errors import ArchitectureError, NamesError, ParameterError, PromptError, WeightsError
+from analysis.exact.head_logits import OV
+from analysis.exact.topk import decide_heads
+from analysis.exact.vocabulary import Vocabulary
+from analysis.models.precision import exact_forward
 from analysis.names import TokenPairs, load_names, token_pairs
 from analysis.prompts.templates import SLOT, TEMPLATES
 from analysis.weights import output_weights, ov_weights, unembedding_matrix, value_weights
@@ -161,7 +165,7 @@ def test_of_a_pair_the_source_is_read_and_the_target_asked_about() -> None:
     for asked, score in ((pairs, 1), (list(sources), 0)):
         found = dynamic_scores(bridge, asked, TEMPLATES_HERE).to_frame()
         alone = found.xs(("without", 0, 1), level=("context", "layer", "head"))
-        assert (alone["copying_score"] == score).all()
+        assert (alone[found.columns[0]] == score).all()
 
 
 # ---- the same numbers, whatever the batches
@@ -252,13 +256,80 @@ def test_a_model_in_training_mode_is_refused() -> None:
 
 
 def test_what_overflows_as_the_model_runs_is_an_error_that_names_the_head() -> None:
-    hf = checkpoints.gpt2_model(len(TOKENIZER))
-    block = hf.transformer.h[1]
-    block.ln_1.weight.data[0] = 100
-    block.attn.c_attn.weight.data[0, 64:72] = 6e4  # W_V of the first head
-    model = planted.boot(hf.half(), TOKENIZER, dtype=torch.float16)
-    with pytest.raises(WeightsError, match=r"head 1\.0 mixes overflows in float16"):
-        dynamic_scores(model, NAMES)
+    z = torch.zeros(5, N_HEADS, 8, dtype=torch.float64)
+    dynamic._check_written(model_of("gpt2"), z, 1)
+    z[3, 2, 1] = torch.inf
+    with pytest.raises(WeightsError, match=r"head 1\.2 mixes is infinite"):
+        dynamic._check_written(model_of("gpt2"), z, 1)
+
+
+# ---- prompts without BOS, near-ties, settings
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_prompts_can_be_with_and_without_bos(kind: str) -> None:
+    model = model_of(kind)
+    tokens = model.to_tokens("No Ael means no")
+    has_bos = int(tokens[0, 0]) == TOKENIZER.bos_token_id
+    without = dynamic_scores(model, NAMES, ["No <X> means no"], k=20, prepend_bos=False)
+    assert without.provenance["prepend_bos"] is False
+    with exact_forward(model):
+        _, cache = model.run_with_cache(tokens[:, int(has_bos) :])
+    i = NAMES.index("Ael")
+    targets = planted.name_tokens(TOKENIZER, NAMES)[i : i + 1]
+    for layer in range(N_LAYERS):
+        for head in range(N_HEADS):
+            z = cache[f"blocks.{layer}.attn.hook_z"][:, -1, head]
+            top, bottom, _ = plain_answers(z, *parts(model, layer, head), targets, 20)
+            assert without.in_top_k[0, 0, layer, head, i] == top[0]
+            assert without.in_bottom_k[0, 0, layer, head, i] == bottom[0]
+    usual = dynamic_scores(model, NAMES, ["No <X> means no"], k=20)
+    assert usual.provenance["prepend_bos"] is has_bos
+    assert np.array_equal(usual.in_top_k, without.in_top_k) != has_bos
+    with pytest.raises(ParameterError, match="prepend_bos must be True or False"):
+        dynamic_scores(model, NAMES, prepend_bos="no")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("lead", "ties"), [(0.0, 0), (1e-12, 1), (1e-8, 0)])
+def test_a_rival_within_the_margin_is_a_tie_and_is_counted(lead: float, ties: int) -> None:
+    """Token 1 leads the target, token 0, by this much; its row differs in another direction."""
+    z = torch.tensor([[[1.0, 0, 0, 0]]], dtype=torch.float64)
+    rows = torch.tensor([[1, 0, 0, 0], [1 + lead, 1, 0, 0], [0.5, 0, 1, 0]], dtype=torch.float64)
+    itself = torch.eye(4, dtype=torch.float64)
+    target = torch.tensor([0])
+    (decided,) = decide_written(z, target, itself[None], Vocabulary(rows.T), 1)
+    assert bool(decided.in_top_k[0]) == (lead < 1e-10)
+    assert decided.n_near_ties == ties
+    plain = OV(itself, itself, z[:, 0])
+    (without_margin,) = decide_heads(z[:, 0], target, [plain], Vocabulary(rows.T), 1)
+    assert bool(without_margin.in_top_k[0]) == (lead == 0) and not without_margin.n_near_ties
+
+
+def test_near_ties_are_recorded() -> None:
+    found = scores_of("gpt2", 20)
+    assert found.provenance["near_ties"] == found.n_near_ties == 0
+    assert found.provenance["margin"] == 1e-10 and found.provenance["forward_dtype"] == "float64"
+
+
+@pytest.mark.parametrize("setting", ["device", "autocast", "float16", "float64", "medium"])
+@pytest.mark.parametrize("kind", MAKERS)
+def test_the_answers_do_not_follow_the_users_settings(kind: str, setting: str) -> None:
+    model, expected = model_of(kind), scores_of(kind, 20)
+    try:
+        if setting.startswith("float"):
+            torch.set_default_dtype(getattr(torch, setting))
+        if setting == "medium":
+            torch.set_float32_matmul_precision("medium")
+        with (
+            torch.device("meta" if setting == "device" else "cpu"),
+            torch.autocast("cpu", enabled=setting == "autocast"),
+        ):
+            found = dynamic_scores(model, NAMES, TEMPLATES_HERE, k=20)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+    assert np.array_equal(found.in_top_k, expected.in_top_k)
+    assert np.array_equal(found.in_bottom_k, expected.in_bottom_k)
 
 
 # ---- the packaged model

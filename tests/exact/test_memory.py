@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("scoring_memory.py")
+SCRIPT = Path(__file__).parents[1] / "scoring_memory.py"
 BUDGET = 64 << 20
 BASE: dict[str, int] = {}
 DOUBLED = ({"d_vocab": 20_000}, {"n_pairs": 60_000}, {"n_layers": 6})
@@ -26,7 +26,7 @@ def peaks(budget: int, *cases: dict[str, int]) -> list[int]:
     malloc = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     run = subprocess.run(
         [sys.executable, str(SCRIPT), str(budget), json.dumps(cases)],
-        env=os.environ | malloc | {"TQDM_DISABLE": "1"},
+        env=os.environ | malloc | {"TQDM_DISABLE": "1", "PYTHONPATH": str(SCRIPT.parents[1])},
         capture_output=True,
         text=True,
         check=True,

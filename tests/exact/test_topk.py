@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from analysis.exact import sweep, topk
-from analysis.exact.head_logits import TILE, Vocabulary, full_float32
+from analysis.exact.arithmetic import TILE, full_float32
+from analysis.exact.head_logits import OV
 from analysis.exact.ranks import rank_targets
-from analysis.exact.topk import OV, Decisions, decide_heads, layer_heads
+from analysis.exact.topk import Decisions, decide_heads, layer_heads
+from analysis.exact.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,25 @@ class Layer:
         """Strictly larger and strictly smaller logits of every (head, pair), by brute force."""
         group = len(self.W_O) // len(self.W_V)
         larger, smaller = [], []
+        d_vocab = self.W_U.shape[1]
         for h, W_O in enumerate(self.W_O.double()):
-            logits = self.x @ self.W_V[h // group].double() @ W_O @ self.W_U.double()
+            written = self.x @ self.W_V[h // group].double() @ W_O
+            logits = written @ self.W_U.double()
             own = logits.gather(1, self.targets[:, None])
-            larger.append((logits > own).sum(1))
-            smaller.append((logits < own).sum(1))
+            some = written.any(1)  # where a head writes nothing, its target is in no top k
+            larger.append((logits > own).sum(1).where(some, d_vocab))
+            smaller.append((logits < own).sum(1).where(some, d_vocab))
         return torch.stack(larger), torch.stack(smaller)
 
 
 def answers(decided: list[Decisions]) -> tuple[Tensor, Tensor]:
     return torch.stack([d.in_top_k for d in decided]), torch.stack([d.in_bottom_k for d in decided])
+
+
+def ranks_of(decided: list[Decisions]) -> tuple[Tensor, Tensor]:
+    both = [(d.ranks_top, d.ranks_bottom) for d in decided]
+    assert all(top is not None and bottom is not None for top, bottom in both)
+    return torch.stack([top for top, _ in both]), torch.stack([bottom for _, bottom in both])
 
 
 @st.composite
@@ -87,6 +98,20 @@ def test_whole_numbers_are_decided_as_by_brute_force(layer: Layer, data: st.Data
     assert torch.equal(bottom, smaller < k)
 
 
+@settings(max_examples=150, deadline=None)
+@given(layer=integer_layers(), data=st.data())
+def test_ranks_up_to_k_of_whole_numbers_are_those_of_brute_force(
+    layer: Layer, data: st.DataObject
+) -> None:
+    """Every product is exact, so that brute force has the tie rule too."""
+    d_vocab = layer.W_U.shape[1]
+    k = data.draw(st.one_of(st.integers(1, d_vocab), st.sampled_from([1, d_vocab])))
+    tile = data.draw(st.sampled_from([1, 64, TILE]))
+    decided = layer.decide(k, tile=tile, ranks=True)
+    for ranks, counted in zip(ranks_of(decided), layer.ranks(), strict=True):
+        assert torch.equal(ranks, counted.clamp(max=k))
+
+
 def random_layer(seed: int, d_vocab: int = 3000, n: int = 200, dtype=torch.float32) -> Layer:
     """Two groups of two heads; head 0 copies, head 1 suppresses, heads 2 and 3 do what they do."""
     generator = torch.Generator().manual_seed(seed)
@@ -113,6 +138,9 @@ def test_random_weights_are_decided_as_by_brute_force(k: int) -> None:
     assert torch.equal(top, larger < k)
     assert torch.equal(bottom, smaller < k)
     assert int(top[0].sum()) > 0 and int(bottom[1].sum()) > 0
+    found = ranks_of(layer.decide(k, ranks=True))
+    assert torch.equal(found[0], larger.clamp(max=k))
+    assert torch.equal(found[1], smaller.clamp(max=k))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -131,8 +159,8 @@ def test_blocks_do_not_change_an_answer(
 ) -> None:
     layer = random_layer(2)
     larger, smaller = layer.ranks()
-    monkeypatch.setattr(topk, "N_LIKELY", n_likely)
-    monkeypatch.setattr(topk, "N_PREFIX", 2 * n_likely)
+    monkeypatch.setattr(topk, "N_FIRST", n_likely)
+    monkeypatch.setattr(topk, "N_NEXT", 2 * n_likely)
     monkeypatch.setattr(sweep, "SWEEP_BLOCK", sweep_block)
     top, bottom = answers(layer.decide(4, tile=5000))
     assert torch.equal(top, larger < 4)
@@ -236,8 +264,8 @@ def test_what_float64_settles_hangs_on_nothing_but_the_numbers(
         check(answers(layer.decide(2)), torch.arange(n))
     finally:
         torch.set_num_threads(before)
-    monkeypatch.setattr(topk, "N_LIKELY", 3)
-    monkeypatch.setattr(topk, "N_PREFIX", 6)
+    monkeypatch.setattr(topk, "N_FIRST", 3)
+    monkeypatch.setattr(topk, "N_NEXT", 6)
     monkeypatch.setattr(sweep, "SWEEP_BLOCK", 128)
     check(answers(layer.decide(2, tile=900)), torch.arange(n))
 
@@ -260,12 +288,12 @@ def test_what_cancels_to_nothing_in_one_order_is_not_silent() -> None:
         assert len(found) == 1
 
 
-def test_a_head_that_writes_nothing_ties_with_itself_everywhere() -> None:
+def test_a_head_that_writes_nothing_has_no_target_in_either_k() -> None:
     layer = random_layer(5)
     W_O = layer.W_O.clone()
     W_O[2] = 0
     decided = Layer(layer.x, layer.targets, layer.W_V, W_O, layer.W_U).decide(1)
-    assert bool(decided[2].in_top_k.all()) and bool(decided[2].in_bottom_k.all())
+    assert not decided[2].in_top_k.any() and not decided[2].in_bottom_k.any()
     assert decided[2].n_zero_output == len(layer.targets)
     assert sum(d.n_zero_output for d in decided) == len(layer.targets)
 
@@ -355,11 +383,11 @@ def test_ranks_of_whole_numbers_are_those_of_brute_force(layer: Layer, tile: int
         assert torch.equal(ranks.smaller, smaller[h])
 
 
-def test_a_head_that_writes_nothing_ranks_every_target_first_and_last() -> None:
+def test_a_head_that_writes_nothing_ranks_no_target() -> None:
     layer = random_layer(5)
     ov = OV(layer.W_V[0], torch.zeros_like(layer.W_O[0]))
     ranks = rank_targets(layer.x, layer.targets, ov, Vocabulary(layer.W_U))
-    assert not ranks.larger.any() and not ranks.smaller.any()
+    assert (ranks.larger == layer.W_U.shape[1]).all() and torch.equal(ranks.larger, ranks.smaller)
 
 
 def test_ranks_of_random_weights_are_those_of_brute_force() -> None:

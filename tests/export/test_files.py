@@ -46,7 +46,7 @@ def scores_with(planted: int, title: str = "GPT-2") -> HeadScores:
     top, bottom = np.zeros((2, 12, 12), dtype=int)
     top[9, 9] = bottom[10, 7] = planted
     identity = ModelIdentity(GPT2_SMALL, title, revision="abc")
-    return scores_from_counts(top, bottom, model=identity, provenance={"time": "now"})
+    return scores_from_counts(top, bottom, model=identity, provenance={"seed": 1, "time": "now"})
 
 
 def is_whole(stem: Path) -> bool:
@@ -83,7 +83,7 @@ def test_data_beside_the_figure(tmp_path: Path) -> None:
     assert table.loc[(9, 9)].tolist() == [0.7, 0.0, 70, 0, 100]
     record = json.loads(written[2].read_text())
     assert record["model"]["name"] == GPT2_SMALL
-    assert (record["k"], record["n_pairs"], record["provenance"]) == (1, 100, {"time": "now"})
+    assert (record["k"], record["n_pairs"], record["provenance"]) == (1, 100, {"seed": 1})
     assert is_whole(tmp_path / "new" / "v1.5")
 
 

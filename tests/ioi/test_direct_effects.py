@@ -17,6 +17,7 @@ from analysis.ioi.activations import run_prompts
 from analysis.ioi.attribution import direct_logit_attribution as attributions
 from analysis.ioi.backups import effects_after_ablation, template_means
 from analysis.ioi.direct_effects import direct_effects, path_effects
+from analysis.models.precision import exact_forward
 from analysis.prompts.indirect_object import TEMPLATES, IOIPrompts, ioi_prompts
 from tests import ioi_models
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 KINDS = ["gpt2", "gpt-neox", "llama"]
 Hooks = list[tuple[str, Any]]
-TOLERANCE = 1e-4
+TOLERANCE = 1e-6
 
 
 @torch.no_grad()
@@ -51,7 +52,19 @@ def plain_effects(
     Returns:
         ``[n_rows, n_heads]``.
     """
-    frame, always = prompts.frame.loc[rows], always or []
+    with exact_forward(model):
+        return _plain_effects(model, prompts, rows, heads, always or [], freeze_mlps)
+
+
+def _plain_effects(
+    model: TransformerBridge,
+    prompts: IOIPrompts,
+    rows: list[int],
+    heads: list[tuple[int, int]],
+    always: Hooks,
+    freeze_mlps: bool,
+) -> np.ndarray:
+    frame = prompts.frame.loc[rows]
     (length,) = set(frame["end_position"] + 1)
     batch = torch.arange(len(rows))
     io, s = (torch.tensor(frame[f"{name}_token"].to_numpy()) for name in ("io", "s"))
@@ -175,7 +188,7 @@ def test_runs_of_end_alone_are_whole_runs(kind: str) -> None:
             whole = run_prompts(model, prompts, counterfactual=counterfactual, replaced=replaced)
             for name in vars(at_end):
                 mine, theirs = getattr(at_end, name), getattr(whole, name)
-                torch.testing.assert_close(mine, theirs.double(), atol=TOLERANCE, rtol=1e-5)
+                torch.testing.assert_close(mine, theirs, atol=TOLERANCE, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

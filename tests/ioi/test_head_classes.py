@@ -65,10 +65,6 @@ def test_other_frames_are_refused() -> None:
         (classes.reset_index(), "index"),
         (classes.drop(columns="model"), "model"),
         (classes.assign(origin="guessed"), "guessed: not published or measured"),
-        (
-            classes.assign(**{"class": "copier"}),
-            "cannot draw the class copier: known are name mover",
-        ),
         (pd.concat([classes, classes.loc[[(9, 9)]]]), r"head 9\.9 has the class name mover twice"),
     ]
     for frame, message in wrong:

@@ -251,9 +251,9 @@ for name in ("gpt2", "auto", {str(gpt2)!r}):
 # --- what is refused ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["", "  ", None, 7, pathlib.Path("gpt2")])
+@pytest.mark.parametrize("name", ["", "  ", None, 7, b"gpt2", ["gpt2"], "a\0b", "\ud800"])
 def test_a_name_that_is_no_name_is_refused(name: Any) -> None:
-    with pytest.raises(ParameterError, match="a model's name must be text"):
+    with pytest.raises(ParameterError, match=r"^name "):
         load_model(name)
 
 
@@ -335,13 +335,13 @@ def test_weights_that_are_missing_are_never_made_up(gpt2: Path) -> None:
     weights = load_file(gpt2 / "model.safetensors")
     del weights["transformer.h.1.attn.c_attn.weight"]
     save_file(weights, gpt2 / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lacks 1 of the weights .*h\.1\.attn\.c_attn\.weight"):
+    with pytest.raises(ModelError, match=r"lack 1 of its weights .*h\.1\.attn\.c_attn\.weight"):
         load_model(str(gpt2))
 
 
 def test_weights_of_other_shapes_than_the_config_says_are_refused(gpt2: Path) -> None:
     edit_json(gpt2 / "config.json", lambda config: config.update(n_embd=16))
-    with pytest.raises(ModelError, match=r"model in .* cannot be loaded"):
+    with pytest.raises(ModelError, match=r"gives transformer\.\S+ the shape"):
         load_model(str(gpt2))
 
 
@@ -354,7 +354,7 @@ def test_a_damaged_config_is_said(gpt2: Path, content: str) -> None:
 
 def test_a_damaged_tokenizer_is_said(gpt2: Path) -> None:
     (gpt2 / "tokenizer.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"model in .* cannot be loaded"):
+    with pytest.raises(ModelError, match=r"of model in .* cannot be loaded"):
         load_model(str(gpt2))
 
 
@@ -363,21 +363,20 @@ def test_a_damaged_tokenizer_is_said(gpt2: Path) -> None:
     [
         ({"model_type": "mystery"}, "transformers does not know the model type 'mystery'"),
         (
-            {"model_type": "mystery", "auto_map": {"AutoConfig": "run_me.Config"}},
-            "needs code from its repository to be run, which never happens",
+            {"model_type": "m", "architectures": ["M"], "auto_map": {"AutoConfig": "run_me.C"}},
+            "model is a M and needs code from its repository, which never runs here",
         ),
-        ({"architectures": ["GPT2DoubleHeadsModel"]}, "does not know the architecture GPT2Double"),
-        ({"architectures": None}, "does not know the architecture None"),
+        ({"architectures": ["GPT2DoubleHeadsModel"]}, "is a GPT2DoubleHeadsModel; supported are"),
         ({"quantization_config": {"quant_method": "gptq"}}, "are quantized"),
+        ({"text_config": {"quantization_config": {"quant_method": "x"}}}, "are quantized"),
+        ({"pruned_heads": {"0": [1]}}, "are pruned"),
         ({"n_head": 0}, r"\(gpt2\) has no attention heads"),
-        ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, "no attention heads"),
-        (
-            {"model_type": "bert", "architectures": ["BertForMaskedLM"]},
-            r"\(BertForMaskedLM\) is not a causal language model",
-        ),
+        ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, "is a MambaForCausalLM"),
+        ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "is a BertForMaskedLM"),
+        ({"model_type": "bert", "architectures": None}, "is a BertLMHeadModel"),
     ],
 )
-def test_a_model_that_cannot_be_read_rightly_is_refused(
+def test_a_model_that_is_not_supported_is_refused(
     gpt2: Path, change: dict[str, Any], message: str
 ) -> None:
     edit_json(gpt2 / "config.json", lambda config: config.update(change))

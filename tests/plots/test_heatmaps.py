@@ -71,8 +71,8 @@ def test_figure_json_holds_the_scores(n_layers: int, n_heads: int, n_pairs: int,
     scores = scores_of(top, bottom, n_pairs=n_pairs)
     figure = json.loads(plot_heatmaps(scores).to_json())
     left, right = figure["data"]
-    assert np.array_equal(np.array(left["z"]).T, scores.score)
-    assert np.array_equal(np.array(right["z"]).T, scores.suppression)
+    assert np.array_equal(np.array(left["z"]).T, scores.relation_score)
+    assert np.array_equal(np.array(right["z"]).T, scores.suppression_score)
     for number, trace in (("", left), ("2", right)):
         assert (trace["zmin"], trace["zmax"]) == (0, 1)
         x, y = figure["layout"][f"xaxis{number}"], figure["layout"][f"yaxis{number}"]

@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pandas as pd
 
-from analysis.export.vector_svg import sharp_svg
 from analysis.plots.ioi import (
     plot_attention_against_output,
     plot_direct_effects,

@@ -128,8 +128,7 @@ def test_templates_without_their_slots_are_refused(model: TransformerBridge, tem
 
 
 def test_no_template_or_place_is_refused(model: TransformerBridge) -> None:
-    import checkpoints
-    import planted
+    from tests import checkpoints, planted
 
     with pytest.raises(ParameterError, match="templates"):
         ioi_prompts(model, 8, templates=[])
@@ -163,15 +162,15 @@ def test_performance_of_a_model_that_can_and_of_one_that_cannot(model: Transform
     plain = pd.Series(differences)
     assert cannot.logit_difference == pytest.approx(plain.mean(), abs=1e-5)
     assert cannot.accuracy == (plain > 0).mean()
-    assert cannot.io_first == sum(io_first) / 64
+    assert cannot.io_is_argmax == sum(io_first) / 64
 
 
 def test_the_right_name_can_be_preferred_without_being_the_likeliest_token(
     model: TransformerBridge,
 ) -> None:
     first = torch.tensor([True, False, False, False])
-    clean = replace(run_prompts(model, ioi_prompts(model, 4)), io_first=first)
+    clean = replace(run_prompts(model, ioi_prompts(model, 4)), io_is_argmax=first)
     performance = performance_of(model, clean)
     assert performance.accuracy == 1
-    assert performance.io_first == 0.25
+    assert performance.io_is_argmax == 0.25
     assert str(performance).endswith("in 25% that name is the likeliest of all tokens.")

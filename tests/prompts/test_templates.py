@@ -108,3 +108,24 @@ def test_names_of_another_tokenizer_are_an_error() -> None:
 def test_fewer_than_thirty_names_are_an_error(bridge: TransformerBridge) -> None:
     with pytest.raises(NamesError, match=f"at least {MIN_NAMES} names .* 16 of 16 names"):
         enough_names(bridge, NAMES)
+
+
+@pytest.mark.parametrize("prepend_bos", [None, True, False])
+@pytest.mark.parametrize("kind", sorted(BRIDGES))
+def test_what_comes_first_is_what_is_asked_for(kind: str, prepend_bos: bool | None) -> None:
+    model = BRIDGES[kind]
+    names = token_pairs(model, NAMES)
+    by_default = fill_template(model, TEMPLATES[0], names)
+    usual = model.to_tokens("No")[0].tolist()
+    own = model.tokenizer("No", add_special_tokens=False)["input_ids"]
+    assert by_default.n_leading == len(usual) - len(own)
+    if prepend_bos:
+        lead = model.to_tokens("No", prepend_bos=True)[0, 0]
+        assert lead == model.tokenizer.bos_token_id
+    filled = fill_template(model, TEMPLATES[0], names, prepend_bos)
+    expected = {None: by_default.n_leading, True: 1, False: 0}[prepend_bos]
+    assert filled.n_leading == expected
+    bare = by_default.tokens[:, by_default.n_leading :]
+    assert torch.equal(filled.tokens[:, expected:], bare)
+    asked = filled.tokens[:, filled.position]
+    assert asked.tolist() == list(names.source_tokens)

@@ -14,13 +14,21 @@ import torch
 
 from analysis.ablation.curve import AblationCurve, ablation_curve
 from analysis.dynamic.agreement import OUTLIER, POOLED, agreement, head_table
-from analysis.dynamic.null_heads import against_random_heads
-from analysis.dynamic.one_prompt import attention_from_last, top_logits_of_head
+from analysis.dynamic.null_heads import NULLS, NullComparison, compare_with_nulls
+from analysis.dynamic.one_prompt import attention_from_last, attention_on, top_logits_of_head
 from analysis.dynamic.scores import CONTEXTS, DynamicScores, dynamic_scores
 from analysis.errors import ParameterError, PromptError
+from analysis.models.precision import exact_forward
 from analysis.plots.ablation_curves import plot_ablation
 from analysis.plots.static_dynamic import plot_static_dynamic
-from analysis.report.dynamic import correlation_table, off_the_line, trust_in_weights
+from analysis.report.dynamic import (
+    _digits,
+    correlation_table,
+    null_table,
+    off_the_line,
+    trust_in_weights,
+    what_was_run,
+)
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
 from analysis.static.scores import score_heads
 from tests import checkpoints, planted
@@ -93,28 +101,33 @@ def test_the_curves_are_those_of_the_frame(column: str) -> None:
 def test_sentences_hold_the_numbers() -> None:
     answers = score_heads(model(), NAMES, k=20)
     table = agreement(answers, dynamic(), n_resamples=20)
-    null = against_random_heads(model(), answers, n_draws=10)
+    null = compare_with_nulls(model(), answers)
     said = " ".join(trust_in_weights(table, null, curve(), curve()))
     r = table.loc[("without", "all templates", "copying_score"), "pearson"]
-    assert f"{r:.2f} without context" in said
-    assert ("0.95 is reached" in said) or ("0.95 is not reached" in said)
-    accuracy = curve().given("mean")["accuracy"]
-    assert f"from {accuracy.iloc[0]:.0%} to {accuracy.iloc[-1]:.0%}" in said
+    assert f"correlate with r = **{r:.2f}**" in said
+    assert f"{'at least' if r >= 0.95 else 'below'} 0.95" in said
+    before, after = (curve().given("mean").iloc[i] for i in (0, -1))
+    for row in (before, after):
+        shown = f"**{row['accuracy']:.0%}** (95 %: {row['accuracy_low']:.0%} to "
+        assert f"{shown}{row['accuracy_high']:.0%})" in said
+    assert f"mean ablation, {len(NAMES)} prompts" in said
     assert "0.1, 2.2" in said
-    assert correlation_table(table).shape == (len(table), 6)
+    assert correlation_table(table).shape == (len(table), 4)
+    assert len(null_table(null)) == len(NULLS) * 2
     off = off_the_line(*frames())
     assert list(off.columns) == ["static", "dynamic", "fitted"]
 
 
-def sentences(null: pd.DataFrame, suppressing: AblationCurve) -> list[str]:
+def sentences(null: NullComparison, suppressing: AblationCurve) -> list[str]:
     """All that is said, correlations being 0.5."""
     index = pd.MultiIndex.from_product([CONTEXTS, [POOLED], (COPYING_SCORE, SUPPRESSION_SCORE)])
     ends = [f"_{over}_{end}" for over in ("names", "heads") for end in ("low", "high")]
     table = pd.DataFrame(0.5, index, [f"pearson{end}" for end in ("", *ends)])
+    table = table.assign(pearson_names_undefined=0.0, pearson_heads_undefined=0.0)
     return trust_in_weights(table, null, curve(), suppressing)
 
 
-def made_up_null() -> pd.DataFrame:
+def made_up_null() -> NullComparison:
     """Of six heads all have a p-value of 0.04; two copy and three suppress after correction."""
     heads = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 2)]
     index = pd.MultiIndex.from_tuples(heads, names=["layer", "head"])
@@ -125,24 +138,50 @@ def made_up_null() -> pd.DataFrame:
     columns |= {f"{kind}_p": [0.04] * 6 for kind in (COPYING_SCORE, SUPPRESSION_SCORE)}
     columns["copying_score_q"] = [0.01, 0.05, 0.06, 0.2, 0.2, 0.2]
     columns["suppression_score_q"] = [0.2, 0.03, 0.2, 0.2, 0.02, 0.01]
-    null = pd.DataFrame(columns, index)
-    null.attrs = {"n_random": 120, "highest": 0.05}
-    return null
+    kinds = (COPYING_SCORE, SUPPRESSION_SCORE)
+    for i, name in enumerate(NULLS):
+        for kind in kinds:
+            columns[f"{kind}_q {name}"] = [0.01] * i + columns[f"{kind}_q"][i:]
+    at_random = {"n_random": 120, "highest": 0.05, "share_above_0": 0.2}
+    nulls = pd.DataFrame([at_random] * 6, pd.MultiIndex.from_product([NULLS, kinds]))
+    return NullComparison(pd.DataFrame(columns, index), nulls)
 
 
 def test_heads_that_stand_out_are_counted_by_their_false_discovery_rate() -> None:
     said = " ".join(sentences(made_up_null(), curve()))
-    assert re.search(r"\b2 of 6 heads copy\b", said)
-    assert re.search(r"\b3 of 6 heads suppress\b", said)
-    assert "of 120 random scores the highest is 5.0%" in said
-    assert "1 of all heads copies half" in said and "2 of all heads suppress half" in said
+    assert "against all three 2 of 6, of which 2 copy at least 1%" in said
+    assert "against all three 3 of 6, of which 2 suppress at least 1%" in said
+    assert "2 against random weights, 2 against random W_V, 2 against other targets" in said
+    assert "asked about other names, reach 5.0%" in said
+    assert "Half of the names or more: 1 heads" in said
+    table = null_table(made_up_null())
+    assert table["heads above chance"].tolist() == [2, 3, 2, 4, 2, 4]
+    assert set(table["above 0"]) == {"20.0%"}
 
 
 def test_heads_that_do_not_stand_out_are_not_called_copying() -> None:
     said = sentences(made_up_null(), curve())
-    (removal,) = [sentence for sentence in said if "accuracy of copying names, on" in sentence]
-    assert removal.startswith("No copying head stands out")
-    assert "Removing 2 heads (0.1, 2.2; mean ablation)" in removal
+    (removal,) = [sentence for sentence in said if "accuracy at copying names" in sentence]
+    assert "No copying head stands out" in removal
+    assert "Without 2 heads (0.1, 2.2), accuracy" in removal
+
+
+def test_where_nothing_is_removed_it_is_said() -> None:
+    nothing = ablation_curve(model(), NAMES, [], n_draws=1)
+    index = pd.MultiIndex.from_product([CONTEXTS, [POOLED], (COPYING_SCORE, SUPPRESSION_SCORE)])
+    table = pd.DataFrame(np.nan, index, ["pearson"])
+    said = trust_in_weights(table, made_up_null(), nothing, nothing)
+    assert "No head copies a single name, so none is removed." in said[4]
+    assert "No head suppresses a single name" in said[-1] and len(said) == 6
+    assert plot_ablation(nothing, title="t").data
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1.0, "1.00"), (0.9999, "0.999"), (0.995, "0.995"), (0.994, "0.99"), (-0.001, "0.00")],
+)
+def test_what_is_below_one_is_not_shown_as_one(value: float, shown: str) -> None:
+    assert _digits(value) == shown
 
 
 def test_what_cannot_be_correlated_is_said_so() -> None:
@@ -151,36 +190,53 @@ def test_what_cannot_be_correlated_is_said_so() -> None:
     table = agreement(flat, ran, n_resamples=5)
     null = made_up_null()
     said = trust_in_weights(table, null, curve(), curve())
-    assert "cannot be computed, since all heads score the same" in said[0]
+    assert "No correlation can be computed: all heads score the same" in said[0]
     assert "nan" not in " ".join(said)
 
 
-@pytest.mark.parametrize(("change", "verb"), [(1.5, "raises"), (-2.5, "lowers")])
-def test_it_is_said_whether_removal_raises_or_lowers(change: float, verb: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "low", "verb", "sure"), [(1.5, 1.0, "rises", True), (-2.5, -3, "falls", False)]
+)
+def test_it_is_said_whether_removal_raises_or_lowers(
+    change: float, low: float, verb: str, sure: bool
+) -> None:
     frame = curve().frame.copy()
-    frame.loc[("mean", curve().task, "given", 0, 2), "change"] = change
-    said = sentences(made_up_null(), replace(curve(), frame=frame))
-    (removal,) = [sentence for sentence in said if "suppressing heads (" in sentence]
-    found = re.search(r"(raises|lowers)\D*([\d.]+) nats", removal)
-    assert found and found.groups() == (verb, f"{abs(change)}")
+    at = ("mean", curve().task, "given", 0, 2)
+    frame.loc[at, ["change", "change_low", "change_high"]] = change, low, 2
+    said = sentences(made_up_null(), replace(curve(), frame=frame))[-1]
+    found = re.search(r"(rises|falls) by \*\*([\d.]+)\*\* nats \(95 %: (\S+) to 2.0\)", said)
+    assert found and found.groups() == (verb, f"{abs(change)}", f"{low:.1f}")
+    assert ("not distinguishable" not in said) == sure
 
 
 @torch.no_grad()
 def test_one_head_is_followed_as_it_ran() -> None:
     found = attention_from_last(model(), "Ael", (1, 2), "No <X> means")
     tokens = model().to_tokens("No Ael means")
-    _, cache = model().run_with_cache(tokens)
-    assert "".join(found["token"][1:]) == "No Ael means"
-    expected = cache["blocks.1.attn.hook_pattern"][0, 2, -1]
-    assert np.allclose(found["attention"], expected, atol=1e-5)
+    with exact_forward(model()):
+        _, cache = model().run_with_cache(tokens)
+    assert found["token"].tolist()[1:4] == ["'N'", "'o'", "' Ael'"]
+    expected = cache["blocks.1.attn.hook_pattern"][0, 2].numpy()
+    assert np.allclose(found["attention"], expected[-1], atol=0.0005)
+    whole = attention_on(model(), (1, 2), "No Ael means")
+    assert whole.index.names == ["query", "token"] and whole.columns.names == ["position", "token"]
+    assert whole.index.get_level_values("token").tolist() == found["token"].tolist()
+    for query in range(len(whole)):
+        row = whole.to_numpy()[query]
+        assert np.allclose(row[: query + 1], expected[query, : query + 1], atol=0.0005)
+        assert np.isnan(row[query + 1 :]).all()
+    bare = attention_on(model(), (1, 2), "No Ael means", prepend_bos=False)
+    assert len(bare) == len(whole) - 1
+    assert not np.signbit(whole.fillna(0).to_numpy()).any()
     written = top_logits_of_head(model(), "Ael", (1, 2), "No <X> means", n=2)
     z = cache["blocks.1.attn.hook_z"][0, -1, 2].double()
     logits = z @ model().blocks[1].attn.W_O[2].double() @ model().W_U.double()
     token = int(planted.name_tokens(TOKENIZER, ["Ael"])[0])
-    rank = int((logits > logits[token]).sum())
-    assert abs(written.loc["with context", "larger logits"] - rank) <= 1
+    assert written.loc["with context", "larger logits"] == int((logits > logits[token]).sum())
     best = model().tokenizer.decode([int(logits.argmax())])
-    assert written.loc["with context", "most"].startswith(best)
+    assert written.loc["with context", "most"].startswith(f"{best!r} {float(logits.max()):+.2f}, ")
+    worst = model().tokenizer.decode([int(logits.argmin())])
+    assert written.loc["with context", "least"].startswith(f"{worst!r} {float(logits.min()):+.2f}")
 
 
 def test_a_planted_head_writes_the_name_from_the_weights_and_without_context() -> None:
@@ -196,9 +252,9 @@ def test_a_planted_head_writes_the_name_from_the_weights_and_without_context() -
             top_logits_of_head(copier, name, head, "No <X> means", n=2) for head in ((0, 1), (1, 1))
         )
         for row in (first.loc["from the weights"], later.loc["from the weights"]):
-            assert row["larger logits"] == 0 and row["most"].startswith(f" {name}")
+            assert row["larger logits"] == 0 and row["most"].startswith(f"' {name}' +")
         assert first.loc["without context", "larger logits"] == 0
-        assert first.loc["without context", "most"].startswith(f" {name}")
+        assert first.loc["without context", "most"].startswith(f"' {name}' +")
         with_context.append(first.loc["with context", "larger logits"])
     assert max(with_context) > 0
 
@@ -206,5 +262,14 @@ def test_a_planted_head_writes_the_name_from_the_weights_and_without_context() -
 def test_a_head_or_slot_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ParameterError, match=r"no such head: 9\.9"):
         attention_from_last(model(), "Ael", (9, 9))
+    for prompt in ("", 5):
+        with pytest.raises(PromptError, match="must be text"):
+            attention_on(model(), (0, 0), prompt)  # type: ignore[arg-type]
     with pytest.raises(PromptError, match="no slot"):
         top_logits_of_head(model(), "Ael", (0, 0), "nothing")
+
+
+def test_near_ties_are_said() -> None:
+    assert "run in float64. No two logits were too near" in what_was_run(dynamic())
+    assert "**1** pair of logits were" in what_was_run(replace(dynamic(), n_near_ties=1))
+    assert "**3** pairs of logits" in what_was_run(replace(dynamic(), n_near_ties=3))

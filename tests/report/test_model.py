@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from analysis.errors import NamesError, ParameterError
@@ -12,7 +14,9 @@ from tests import checkpoints, planted
 def test_only_two_names_of_one_token_can_be_answered() -> None:
     tokenizer = checkpoints.make_tokenizer(["Mary", "John"])
     model = planted.boot(checkpoints.gpt2_model(len(tokenizer)), tokenizer)
-    assert "over" in answer(model, "a b", "Mary", "John")
+    said = answer(model, "a b", "Mary", "John")
+    assert re.search(r"prefers \*\*(Mary|John)\*\* to (Mary|John)", said)
+    assert next_tokens(model, "a b")["token"].str.match("^['\"].*['\"]$").all()
     with pytest.raises(NamesError):
         answer(model, "a b", "Bartholomew", "John")
     with pytest.raises(ParameterError, match="different"):

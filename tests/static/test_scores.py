@@ -19,7 +19,8 @@ from analysis.errors import ArchitectureError, NamesError, ParameterError, Weigh
 from analysis.names import load_names
 from analysis.plots.heatmaps import plot_heatmaps
 from analysis.provenance import ModelIdentity, set_identity
-from analysis.static.scores import score_heads
+from analysis.static.scores import score_heads, target_ranks
+from analysis.static.vocabulary import score_vocabulary
 from tests import checkpoints, planted
 from tests.planted import COPYING, MAKERS, NAMES, SUPPRESSING
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 TOKENIZER = checkpoints.make_tokenizer(NAMES)
 D_VOCAB = len(TOKENIZER)
 N_LAYERS, N_HEADS = 3, 4
+EVERY_HEAD = [(layer, head) for layer in range(N_LAYERS) for head in range(N_HEADS)]
 PAIRS = [("John", "Mary"), ("Mary", "John"), ("Anna", "John"), ("Ruth", "Ruth"), ("Paul", "Emma")]
 
 
@@ -56,12 +58,12 @@ def perfect(scores: np.ndarray) -> tuple[tuple[int, int], ...]:
 def test_exactly_the_planted_heads_score_one(planted_bridge: TransformerBridge) -> None:
     scores = score_heads(planted_bridge, NAMES, k=1, first_mlp=True)
     assert scores.n_pairs == len(NAMES)
-    assert perfect(scores.score) == COPYING
-    assert perfect(scores.suppression) == SUPPRESSING
+    assert perfect(scores.relation_score) == COPYING
+    assert perfect(scores.suppression_score) == SUPPRESSING
     for head in COPYING:
-        assert scores.suppression[head] == 0.0
+        assert scores.suppression_score[head] == 0.0
     for head in SUPPRESSING:
-        assert scores.score[head] == 0.0
+        assert scores.relation_score[head] == 0.0
 
 
 def test_planted_heads_shine_in_their_panel_and_cell(planted_bridge: TransformerBridge) -> None:
@@ -74,8 +76,8 @@ def test_planted_heads_shine_in_their_panel_and_cell(planted_bridge: Transformer
 
 def test_heads_that_read_the_first_mlp_copy_only_with_it(planted_bridge: TransformerBridge) -> None:
     scores = score_heads(planted_bridge, NAMES, first_mlp=False)
-    assert perfect(scores.score) == tuple(head for head in COPYING if head[0] == 0)
-    assert perfect(scores.suppression) == tuple(head for head in SUPPRESSING if head[0] == 0)
+    assert perfect(scores.relation_score) == tuple(head for head in COPYING if head[0] == 0)
+    assert perfect(scores.suppression_score) == tuple(head for head in SUPPRESSING if head[0] == 0)
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -83,9 +85,9 @@ def test_heads_that_read_the_embedding_copy_only_without_the_first_mlp(kind: str
     model = MAKERS[kind](D_VOCAB)
     planted.plant(model, planted.name_tokens(TOKENIZER), with_first_mlp=False)
     bridge = planted.boot(model, TOKENIZER)
-    assert perfect(score_heads(bridge, NAMES, first_mlp=False).score) == COPYING
-    assert perfect(score_heads(bridge, NAMES, first_mlp=False).suppression) == SUPPRESSING
-    assert perfect(score_heads(bridge, NAMES).score) == COPYING[:1]
+    assert perfect(score_heads(bridge, NAMES, first_mlp=False).relation_score) == COPYING
+    assert perfect(score_heads(bridge, NAMES, first_mlp=False).suppression_score) == SUPPRESSING
+    assert perfect(score_heads(bridge, NAMES).relation_score) == COPYING[:1]
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -97,10 +99,10 @@ def test_heads_planted_for_another_relation_score_one_for_its_pairs(kind: str) -
     pairs = list(zip(NAMES, [NAMES[-1], *NAMES[:-1]], strict=True))
     scores = score_heads(bridge, pairs)
     assert scores.relation == "relation"
-    assert perfect(scores.score) == COPYING
-    assert perfect(scores.suppression) == SUPPRESSING
+    assert perfect(scores.relation_score) == COPYING
+    assert perfect(scores.suppression_score) == SUPPRESSING
     backwards = score_heads(bridge, [(target, source) for source, target in pairs])
-    assert perfect(backwards.score) == perfect(backwards.suppression) == ()
+    assert perfect(backwards.relation_score) == perfect(backwards.suppression_score) == ()
 
 
 # ---- against a plain computation
@@ -225,11 +227,14 @@ def test_every_target_is_among_as_many_as_there_are_tokens(bridge: TransformerBr
     assert (scores.n_in_bottom_k == len(PAIRS)).all()
 
 
-def test_a_head_that_writes_nothing_ties_everything() -> None:
+def test_a_head_that_writes_nothing_neither_copies_nor_suppresses() -> None:
     model = checkpoints.llama_model(D_VOCAB)
     planted.output_matrices(model, 1)[2].detach().zero_()
-    scores = score_heads(planted.boot(model, TOKENIZER), NAMES)
-    assert perfect(scores.score) == perfect(scores.suppression) == ((1, 2),)
+    scores = score_heads(planted.boot(model, TOKENIZER), NAMES, k=D_VOCAB, max_rank=D_VOCAB)
+    assert scores.relation_score[1, 2] == scores.suppression_score[1, 2] == 0
+    assert scores.ranks_top is not None and (scores.ranks_top[1, 2] == D_VOCAB).all()
+    assert scores.n_zero_output is not None
+    assert perfect(scores.n_zero_output / len(NAMES)) == ((1, 2),)
     assert scores.provenance["pairs_for_which_a_head_writes_nothing"] == len(NAMES)
 
 
@@ -318,27 +323,115 @@ def test_scoring_changes_nothing(bridge: TransformerBridge, training: bool) -> N
 @pytest.mark.parametrize("kind", MAKERS)
 def test_ranks_are_those_of_brute_force(kind: str, first_mlp: bool) -> None:
     model, bridge = random_model(kind, 0, whole=False)
-    scores = score_heads(bridge, PAIRS, first_mlp=first_mlp, ranks=True)
-    assert scores.ranks is not None
-    assert scores.ranks.index.names == ["layer", "head", "source", "target"]
-    assert len(scores.ranks) == N_LAYERS * N_HEADS * scores.n_pairs
+    found = target_ranks(bridge, PAIRS, EVERY_HEAD, first_mlp=first_mlp)
+    assert found.index.names == ["layer", "head", "source", "target"]
+    assert len(found) == N_LAYERS * N_HEADS * len(PAIRS)
     for k in (1, 2, D_VOCAB // 2, D_VOCAB):
         n_in_top_k, n_in_bottom_k = brute_force(model, PAIRS, k, first_mlp)
-        counts = (scores.ranks < k).groupby(["layer", "head"]).sum()
+        counts = (found < k).groupby(["layer", "head"]).sum()
         assert counts["larger"].tolist() == n_in_top_k.ravel().tolist()
         assert counts["smaller"].tolist() == n_in_bottom_k.ravel().tolist()
 
 
 def test_ranks_are_of_the_heads_asked_for(bridge: TransformerBridge) -> None:
-    every = score_heads(bridge, NAMES, ranks=True).ranks
-    some = score_heads(bridge, NAMES, ranks=[(2, 1), (0, 3)]).ranks
-    assert every is not None and some is not None
+    every = target_ranks(bridge, NAMES, EVERY_HEAD)
+    some = target_ranks(bridge, NAMES, [(2, 1), (0, 3)])
     assert list(some.groupby(["layer", "head"]).size().index) == [(0, 3), (2, 1)]
     for head in ((0, 3), (2, 1)):
         assert some.loc[head].equals(every.loc[head])
-    assert score_heads(bridge, NAMES).ranks is None
     with pytest.raises(ParameterError, match=r"no such head: 3\.0"):
-        score_heads(bridge, NAMES, ranks=[(3, 0)])
+        target_ranks(bridge, NAMES, [(3, 0)])
+
+
+@settings(max_examples=40, deadline=None)
+@given(kinds, st.integers(0, 3), ranks, st.booleans(), st.booleans(), name_lists | pair_lists)
+def test_any_k_is_looked_up_in_the_ranks(
+    kind: str, seed: int, max_rank: int, whole: bool, first_mlp: bool, names: list[Any]
+) -> None:
+    _, bridge = random_model(kind, seed, whole)
+    kept = score_heads(bridge, names, 1, first_mlp, max_rank=max_rank)
+    assert kept.ranks_top is not None
+    assert kept.ranks_top.dtype == (np.uint8 if max_rank < 256 else np.int16)
+    assert kept.ranks_top.max() <= max_rank
+    for k in {1, max_rank, (1 + max_rank) // 2}:
+        looked_up, scored = kept.at_k(k), score_heads(bridge, names, k, first_mlp)
+        assert looked_up.k == looked_up.provenance["k"] == k
+        assert np.array_equal(looked_up.in_top_k, scored.in_top_k)
+        assert np.array_equal(looked_up.in_bottom_k, scored.in_bottom_k)
+    with pytest.raises(ParameterError, match="whole number from 1 to"):
+        kept.at_k(max_rank + 1)
+
+
+def test_capped_ranks_are_the_exact_ones(bridge: TransformerBridge) -> None:
+    kept = score_heads(bridge, PAIRS, max_rank=50)
+    exact = target_ranks(bridge, PAIRS, EVERY_HEAD)
+    assert kept.ranks_top is not None and kept.ranks_bottom is not None
+    assert kept.ranks_top.ravel().tolist() == exact["larger"].clip(upper=50).tolist()
+    assert kept.ranks_bottom.ravel().tolist() == exact["smaller"].clip(upper=50).tolist()
+
+
+def test_without_ranks_only_the_k_scored_is_known(bridge: TransformerBridge) -> None:
+    scores = score_heads(bridge, NAMES, k=3)
+    assert scores.max_rank is None and scores.at_k(3) is scores
+    with pytest.raises(ParameterError, match="score again with max_rank"):
+        scores.at_k(2)
+
+
+def test_the_names_of_a_head_are_a_frame(bridge: TransformerBridge) -> None:
+    plain, kept = score_heads(bridge, NAMES, 20), score_heads(bridge, NAMES, 20, max_rank=40)
+    frame = plain.names_of((2, 1))
+    assert list(frame.columns) == ["in_top_k", "in_bottom_k"]
+    assert list(frame.index) == list(NAMES) and frame.index.name == "name"
+    assert frame["in_top_k"].tolist() == plain.in_top_k[2, 1].tolist()
+    ranked = kept.names_of((2, 1))
+    assert ranked["in_top_k"].sort_index().equals(frame["in_top_k"].sort_index())
+    known = ranked["rank_top"].dropna()
+    assert known.is_monotonic_increasing and known.lt(40).all()
+    assert ((ranked["rank_top"] < 20).fillna(False) == ranked["in_top_k"]).all()
+    assert score_heads(bridge, PAIRS).names_of((0, 0)).index.names == ["source", "target"]
+    with pytest.raises(ParameterError, match="no such head"):
+        plain.names_of((9, 9))
+
+
+def test_padding_rows_compete_only_where_asked() -> None:
+    """A planted copier, and rows beyond the tokenizer that every head writes more."""
+    model = checkpoints.llama_model(D_VOCAB + 7, tie_word_embeddings=False)
+    tokens = planted.name_tokens(TOKENIZER)
+    planted.plant(model, tokens)
+    W_U = model.get_output_embeddings().weight.detach()
+    W_U[D_VOCAB:] = 3 * W_U[tokens[:7]]
+    padded = planted.boot(model, TOKENIZER)
+    scores = score_heads(padded, NAMES)
+    assert perfect(scores.copying_score) == COPYING
+    assert scores.provenance["padding_rows_left_out"] == 7
+    assert scores.provenance["vocabulary_size"] == D_VOCAB
+    counted = score_heads(padded, NAMES, include_padding=True)
+    assert counted.provenance["padding_rows_left_out"] == 0
+    assert not any(counted.in_top_k[head][:7].any() for head in COPYING)
+    assert len(score_vocabulary(padded).tokens) == D_VOCAB
+    assert len(score_vocabulary(padded, include_padding=True).tokens) == D_VOCAB + 7
+
+
+def test_weights_changed_between_two_calls_are_noticed() -> None:
+    """Also where torch's own count of changes does not move, as with ``.data`` and numpy."""
+    model, _ = random_model("llama", 0, whole=False)
+    bridge = planted.boot(copy.deepcopy(model), TOKENIZER)
+    score_heads(bridge, NAMES, 5)
+    changed = planted.boot(copy.deepcopy(model), TOKENIZER)
+    for one in (bridge, changed):
+        one.original_model.get_output_embeddings().weight.data[40:200].mul_(-2)
+    found, expected = score_heads(bridge, NAMES, 5), score_heads(changed, NAMES, 5)
+    assert np.array_equal(found.in_top_k, expected.in_top_k)
+    bridge.original_model.get_output_embeddings().weight.detach().numpy()[3, 3] = np.nan
+    with pytest.raises(WeightsError):
+        score_heads(bridge, NAMES, 5)
+
+
+def test_tokens_of_a_larger_vocabulary_are_refused(bridge: TransformerBridge) -> None:
+    larger = checkpoints.make_tokenizer((*NAMES, *(f"word{i}" for i in range(40)), "Zoe"))
+    other = planted.boot(checkpoints.llama_model(len(larger)), larger)
+    with pytest.raises(NamesError, match="load the names with this model's tokenizer"):
+        score_heads(bridge, load_names(other, ["John", "Zoe"]))
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,14 @@ from torch import Tensor
 from analysis.exact import sweep, topk
 from analysis.models.packaged import packaged_checkpoint
 from analysis.names import TokenPairs, load_names, token_pairs
-from analysis.static.scores import score_heads
+from analysis.static.scores import score_heads, target_ranks
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 KS = (1, 5, 10)
+pytestmark = pytest.mark.slow
+
 RELATIONS = (
     "France Paris, Germany Berlin, Italy Rome, Spain Madrid, Russia Moscow, Japan Tokyo, "
     "China Beijing, England London, Greece Athens, Egypt Cairo, big bigger, small smaller, "
@@ -221,8 +223,8 @@ def test_threads_and_blocks_change_no_answer(
     block: int,
 ) -> None:
     usual = score_heads(smollm2, names)
-    monkeypatch.setattr(topk, "N_LIKELY", likely)
-    monkeypatch.setattr(topk, "N_PREFIX", 2 * likely)
+    monkeypatch.setattr(topk, "N_FIRST", likely)
+    monkeypatch.setattr(topk, "N_NEXT", 2 * likely)
     monkeypatch.setattr(sweep, "SWEEP_BLOCK", block)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -236,15 +238,18 @@ def test_threads_and_blocks_change_no_answer(
 
 def test_ranks_say_what_every_k_decides(smollm2: TransformerBridge, names: TokenPairs) -> None:
     heads = [(0, 4), (23, 3), (24, 4)]
+    ranks = target_ranks(smollm2, names, heads)
+    kept = score_heads(smollm2, names, max_rank=100)
+    for head in heads:
+        of_head = ranks.loc[head]
+        assert of_head.index.get_level_values("source").tolist() == list(names.sources)
+        assert kept.ranks_top is not None and kept.ranks_bottom is not None
+        assert np.array_equal(kept.ranks_top[head], of_head["larger"].clip(upper=100))
+        assert np.array_equal(kept.ranks_bottom[head], of_head["smaller"].clip(upper=100))
     for k in KS:
-        scores = score_heads(smollm2, names, k, ranks=heads if k == 1 else False)
-        if scores.ranks is not None:
-            ranks = scores.ranks
-        for head in heads:
-            of_head = ranks.loc[head]
-            assert of_head.index.get_level_values("source").tolist() == list(names.sources)
-            assert np.array_equal(scores.in_top_k[head], of_head["larger"] < k)
-            assert np.array_equal(scores.in_bottom_k[head], of_head["smaller"] < k)
+        scores = score_heads(smollm2, names, k)
+        assert np.array_equal(kept.at_k(k).in_top_k, scores.in_top_k)
+        assert np.array_equal(kept.at_k(k).in_bottom_k, scores.in_bottom_k)
     # No token ties with another here, so the two ranks and the target are the whole vocabulary.
     total = ranks["larger"] + ranks["smaller"] + 1
     assert (total == smollm2.cfg.d_vocab).mean() > 0.99

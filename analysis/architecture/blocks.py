@@ -1,0 +1,156 @@
+"""What the model's own blocks make of token embeddings and residual streams, in float64.
+
+A block is transformers' own (``model_parts.one_block``), run on sequences of one token with no
+position. So norms with 1 + w, embedding scales and norms, projections, gates, parallel blocks,
+norms after the MLP and routed experts are whatever the model's code makes of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.architecture.float64 import Float64Mode
+from analysis.architecture.model_parts import (
+    GivenAttention,
+    ModelPaths,
+    one_block,
+    probed,
+    replace_submodule,
+    set_parameter,
+)
+
+if TYPE_CHECKING:
+    from analysis.architecture.readable import WeightReader
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a model, ready to be run.
+
+    Attributes:
+        hf_model: transformers' model with this block alone.
+        paths: where its parts are.
+        attention: stands for the block's attention, or None where that is the model's own.
+        d_embedding: width of the embedding matrix.
+    """
+
+    hf_model: Any
+    paths: ModelPaths
+    attention: GivenAttention | None
+    d_embedding: int
+
+    @torch.no_grad()
+    def embedded(self, rows: Float[Tensor, "n d_embedding"]) -> Float[Tensor, "n d_model"]:
+        """What enters the first block for rows of W_E, positions left out."""
+        return self._run(rows, "", before=True)
+
+    @torch.no_grad()
+    def mlp(self, rows: Float[Tensor, "n d_embedding"]) -> Float[Tensor, "n d_model"]:
+        """What the MLP adds to the residual stream, its own norms before and after it."""
+        return self._run(rows, self.paths.mlp)
+
+    @torch.no_grad()
+    def mlp_of(self, residual: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
+        """What the MLP adds to a residual stream that enters the block."""
+        rows = residual.new_zeros(len(residual), self.d_embedding)
+        return self._run(rows, self.paths.mlp, residual=residual)
+
+    @torch.no_grad()
+    def attended(self, rows: Float[Tensor, "n d_embedding"]) -> Float[Tensor, "n d_model"]:
+        """The attention module's output, each token attending to itself."""
+        return self._run(rows, self.paths.attention)
+
+    @torch.no_grad()
+    def output(
+        self,
+        rows: Float[Tensor, "n d_embedding"],
+        written: Float[Tensor, "n d_model"] | None = None,
+    ) -> Float[Tensor, "n d_model"]:
+        """What leaves the block, its attention writing ``written``."""
+        if self.attention is None or written is None:
+            return self._run(rows, "")
+        self.attention.written = written
+        try:
+            return self._run(rows, "")
+        finally:
+            self.attention.written = None
+
+    def _run(
+        self, rows: Tensor, part: str, before: bool = False, residual: Tensor | None = None
+    ) -> Tensor:
+        table = self.hf_model.get_submodule(self.paths.embedding)
+        table.padding_idx = None  # the rows are not the vocabulary's
+        set_parameter(self.hf_model, f"{self.paths.embedding}.weight", rows)
+        block = self.hf_model.get_submodule(self.paths.block(0))
+        module = block.get_submodule(part) if part else block
+        tokens = torch.arange(len(rows), device=rows.device)[:, None]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(Float64Mode())
+            if residual is not None:
+                stack.enter_context(probed(block, instead=residual, stop=False))
+            probe = stack.enter_context(probed(module, stop_before=before))
+            self.hf_model(input_ids=tokens, use_cache=False)
+        found = probe.given if before else probe.gave
+        if found is None:  # the forward pass never came to the module
+            raise RuntimeError(f"{type(self.hf_model).__name__} does not run its {part}.")
+        return found.reshape(len(rows), -1).double()
+
+
+def block_without_attention(reader: WeightReader, d_embedding: int, layer: int = 0) -> Block:
+    """A block whose attention writes nothing, or what it is told.
+
+    Args:
+        reader: gives the weights; none is copied.
+        d_embedding: width of the embedding matrix.
+        layer: which block.
+    """
+    paths = reader.paths
+    inside = f"{paths.block(layer)}.{paths.attention}."
+    block = _built(reader, d_embedding, layer, lambda name: name.startswith(inside))
+    path = f"{paths.block(0)}.{paths.attention}"
+    given = GivenAttention(block.hf_model.get_submodule(path))
+    replace_submodule(block.hf_model, path, given)
+    return Block(block.hf_model, paths, given, d_embedding)
+
+
+def block_without_biases(reader: WeightReader, d_embedding: int, *, folded: bool) -> Block:
+    """The first block, its attention without b_V and b_O.
+
+    Args:
+        reader: gives the weights; none is copied.
+        d_embedding: width of the embedding matrix.
+        folded: leave out the bias of the norm before the attention too, which folding moves into
+            b_V.
+    """
+    paths = reader.paths
+    inside = f"{paths.block(0)}.{paths.attention}."
+    unread = tuple(inside + part for part in paths.unread)
+    norm_bias = f"{paths.block(0)}.{paths.norm}.bias"
+
+    def left_out(name: str) -> bool:
+        bias = name.startswith(inside) and name.endswith("bias")
+        return bias or (folded and name == norm_bias) or name.startswith(unread or ("\0",))
+
+    return _built(reader, d_embedding, 0, left_out)
+
+
+def _built(
+    reader: WeightReader, d_embedding: int, layer: int, left_out: Callable[[str], bool]
+) -> Block:
+    """A block on a reader's weights, without embedding, positions and unembedding."""
+    paths = reader.paths
+    named = (paths.embedding, paths.unembedding, paths.positions)
+    outside = tuple(f"{name}." for name in named if name)
+
+    def tensor(name: str) -> Tensor | None:
+        return None if name.startswith(outside) or left_out(name) else reader.tensor(name)
+
+    hf_model = one_block(reader.hf_config, paths, layer, tensor)
+    return Block(hf_model, paths, None, d_embedding)

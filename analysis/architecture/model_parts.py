@@ -1,0 +1,279 @@
+"""Where a model keeps the parts that the scores read, and its blocks as transformers builds them.
+
+Two sources say everything, so that no family is written out here:
+
+* transformer_lens' adapter of the architecture names the parts: which module embeds, attends,
+  unembeds;
+* transformers builds a block from the model's config, without memory for its weights, and the
+  weights at hand are put into it. So a norm, an MLP or a router is run by the model's own code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_WRAPPER = "_original_component."
+"""What transformer_lens puts into the names of parameters that transformers gave."""
+
+
+@dataclass(frozen=True)
+class ModelPaths:
+    """Names of a model's modules, as transformers gives them.
+
+    Attributes:
+        embedding: of tokens (``model.embed_tokens``).
+        positions: of learned positions, or None.
+        blocks: the list of blocks (``model.layers``).
+        attention: within a block (``self_attn``).
+        norm: within a block, the norm before its attention, or None (OLMo 2).
+        attention_norm: within a block, the norm that what the attention writes goes through before
+            it is added to the residual stream (``post_attention_layernorm`` of Gemma 2); or None.
+        mlp: within a block, the module whose output is what the MLP adds to the residual stream:
+            the MLP, its last layer, or the norm after it.
+        unembedding: ``lm_head``.
+        unread: parameters within a block's attention that make queries and keys only.
+    """
+
+    embedding: str
+    positions: str | None
+    blocks: str
+    attention: str
+    norm: str | None
+    attention_norm: str | None
+    mlp: str
+    unembedding: str
+    unread: tuple[str, ...]
+
+    def block(self, layer: int) -> str:
+        """The name of one block."""
+        return f"{self.blocks}.{layer}"
+
+
+def model_paths(adapter: Any) -> ModelPaths:
+    """The names that transformer_lens' adapter of an architecture knows.
+
+    Args:
+        adapter: ``bridge.adapter``.
+
+    Raises:
+        ArchitectureError: it has no blocks of attention and MLP.
+    """
+    mapping = adapter.get_component_mapping()
+    try:
+        block = mapping["blocks"].submodules
+        attention, mlp = block["attn"], block["mlp"]
+        after = block.get("ln2_post")
+        last = after or (mlp if mlp.name else mlp.submodules["out"])
+        fused = "qkv" in attention.submodules
+        unread = (
+            () if fused else tuple(f"{attention.submodules[part].name}." for part in ("q", "k"))
+        )
+        return ModelPaths(
+            embedding=mapping["embed"].name,
+            positions=mapping["pos_embed"].name if "pos_embed" in mapping else None,
+            blocks=mapping["blocks"].name,
+            attention=attention.name,
+            norm=block["ln1"].name if "ln1" in block else None,
+            attention_norm=block["ln1_post"].name if "ln1_post" in block else None,
+            mlp=last.name,
+            unembedding=mapping["unembed"].name,
+            unread=unread,
+        )
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ArchitectureError(
+            f"{adapter.cfg.model_name} is a {adapter.cfg.architecture}, which has no blocks of "
+            f"attention heads and an MLP (transformer_lens names no {error})."
+        ) from error
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """A model's parameters and buffers by the names that transformers gives them."""
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]
+    return {name.replace(_WRAPPER, ""): tensor.detach() for name, tensor in named}
+
+
+def one_block(
+    config: Any, paths: ModelPaths, layer: int, tensor: Callable[[str], Tensor | None]
+) -> PreTrainedModel:
+    """A plain transformers model with one block only, that of ``layer``.
+
+    Args:
+        config: of the whole model; it is not changed.
+        paths: where the parts are.
+        layer: the block to build; it is block 0 of the result.
+        tensor: gives a parameter by its name in the whole model. None stands for zeros, which
+            take no memory.
+    """
+    mine, whole = f"{paths.block(0)}.", f"{paths.block(layer)}."
+    return plain_model(
+        _config_of_layer(config, layer), lambda name: tensor(name.replace(mine, whole, 1))
+    )
+
+
+def plain_model(config: Any, tensor: Callable[[str], Tensor | None]) -> PreTrainedModel:
+    """A transformers model on given weights, in evaluation mode, with eager attention and experts.
+
+    Args:
+        config: of the model.
+        tensor: gives a parameter by its name, kept as it is; None stands for zeros, which take no
+            memory.
+    """
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    with init_empty_weights(include_buffers=False), torch.random.fork_rng(devices=[]):
+        model: Any = AutoModelForCausalLM.from_config(
+            copy.deepcopy(config),
+            attn_implementation="eager",
+            experts_implementation="eager",
+            dtype=torch.float32,
+        )
+    for name, parameter in list(model.named_parameters(remove_duplicate=False)):
+        found = tensor(name)
+        value = torch.zeros(()).expand(parameter.shape) if found is None else found
+        set_parameter(model, name, value)
+    return model.eval()
+
+
+def _config_of_layer(config: Any, layer: int) -> Any:
+    """A copy of ``config`` for a model whose only block is that of ``layer``."""
+    config = copy.deepcopy(config)
+    n_layers = config.num_hidden_layers
+    for name, value in vars(config).items():
+        if isinstance(value, list) and len(value) == n_layers:  # one entry to a layer
+            setattr(config, name, [value[layer]])
+    config.num_hidden_layers = 1
+    return config
+
+
+def set_parameter(model: nn.Module, name: str, value: Tensor) -> None:
+    """Let ``value`` be a parameter, whatever was there; nothing is copied."""
+    path, _, own = name.rpartition(".")
+    setattr(model.get_submodule(path), own, nn.Parameter(value, requires_grad=False))
+
+
+class _StoppedError(Exception):
+    """Thrown out of a forward pass once what was asked for is known."""
+
+
+@dataclass
+class Probe:
+    """What one module was given and gave.
+
+    Attributes:
+        given: its hidden states.
+        gave: its output.
+    """
+
+    given: Tensor | None = None
+    gave: Tensor | None = None
+
+
+@contextlib.contextmanager
+def probed(
+    module: nn.Module,
+    *,
+    instead: Tensor | None = None,
+    stop_before: bool = False,
+    stop: bool = True,
+) -> Iterator[Probe]:
+    """Watch ``module`` during a forward pass, which ends as soon as the module has run.
+
+    Args:
+        module: whichever.
+        instead: hidden states that it is given in place of its own.
+        stop_before: end before it runs.
+        stop: end after it has run.
+    """
+    probe = Probe()
+    parameters = list(inspect.signature(module.forward).parameters)
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # A module that adds the residual stream to its own output is given zeros for it.
+        args, kwargs, hidden = _without_residual(parameters, args, kwargs, instead)
+        probe.given = hidden.detach().clone()
+        if stop_before:
+            raise _StoppedError
+        return args, kwargs
+
+    def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        probe.gave = hidden.detach().clone()
+        if stop:
+            raise _StoppedError
+
+    handles = [
+        module.register_forward_pre_hook(before, with_kwargs=True),
+        module.register_forward_hook(after),
+    ]
+    try:
+        with contextlib.suppress(_StoppedError):
+            yield probe
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _without_residual(
+    parameters: list[str],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    instead: Tensor | None,
+) -> tuple[tuple[Any, ...], dict[str, Any], Tensor]:
+    """Arguments with ``residual`` zero and the hidden states replaced; and the hidden states."""
+    values, kwargs = list(args), dict(kwargs)
+    first = "hidden_states" if "hidden_states" in kwargs else None
+    hidden: Tensor = kwargs[first] if first else values[0]
+    if instead is not None:
+        hidden = instead.reshape(hidden.shape)
+        if first:
+            kwargs[first] = hidden
+        else:
+            values[0] = hidden
+    if "residual" in kwargs:
+        kwargs["residual"] = torch.zeros_like(kwargs["residual"])
+    elif "residual" in parameters and parameters.index("residual") < len(values):
+        at = parameters.index("residual")
+        values[at] = torch.zeros_like(values[at])
+    return tuple(values), kwargs, hidden
+
+
+class GivenAttention(nn.Module):
+    """Stands for an attention module and writes what it is told, or nothing.
+
+    Attributes:
+        written: its output, or None for zeros.
+    """
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.written: Tensor | None = None
+        self.names = list(inspect.signature(attention.forward).parameters)
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+        """What is written; with the residual stream where the attention would have added it."""
+        given = dict(zip(self.names, args, strict=False)) | kwargs
+        hidden = given["hidden_states"] if "hidden_states" in given else args[0]
+        written = self.written
+        written = torch.zeros_like(hidden) if written is None else written.reshape(hidden.shape)
+        residual = given.get("residual")
+        return (written + residual if isinstance(residual, Tensor) else written), None
+
+
+def replace_submodule(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Put ``module`` in place of a submodule."""
+    parent, _, own = path.rpartition(".")
+    setattr(model.get_submodule(parent), own, module)

@@ -1,0 +1,102 @@
+"""What scoring derives from a model's weights alone, kept for the next call on the same weights.
+
+Checking every weight, the length of every row of W_U, and the vocabulary projected by the heads
+that many names had to be held against do not depend on the names. They are kept for one model, the
+last one scored, and let go with it. A checksum of all weights, taken at each call, tells whether
+they are still those of before.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analysis.architecture.readable import ReadableModel
+from analysis.exact.arithmetic import MEMORY
+from analysis.exact.threads import map_heads
+from analysis.exact.vocabulary import Vocabulary
+from analysis.weights import check_finite, unembedding_matrix
+
+KEEP_BYTES = MEMORY // 4
+"""Of projected vocabularies, at most, between calls."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    model: weakref.ref[torch.nn.Module]
+    checksum: int
+    n_tokens: int
+    vocabulary: Vocabulary
+
+
+class PreparedWeights:
+    """The last scored model's vocabulary, with the projections that heads needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: _Kept | None = None
+
+    def vocabulary(self, model: ReadableModel, n_tokens: int | None = None) -> Vocabulary:
+        """The model's unembedding, made anew where its weights are not those of the last call.
+
+        Args:
+            model: readable (``admit``).
+            n_tokens: rows of the vocabulary that are tokens; all if None.
+
+        Raises:
+            WeightsError: a weight is NaN or infinite.
+        """
+        W_U = unembedding_matrix(model)
+        n_tokens = W_U.shape[1] if n_tokens is None else n_tokens
+        if not isinstance(model, torch.nn.Module):  # a checkpoint, which is never held
+            return Vocabulary(W_U[:, :n_tokens])
+        checksum = weights_checksum(model)
+        with self._lock:
+            kept = self._kept
+        if (
+            kept is not None
+            and kept.model() is model
+            and (kept.checksum, kept.n_tokens) == (checksum, n_tokens)
+        ):
+            return kept.vocabulary
+        self.clear()
+        check_finite(model)
+        vocabulary = Vocabulary(W_U[:, :n_tokens], KEEP_BYTES)
+        gone = weakref.ref(model, lambda _: self.clear())
+        with self._lock:
+            self._kept = _Kept(gone, checksum, n_tokens, vocabulary)
+        return vocabulary
+
+    def clear(self) -> None:
+        """Let go of everything kept."""
+        with self._lock:
+            self._kept = None
+
+
+PREPARED = PreparedWeights()
+"""What ``score_heads`` and ``score_vocabulary`` reuse; ``PREPARED.clear()`` frees it."""
+
+
+def weights_checksum(model: ReadableModel) -> int:
+    """A number of every parameter's place, shape and bits.
+
+    The bits are added up as whole numbers, which no change of one weight leaves as it was.
+    """
+    parameters = [p.detach() for p in model.original_model.parameters()]
+    large = sorted(parameters, key=Tensor.numel, reverse=True)
+    on_cpu = all(p.device.type == "cpu" for p in parameters)
+    sums = map_heads(_sum_of_bits, large) if on_cpu else map(_sum_of_bits, large)
+    where = [(p.data_ptr(), tuple(p.shape), p.dtype, p.device) for p in large]
+    return hash(tuple(zip(where, sums, strict=True)))
+
+
+def _sum_of_bits(p: Tensor) -> int:
+    """Its bytes added up, eight at a time where there are eight times as many."""
+    flat = p.contiguous().view(-1)
+    n_bytes = flat.numel() * flat.element_size()
+    aligned = n_bytes % 8 == 0 and flat.storage_offset() * flat.element_size() % 8 == 0
+    return int(flat.view(torch.int64 if aligned else torch.uint8).sum(dtype=torch.int64))

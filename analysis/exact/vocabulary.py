@@ -1,0 +1,127 @@
+"""The unembedding as the scorer reads it: a row for each token, in blocks."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from analysis.exact.arithmetic import TILE, gamma, slices
+from analysis.exact.threads import map_heads
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Vocabulary:
+    """The unembedding, a row for each token, read in blocks.
+
+    Attributes:
+        rows: ``[d_vocab, d_model]``, any floating dtype, on the computing device.
+        norms: float32 ``[d_vocab]``, length of each row, rounded up.
+        n_bytes_kept: bytes of heads' factors and projections that are kept for later.
+    """
+
+    def __init__(self, W_U: Float[Tensor, "d_model d_vocab"], keep_bytes: int = 0) -> None:
+        """Read the length of every row.
+
+        Args:
+            W_U: the unembedding, any floating dtype.
+            keep_bytes: of heads' factors and projections, at most, to keep for later calls with
+                this object.
+        """
+        self.rows = W_U.T
+        self.n_bytes_kept = 0
+        self._keep_bytes = keep_bytes
+        self._kept: dict[Hashable, tuple[Tensor, ...]] = {}
+        self._lock = threading.Lock()
+        d_model = W_U.shape[0]
+        self.norms = torch.empty(self.size, dtype=torch.float32, device=W_U.device)
+        for s in slices(self.size, max(1, TILE // d_model)):
+            rows = self.block(s)
+            norms = rows.norm(dim=1)
+            if not bool(((norms > 1e-12) & norms.isfinite()).all()):
+                # Scaled, so that no square overflows or vanishes.
+                largest = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
+                norms = largest * (rows / largest[:, None]).norm(dim=1)
+            self.norms[s] = norms
+        self.norms *= 1 + 2 * gamma(d_model + 4, torch.float32)
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        return int(self.rows.shape[0])
+
+    def block(self, tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
+        """Rows of ``tokens`` as float32."""
+        return self.rows[tokens].float()
+
+    def kept(
+        self, key: Hashable | None, compute: Callable[[], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """What ``compute`` gives, or what it gave for this key before, where that was kept.
+
+        Args:
+            key: of a head and what is computed of it; with None nothing is kept.
+            compute: gives the tensors.
+        """
+        if key is None or self._keep_bytes == 0:
+            return compute()
+        with self._lock:
+            tensors = self._kept.get(key)
+        if tensors is None:
+            tensors = compute()
+            n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+            with self._lock:
+                if key not in self._kept and self.n_bytes_kept + n_bytes <= self._keep_bytes:
+                    self._kept[key] = tensors
+                    self.n_bytes_kept += n_bytes
+        return tensors
+
+    def extreme_tokens(
+        self, directions: Float[Tensor, "n d_model"], n: int
+    ) -> tuple[Int[Tensor, "n m"], Int[Tensor, "n m"]]:
+        """Tokens with the largest and with the smallest product with each direction.
+
+        Returns:
+            Two int64 ``[n_directions, min(n, d_vocab)]``, the most extreme token first.
+        """
+        n = min(n, self.size)
+        logits = directions.new_empty(len(directions), self.size)
+
+        def fill(s: slice) -> None:
+            torch.mm(directions, self.block(s).T, out=logits[:, s])
+
+        def choose(s: slice) -> tuple[Tensor, Tensor]:
+            both = [(largest(row, n), largest(-row, n)) for row in logits[s]]
+            return torch.stack([most for most, _ in both]), torch.stack(
+                [least for _, least in both]
+            )
+
+        block = max(1, TILE // max(1, directions.shape[0] + self.rows.shape[1]))
+        deque(self.map(fill, list(slices(self.size, block))), maxlen=0)
+        chosen = list(self.map(choose, list(slices(len(directions), 8))))
+        return torch.cat([most for most, _ in chosen]), torch.cat([least for _, least in chosen])
+
+    def map(self, do: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+        """``map_heads`` where the processor computes; elsewhere one task after another."""
+        return map_heads(do, tasks) if self.rows.device.type == "cpu" else map(do, tasks)
+
+
+def largest(values: Float[Tensor, "n"], m: int) -> Int[Tensor, "m"]:
+    """Places of the m largest values, the largest first.
+
+    The m-th largest of the maxima of 4·m groups bounds the m-th largest value from below, which
+    leaves few values to sort.
+    """
+    width = len(values) // (4 * m)
+    if width < 2:
+        return values.topk(m).indices
+    maxima = values[: 4 * m * width].view(width, 4 * m).amax(0)
+    candidates = (values >= maxima.topk(m).values[-1]).nonzero()[:, 0]
+    return candidates[values[candidates].topk(m).indices]

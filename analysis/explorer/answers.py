@@ -1,0 +1,205 @@
+"""What the kernel answers to the explorer's questions; each answer is ready for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import ParameterError
+from analysis.explorer.evidence import absent_measurements, measure, views_of
+from analysis.explorer.page import write_page
+from analysis.explorer.payload import (
+    N_EXTREMES,
+    NameSet,
+    pack_classes,
+    pack_extremes,
+    pack_measure,
+    pack_set,
+)
+from analysis.explorer.queries import (
+    amplified_tokens,
+    extreme_tokens,
+    head_on_prompt,
+    token_texts,
+    written_for,
+    written_from,
+)
+from analysis.explorer.requests import Answer
+from analysis.explorer.results import OWN, Results, score_names
+from analysis.heads import HeadPair
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+class Answers:
+    """One model's answers, with the results gathered so far.
+
+    Args:
+        model: asked; nothing else may run it meanwhile.
+        results: shown first.
+        changed: told the new results whenever something has been added.
+    """
+
+    def __init__(
+        self, model: TransformerBridge, results: Results, changed: Callable[[Results], None]
+    ) -> None:
+        self.model = model
+        self.results = results
+        self._changed = changed
+
+    def by_name(self) -> dict[str, Answer]:
+        """The function of each kind of question."""
+        return {
+            "score": self.score,
+            "extremes": self.extremes,
+            "token": self.token,
+            "sources": self.sources,
+            "changed": self.changed,
+            "prompt": self.prompt,
+            "measure": self.measure,
+            "export": self.export,
+        }
+
+    def score(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Score other names, or the same with the other setting of the first MLP."""
+        first_mlp = bool(args.get("first_mlp", True))
+        names = args.get("names")
+        if names is None:
+            known = self._set(args.get("key"), not first_mlp)
+            new = score_names(
+                self.model,
+                known.scores.pairs,
+                k=known.scores.k,
+                first_mlp=first_mlp,
+                key=known.key,
+                label=known.label,
+            )
+        else:
+            asked = [tuple(name) if isinstance(name, list) else name for name in names]
+            new = score_names(
+                self.model,
+                list(dict.fromkeys(asked)),
+                k=self.results.scores.k,
+                first_mlp=first_mlp,
+                key=OWN,
+                label="Your own",
+            )
+        self._add(self.results.with_set(new))
+        return pack_set(replace(new, extremes={}), {})
+
+    def extremes(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The tokens around every name for one head."""
+        one = self._set(args.get("key"), bool(args.get("first_mlp", True)))
+        found = extreme_tokens(
+            self.model, _head(args), one.scores.pairs, N_EXTREMES, first_mlp=one.scores.first_mlp
+        )
+        ids = np.unique(np.concatenate([found.top, found.bottom])).tolist()
+        packed = pack_extremes(found, {token: place for place, token in enumerate(ids)})
+        return {**packed, "words": token_texts(self.model, ids)}
+
+    def token(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a head writes for one token."""
+        found = written_for(
+            self.model,
+            _head(args),
+            _text(args, "token"),
+            first_mlp=bool(args.get("first_mlp", True)),
+        )
+        return {
+            "token": found.token,
+            "larger": found.larger,
+            "smaller": found.smaller,
+            "most": _rows(found.most),
+            "least": _rows(found.least),
+        }
+
+    def sources(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """For which tokens a head writes one token."""
+        most, least = written_from(
+            self.model,
+            _head(args),
+            _text(args, "token"),
+            first_mlp=bool(args.get("first_mlp", True)),
+        )
+        return {"most": _rows(most), "least": _rows(least)}
+
+    def changed(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The tokens that a head changes most, with what it writes for them."""
+        frame = amplified_tokens(
+            self.model, _head(args), first_mlp=bool(args.get("first_mlp", True))
+        )
+        return {"tokens": frame.to_dict(orient="records")}
+
+    def prompt(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Where a head attends on a prompt, and what it writes at its end."""
+        found = head_on_prompt(self.model, _head(args), _text(args, "prompt"))
+        return {
+            "tokens": list(found.tokens),
+            "attention": found.attention.tolist(),
+            "most": _rows(found.most),
+            "least": _rows(found.least),
+        }
+
+    def measure(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Measure what has not been measured."""
+        what, before = str(args.get("what")), self.results.evidence
+        evidence = measure(self.model, self.results.scores, what, before)
+        self._add(replace(self.results, evidence=evidence))
+        old = {measure.key for measure in before.measures}
+        return {
+            "measures": [pack_measure(one) for one in evidence.measures if one.key not in old],
+            "views": views_of(evidence, self.results.scores.pairs.copying),
+            "absent": absent_measurements(evidence),
+            "classes": pack_classes(evidence.classes),
+        }
+
+    def export(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write the page and the static figure's files where notebooks write."""
+        from analysis.export.files import export_figure
+        from analysis.export.places import figure_stem
+        from analysis.plots.heatmaps import plot_heatmaps
+
+        one = self._set(args.get("key"), bool(args.get("first_mlp", True)))
+        scores = one.scores.at_k(args.get("k", one.scores.k))
+        stem = figure_stem(scores)
+        page = write_page(self.results, stem.with_name(f"{stem.name}_explorer.html"))
+        files = export_figure(plot_heatmaps(scores, self.results.evidence.classes), stem)
+        return {"folder": str(stem.parent.name), "files": [page.name, *(f.name for f in files)]}
+
+    def _add(self, results: Results) -> None:
+        self.results = results
+        self._changed(results)
+
+    def _set(self, key: object, first_mlp: bool) -> NameSet:
+        found = self.results.find(str(key), first_mlp)
+        if found is None:
+            raise ParameterError("these names have not been scored: score them first.")
+        return found
+
+
+def _head(args: Mapping[str, Any]) -> HeadPair:
+    layer, _, head = str(args.get("head", "")).partition(".")
+    if not (layer.isdecimal() and head.isdecimal()):
+        raise ParameterError(
+            f"a head is written layer.head, such as 9.9, not {args.get('head')!r}."
+        )
+    return int(layer), int(head)
+
+
+def _text(args: Mapping[str, Any], name: str) -> str:
+    text = args.get(name)
+    if not isinstance(text, str):
+        raise ParameterError(f"{name} must be text, not {text!r}.")
+    return text
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {"token": str(row["token"]), "logit": float(row["logit"])}
+        for row in frame.to_dict(orient="records")
+    ]

@@ -1,0 +1,244 @@
+"""A head's card: everything known about one head, as frames.
+
+>>> card = head_card(model, (23, 2))
+>>> card.names.head()
+>>> card.writes_for("Mary").most
+"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from analysis.explorer.evidence import Evidence, absent_measurements
+from analysis.explorer.payload import N_EXTREMES
+from analysis.explorer.queries import (
+    Extremes,
+    HeadOnPrompt,
+    WrittenTokens,
+    amplified_tokens,
+    extreme_tokens,
+    head_on_prompt,
+    token_texts,
+    written_for,
+    written_from,
+)
+from analysis.explorer.results import Results, collect
+from analysis.heads import HeadPair, check_heads, head_name
+from analysis.names import TokenPairs
+from analysis.static.head_scores import HeadScores
+from analysis.statistics import wilson_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformer_lens.model_bridge import TransformerBridge
+
+N_SHOWN = 12
+"""Names of each kind that the card's text shows."""
+
+
+@dataclass(frozen=True)
+class HeadCard:
+    """What is known about one head.
+
+    Attributes:
+        model: that the head belongs to.
+        head: (layer, head).
+        scores: the static scores of all heads.
+        evidence: measured numbers of all heads.
+        table: indexed by ``measure``: ``value``, ``low``, ``high`` (float64), ``of`` (how it was
+            measured). What has not been measured is not in it; ``absent`` lists that.
+        names: as ``HeadScores.names_of`` returns it, ranks missing where 100 tokens or more come
+            before; with ``before_top`` and ``before_bottom``: the tokens that come before the name
+            at either end, at most 5, as lists of text.
+        classes: of this head, as ``published_classes`` and ``measured_classes`` have them.
+        absent: what has not been measured, and what would measure it.
+    """
+
+    model: TransformerBridge = field(repr=False)
+    head: HeadPair
+    scores: HeadScores = field(repr=False)
+    evidence: Evidence = field(repr=False)
+    table: pd.DataFrame = field(repr=False)
+    names: pd.DataFrame = field(repr=False)
+    classes: pd.DataFrame = field(repr=False)
+    absent: tuple[str, ...] = ()
+
+    @property
+    def copied(self) -> pd.DataFrame:
+        """The names in the head's top k."""
+        return self.names[self.names["in_top_k"]]
+
+    @property
+    def nearly_copied(self) -> pd.DataFrame:
+        """The names outside the top k with fewer than 100 tokens before them."""
+        return self.names[~self.names["in_top_k"] & self.names["rank_top"].notna()]
+
+    @property
+    def missed(self) -> pd.DataFrame:
+        """The names that 100 tokens or more come before."""
+        return self.names[~self.names["in_top_k"] & self.names["rank_top"].isna()]
+
+    @property
+    def suppressed(self) -> pd.DataFrame:
+        """The names in the head's bottom k."""
+        return self.names[self.names["in_bottom_k"]].sort_values("rank_bottom", kind="stable")
+
+    def writes_for(self, word: str, n: int = 10) -> WrittenTokens:
+        """What the head writes for one token, most and least (``queries.written_for``)."""
+        return written_for(self.model, self.head, word, n, first_mlp=self.scores.first_mlp)
+
+    def written_from(self, word: str, n: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The tokens for which it writes one token most, and least (``queries.written_from``)."""
+        return written_from(self.model, self.head, word, n, first_mlp=self.scores.first_mlp)
+
+    def changes_most(self, n: int = 10) -> pd.DataFrame:
+        """The tokens that it changes most (``queries.amplified_tokens``)."""
+        return amplified_tokens(self.model, self.head, n, first_mlp=self.scores.first_mlp)
+
+    def on_prompt(self, prompt: str, n: int = 10) -> HeadOnPrompt:
+        """Where it attends while the model reads a prompt (``queries.head_on_prompt``)."""
+        return head_on_prompt(self.model, self.head, prompt, n)
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _repr_html_(self) -> str:
+        table = self.table.to_html(float_format=lambda x: f"{x:.3f}", escape=True)
+        lines = [html.escape(line) for line in self._lines(table=False)]
+        return f"<p><strong>{lines[0]}</strong></p>{table}" + "".join(
+            f"<p>{line}</p>" for line in lines[1:]
+        )
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/html": self._repr_html_(), "text/plain": str(self)}
+
+    def _lines(self, table: bool = True) -> list[str]:
+        title = f"Head {head_name(*self.head)} of {self.scores.model.title}, k = {self.scores.k}"
+        classes = [
+            f"{row['class']} ({row['origin']})" for row in self.classes.to_dict(orient="records")
+        ]
+        lines = [title + (f": {', '.join(classes)}" if classes else "")]
+        if table:
+            numbers = self.table[["value", "low", "high"]].astype(float).round(4)
+            lines.append(numbers.to_string(na_rep=""))
+        for what, names, rank in (
+            ("copies", self.copied, "rank_top"),
+            ("nearly copies", self.nearly_copied, "rank_top"),
+            ("misses", self.missed, "rank_top"),
+            ("suppresses", self.suppressed, "rank_bottom"),
+        ):
+            shown = ", ".join(
+                _name(name) if what == "misses" else f"{_name(name)} ({place})"
+                for name, place in names[rank].head(N_SHOWN).items()
+            )
+            more = f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else ""
+            lines.append(
+                f"{what} {len(names)} of {len(self.names)} names"
+                + (f": {shown}{more}" if len(names) else "")
+            )
+        if self.absent:
+            lines.append("not measured: " + "; ".join(self.absent))
+        return lines
+
+
+def head_card(
+    model: TransformerBridge,
+    head: HeadPair,
+    names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]] | None = None,
+    *,
+    k: int = 1,
+    first_mlp: bool = True,
+    results: Results | None = None,
+) -> HeadCard:
+    """Everything known about one head.
+
+    Args:
+        model: raw weights, from ``load_model``.
+        head: (layer, head).
+        names: as ``score_heads`` takes them; data/names.csv if None.
+        k: of the two scores, up to 100.
+        first_mlp: as ``score_heads`` takes it.
+        results: made already (``explore(model).results``); names, k and the first MLP's setting
+            are then those of its scores.
+
+    Raises:
+        ParameterError: the head does not exist, or k is out of its range.
+        NamesError: no name is usable.
+    """
+    check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
+    if results is None:
+        results = collect(model, names, k=k, first_mlp=first_mlp)
+    return card_of(model, head, results)
+
+
+def card_of(model: TransformerBridge, head: HeadPair, results: Results) -> HeadCard:
+    """The card of one head from results made already."""
+    scores, evidence = results.scores, results.evidence
+    ((layer, number),) = check_heads([head], scores.n_layers, scores.n_heads)
+    around = extreme_tokens(
+        model, (layer, number), scores.pairs, N_EXTREMES, first_mlp=scores.first_mlp
+    )
+    classes = evidence.classes
+    if classes is None or not len(classes):
+        own = pd.DataFrame(columns=["class", "model", "source", "origin"])
+    else:
+        own = classes[[at == (layer, number) for at in classes.index]]
+    return HeadCard(
+        model=model,
+        head=(layer, number),
+        scores=scores,
+        evidence=evidence,
+        table=_table(scores, evidence, layer, number),
+        names=_with_tokens(model, scores.names_of((layer, number)), scores, around),
+        classes=own,
+        absent=tuple(f"{one['title']} ({one['python']})" for one in absent_measurements(evidence)),
+    )
+
+
+def _name(key: object) -> str:
+    """A name, or the pair of a relation, as text."""
+    return " → ".join(map(str, key)) if isinstance(key, tuple) else str(key)
+
+
+def _table(scores: HeadScores, evidence: Evidence, layer: int, head: int) -> pd.DataFrame:
+    rows: dict[str, dict[str, object]] = {}
+    counted = zip(scores.score_columns, (scores.n_in_top_k, scores.n_in_bottom_k), strict=True)
+    for column, counts in counted:
+        low, high = wilson_interval(counts[layer, head], scores.n_pairs)
+        rows[column] = {
+            "value": counts[layer, head] / scores.n_pairs,
+            "low": float(low),
+            "high": float(high),
+            "of": f"{counts[layer, head]} of {scores.n_pairs} names, k = {scores.k}",
+        }
+    at = layer * scores.n_heads + head
+    for measure in evidence.measures:
+        nothing = float("nan")
+        rows[measure.key] = {
+            "value": float(measure.values[at]),
+            "low": nothing if measure.low is None else float(measure.low[at]),
+            "high": nothing if measure.high is None else float(measure.high[at]),
+            "of": measure.note,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
+
+
+def _with_tokens(
+    model: TransformerBridge, names: pd.DataFrame, scores: HeadScores, around: Extremes
+) -> pd.DataFrame:
+    """The names with the tokens before them, at most ``N_EXTREMES``, at either end."""
+    pairs = scores.pairs
+    keys = pairs.sources if pairs.copying else zip(pairs.sources, pairs.targets, strict=True)
+    places = {key: place for place, key in enumerate(keys)}
+    columns: dict[str, list[list[str]]] = {}
+    for end, ids in (("top", around.top), ("bottom", around.bottom)):
+        ranks = names[f"rank_{end}"].fillna(ids.shape[1]).clip(upper=ids.shape[1])
+        columns[f"before_{end}"] = [
+            token_texts(model, ids[places[key], : int(rank)]) for key, rank in ranks.items()
+        ]
+    return names.assign(**columns)

@@ -1,0 +1,380 @@
+"""The measured numbers that stand next to the static scores, and what would measure them.
+
+Each measurement is one function of a model that returns what ``analysis`` computes, as numbers of
+every head. The explorer offers those that have not been made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from analysis.errors import ParameterError
+from analysis.ioi.head_classes import published_classes
+from analysis.names import TokenPairs, load_names
+from analysis.prompts.templates import MIN_NAMES
+from analysis.provenance import model_identity
+from analysis.static.head_scores import HeadScores
+from analysis.validation import check_choice
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+N_DYNAMIC = 60
+"""Names, taken evenly from the list, that the dynamic scores run."""
+N_VOCABULARY = 1000
+"""Tokens drawn for the whole-vocabulary shares."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number for every head.
+
+    Attributes:
+        key: a short word, as frames call the column.
+        title: as the explorer shows it.
+        group: ``null``, ``vocabulary``, ``dynamic`` or ``causal``: its place on the card.
+        values: float64 ``[n_layers * n_heads]``, layer by layer, NaN where there is none.
+        range: of the values, or None where it has no fixed ends.
+        low: lower ends of 95 % intervals, likewise, or None.
+        high: upper ends.
+        note: how it was measured.
+        python: lines that return it, given ``model`` and ``names``.
+    """
+
+    key: str
+    title: str
+    group: str
+    values: Float[np.ndarray, "n"] = field(repr=False)
+    range: tuple[float, float] | None = None
+    low: Float[np.ndarray, "n"] | None = field(default=None, repr=False)
+    high: Float[np.ndarray, "n"] | None = field(default=None, repr=False)
+    note: str = ""
+    python: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Measured numbers and classes of one model's heads.
+
+    Attributes:
+        measures: in the order shown.
+        classes: as ``published_classes`` and ``measured_classes`` return them; None if unknown.
+        done: names of the measurements made, keys of ``MEASUREMENTS``.
+    """
+
+    measures: tuple[Measure, ...] = ()
+    classes: pd.DataFrame | None = field(default=None, repr=False)
+    done: tuple[str, ...] = ()
+
+    def with_(self, what: str, measures: Iterable[Measure], classes: pd.DataFrame) -> Evidence:
+        """This with one more measurement, in place of an earlier one of the same name."""
+        new = tuple(measures)
+        keys = {measure.key for measure in new}
+        kept = tuple(measure for measure in self.measures if measure.key not in keys)
+        before = self.classes
+        if before is not None and len(before) and len(classes):
+            before = before[~before["origin"].isin(classes["origin"])]
+        known = [frame for frame in (before, classes) if frame is not None and len(frame)]
+        return replace(
+            self,
+            measures=kept + new,
+            classes=pd.concat(known) if known else self.classes,
+            done=(*(name for name in self.done if name != what), what),
+        )
+
+    def column(self, key: str) -> Measure:
+        """The measure of that key.
+
+        Raises:
+            ParameterError: it has not been measured.
+        """
+        for measure in self.measures:
+            if measure.key == key:
+                return measure
+        raise ParameterError(
+            f"{key!r} has not been measured; known are "
+            f"{', '.join(measure.key for measure in self.measures) or 'none'}."
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One way to measure heads.
+
+    Attributes:
+        title: as the explorer names what is missing.
+        group: of its measures.
+        measure: from a model and its static scores.
+        python: what to run instead, in a notebook.
+    """
+
+    title: str
+    group: str
+    measure: Callable[[TransformerBridge, HeadScores], tuple[list[Measure], pd.DataFrame]]
+    python: str
+
+
+def first_evidence(model: TransformerBridge) -> Evidence:
+    """What is known before anything is measured: the published classes."""
+    return Evidence(classes=published_classes(model_identity(model)))
+
+
+def measure(
+    model: TransformerBridge, scores: HeadScores, what: str, evidence: Evidence | None = None
+) -> Evidence:
+    """Make one measurement.
+
+    Args:
+        model: that was scored.
+        scores: its static scores.
+        what: a key of ``MEASUREMENTS``.
+        evidence: that it is added to.
+
+    Raises:
+        ParameterError: no measurement has that name.
+    """
+    check_choice("what", what, tuple(MEASUREMENTS))
+    measures, classes = MEASUREMENTS[what].measure(model, scores)
+    return (evidence or first_evidence(model)).with_(what, measures, classes)
+
+
+def measure_all(model: TransformerBridge, scores: HeadScores) -> Evidence:
+    """Make every measurement; minutes on a laptop for a model of a hundred million parameters."""
+    evidence = first_evidence(model)
+    for what in MEASUREMENTS:
+        evidence = measure(model, scores, what, evidence)
+    return evidence
+
+
+def dynamic_names(model: TransformerBridge, pairs: TokenPairs) -> TokenPairs:
+    """``N_DYNAMIC`` of the names, taken evenly, or all of them where there are few."""
+    if len(pairs) <= N_DYNAMIC or not pairs.copying:
+        return pairs
+    return load_names(model, pairs.sources[:: len(pairs) // N_DYNAMIC][:N_DYNAMIC])
+
+
+def _dynamic(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], pd.DataFrame]:
+    from analysis.dynamic.scores import CONTEXTS, dynamic_scores
+
+    if len(scores.pairs) < MIN_NAMES:
+        raise ParameterError(
+            f"dynamic scores need at least {MIN_NAMES} names, not {len(scores.pairs)}."
+        )
+    names = dynamic_names(model, scores.pairs)
+    running = dynamic_scores(model, names, k=scores.k).to_frame()
+    means = running.groupby(level=["context", "layer", "head"]).mean()
+    step = max(1, len(scores.pairs) // N_DYNAMIC)
+    sample = (
+        f"load_names(model, names.sources[::{step}][:{N_DYNAMIC}])"
+        if names is not scores.pairs
+        else "names"
+    )
+    python = (
+        "from analysis import dynamic_scores\n"
+        f"running = dynamic_scores(model, {sample}, k={scores.k}).to_frame()\n"
+        'running.groupby(level=["context", "layer", "head"]).mean()'
+    )
+    note = f"mean over 4 templates, {len(names)} names, k = {scores.k}"
+    top, bottom = scores.score_columns
+    found = []
+    for context in CONTEXTS[::-1]:
+        of_context = means.xs(context, level="context")
+        for column, title in ((top, "Copying"), (bottom, "Suppression")):
+            found.append(
+                Measure(
+                    key=f"dynamic_{context}_{column}",
+                    title=f"{title} {context} context",
+                    group="dynamic",
+                    values=of_context[column].to_numpy(),
+                    range=(0.0, 1.0),
+                    note=note,
+                    python=python,
+                )
+            )
+    return found, pd.DataFrame()
+
+
+def _vocabulary(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], pd.DataFrame]:
+    from analysis.static.vocabulary import score_vocabulary
+
+    n = min(N_VOCABULARY, int(model.W_U.shape[1]))
+    shares = score_vocabulary(model, n_tokens=n).to_frame()
+    python = (
+        f"from analysis import score_vocabulary\nscore_vocabulary(model, n_tokens={n}).to_frame()"
+    )
+    note = f"share of {n:,} tokens drawn from the vocabulary, k = 1"
+    return [
+        Measure(
+            f"vocabulary_{column}",
+            f"Share of tokens {column}",
+            "vocabulary",
+            shares[column].to_numpy(),
+            (0.0, 1.0),
+            note=note,
+            python=python,
+        )
+        for column in ("copied", "suppressed")
+    ], pd.DataFrame()
+
+
+def _eigenvalue(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], pd.DataFrame]:
+    from analysis.static.eigenvalues import eigenvalue_scores
+
+    values = eigenvalue_scores(model)["eigenvalue_score"].to_numpy()
+    return [
+        Measure(
+            "eigenvalue_score",
+            "Eigenvalue copying score",
+            "vocabulary",
+            values,
+            (-1.0, 1.0),
+            note="Re(Σλ)/Σ|λ| of W_E·W_V·W_O·W_U",
+            python="from analysis import eigenvalue_scores\neigenvalue_scores(model)",
+        )
+    ], pd.DataFrame()
+
+
+def _null(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], pd.DataFrame]:
+    from analysis.dynamic.null_heads import compare_with_nulls
+
+    frame = compare_with_nulls(model, scores).frame
+    python = (
+        "from analysis.dynamic.null_heads import compare_with_nulls\n"
+        "compare_with_nulls(model, scores).frame"
+    )
+    return [
+        Measure(
+            f"{column}_q",
+            f"q-value, {title}",
+            "null",
+            frame[f"{column}_q"].to_numpy(),
+            (0.0, 1.0),
+            note="largest of three: against random weights, against a random W_V, and against the "
+            f"head asked about other names; false discovery rate over heads; k = {scores.k}",
+            python=python,
+        )
+        for column, title in zip(scores.score_columns, ("copying", "suppression"), strict=True)
+    ], pd.DataFrame()
+
+
+CAUSAL = (
+    ("direct_effect", "Direct effect (logits)", None),
+    ("attribution", "Direct logit attribution (logits)", None),
+    ("attention_io", "Attention from END to IO", (0.0, 1.0)),
+    ("attention_s1", "Attention from END to S1", (0.0, 1.0)),
+    ("attention_s2", "Attention from END to S2", (0.0, 1.0)),
+    ("correlation", "Attention × output correlation", (-1.0, 1.0)),
+    ("copy_score", "Copy score on the task", (0.0, 1.0)),
+    ("negative_copy_score", "Negative copy score on the task", (0.0, 1.0)),
+    ("effect_after", "Direct effect without the name movers (logits)", None),
+)
+"""Columns of ``measure_heads``: key, title, range."""
+
+
+def _causal(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], pd.DataFrame]:
+    from analysis.ioi.measured_classes import measure_heads
+
+    measured = measure_heads(model)
+    numbers = measured.numbers
+    note = f"indirect-object task, {len(measured.prompts)} prompts, seed {measured.prompts.seed}"
+    python = "from analysis.ioi.measured_classes import measure_heads\nmeasure_heads(model).numbers"
+    found = []
+    for key, title, ends in CAUSAL:
+        if key not in numbers:
+            continue
+        low, high = (
+            numbers[f"{key}_{end}"].to_numpy() if f"{key}_{end}" in numbers else None
+            for end in ("low", "high")
+        )
+        values = numbers[key].to_numpy(dtype=float)
+        if np.isfinite(values).any():
+            found.append(Measure(key, title, "causal", values, ends, low, high, note, python))
+    return found, measured.classes
+
+
+MEASUREMENTS: dict[str, Measurement] = {
+    "null": Measurement(
+        "Against chance",
+        "null",
+        _null,
+        "compare_with_nulls(model, scores)",
+    ),
+    "vocabulary": Measurement(
+        "Share of the whole vocabulary", "vocabulary", _vocabulary, "score_vocabulary(model)"
+    ),
+    "eigenvalue": Measurement(
+        "Eigenvalue copying score", "vocabulary", _eigenvalue, "eigenvalue_scores(model)"
+    ),
+    "dynamic": Measurement(
+        "Dynamic scores, with and without context",
+        "dynamic",
+        _dynamic,
+        "dynamic_scores(model, names)",
+    ),
+    "causal": Measurement(
+        "Direct effect, attention and copy score on the indirect-object task",
+        "causal",
+        _causal,
+        "measured_classes(model)",
+    ),
+}
+"""What can be measured, in the order shown."""
+
+
+def absent_measurements(evidence: Evidence) -> list[dict[str, str]]:
+    """What has not been measured, and what would measure it.
+
+    Returns:
+        For each ``what`` (a key of ``MEASUREMENTS``, empty where only lines of Python measure it),
+        ``title``, ``group`` and ``python``.
+    """
+    missing = [
+        {"what": what, "title": one.title, "group": one.group, "python": one.python}
+        for what, one in MEASUREMENTS.items()
+        if what not in evidence.done
+    ]
+    relations = {
+        "what": "",
+        "title": "Strongest relations",
+        "group": "relations",
+        "python": "score_heads(model, pairs, k=10)",
+    }
+    return [*missing, relations]
+
+
+def views_of(evidence: Evidence, copying: bool) -> list[dict[str, Any]]:
+    """Pairs of numbers that the two heatmaps can show."""
+    top = "copying_score" if copying else "relation_score"
+    views: list[dict[str, Any]] = [
+        {
+            "key": "static",
+            "title": "Static: copying and suppression" if copying else "Static: relation",
+            "left": "copying",
+            "right": "suppression",
+        }
+    ]
+    known = {measure.key: measure for measure in evidence.measures}
+    for key, title, left, right in (
+        (
+            "without",
+            "Dynamic, without context",
+            f"dynamic_without_{top}",
+            "dynamic_without_suppression_score",
+        ),
+        ("with", "Dynamic, with context", f"dynamic_with_{top}", "dynamic_with_suppression_score"),
+        ("vocabulary", "Whole vocabulary", "vocabulary_copied", "vocabulary_suppressed"),
+        ("effects", "Direct effect and attribution", "direct_effect", "attribution"),
+        ("copy", "Copy scores on the task", "copy_score", "negative_copy_score"),
+        ("attention", "Attention and eigenvalue", "attention_io", "eigenvalue_score"),
+    ):
+        if left in known and right in known:
+            views.append(
+                {"key": key, "title": title, "left": left, "right": right, "note": known[left].note}
+            )
+    return views

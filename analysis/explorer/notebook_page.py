@@ -1,0 +1,107 @@
+"""A notebook as one HTML page that loads nothing from elsewhere.
+
+nbconvert's own pages name four addresses of the network: MathJax, RequireJS, Mermaid and the widget
+manager. Here only nbconvert's cells are used, with a page of our own around them; formulas become
+MathML, which browsers draw by themselves, before Markdown is converted.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from analysis.errors import ExportError
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{css}{own}</style>
+</head>
+<body><main>
+<p><a href="index.html">All pages</a></p>
+{body}
+</main></body>
+</html>
+"""
+
+_CSS = """
+pre, code { font-family: ui-monospace, "Liberation Mono", Menlo, Consolas, monospace;
+  font-size: 13.5px; }
+.highlight pre, .output pre { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px;
+  padding: 8px 12px; margin: 6px 0; }
+.jp-OutputArea-output pre { border-color: transparent; padding: 4px 12px; overflow-x: auto; }
+.jp-InputPrompt, .jp-OutputPrompt, .jp-InputArea-prompt, .jp-OutputArea-prompt, .anchor-link,
+.prompt { display: none; }
+table { border-collapse: collapse; font-size: 13.5px; display: block; overflow-x: auto; }
+th, td { padding: 3px 10px; border-bottom: 1px solid var(--line); text-align: right; }
+math[display="block"] { margin: 12px 0; overflow-x: auto; }
+.output img, .output svg, .jp-OutputArea-output img, .jp-OutputArea-output svg {
+  background: #ffffff; }
+"""
+
+_MATH = re.compile(r"\$\$(.+?)\$\$|(?<![\\$])\$(?!\s)([^$\n]+?)(?<!\s)\$", re.DOTALL)
+_CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
+
+
+def notebook_page(path: Path, css: str) -> tuple[str, str]:
+    """The notebook's title and its page.
+
+    Args:
+        path: of the notebook.
+        css: shared by all pages of the site.
+
+    Raises:
+        ExportError: it is no notebook.
+    """
+    from nbconvert import HTMLExporter
+
+    try:
+        notebook: Any = nbformat.read(path, as_version=4)
+    except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
+        raise ExportError(f"{path} cannot be read as a notebook: {error}") from error
+    notebook.metadata.pop("widgets", None)
+    title = path.stem
+    for cell in notebook.cells:
+        if cell.cell_type != "markdown":
+            cell.outputs = [_still(output) for output in cell.get("outputs", [])]
+            continue
+        heading = re.match(r"#\s+(.+)", cell.source)
+        if heading and title == path.stem:
+            title = heading.group(1).strip()
+        cell.source = with_mathml(cell.source)
+    exporter = HTMLExporter(template_name="basic", sanitize_html=False)
+    body, _ = exporter.from_notebook_node(notebook)
+    return title, _PAGE.format(title=html.escape(title), css=css, own=_CSS, body=body)
+
+
+def with_mathml(markdown: str) -> str:
+    """Markdown with its formulas as MathML; code is left as it is."""
+    from latex2mathml.converter import convert
+
+    def formula(found: re.Match[str]) -> str:
+        block = found.group(1) is not None
+        tex = found.group(1) if block else found.group(2)
+        # On one line: Markdown would take an indented line for code.
+        made = convert(" ".join(tex.split()), display="block" if block else "inline")
+        return " ".join(made.split())
+
+    parts = _CODE.split(markdown)
+    return "".join(part if i % 2 else _MATH.sub(formula, part) for i, part in enumerate(parts))
+
+
+def _still(output: Any) -> Any:
+    """An output without what needs a script; its picture or table stays."""
+    data = output.get("data")
+    if data:
+        for kind in ("application/vnd.jupyter.widget-view+json", "application/javascript"):
+            data.pop(kind, None)
+        if "image/svg+xml" in data or "image/png" in data:
+            data.pop("text/html", None)
+    return output

@@ -1,0 +1,111 @@
+"""The explorer as one HTML file that needs no kernel, no server and no network.
+
+The page holds the same module as the widget, byte for byte, and gives it a model in memory in
+place of the kernel's. A script from another file does not load where a page is opened from
+``file://``; one imported from a Blob does. A content security policy forbids every address.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from analysis.errors import ExportError, ParameterError
+from analysis.explorer.payload import pack
+from analysis.explorer.results import Results
+from analysis.explorer.still import still_picture
+from analysis.export.whole_files import move_into_place, staging
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:">
+<title>{title}</title>
+<style>
+html {{ background: #ffffff; }}
+body {{ margin: 0 auto; max-width: 1500px; padding: 8px 12px 40px; background: inherit; }}
+@media (prefers-color-scheme: dark) {{ html {{ background: #14171f; color: #e8eaf0; }} }}
+{css}
+</style>
+</head>
+<body>
+<main id="explorer"></main>
+<noscript><p>The explorer needs JavaScript; this picture shows the same scores.</p>
+{picture}</noscript>
+<script id="payload" type="text/plain">{payload}</script>
+<script id="module" type="text/plain">{module}</script>
+<script type="module">
+const text = (id) => document.getElementById(id).textContent;
+const values = {{
+  home: "page",
+  kernel: false,
+  payload: Uint8Array.from(atob(text("payload")), (c) => c.charCodeAt(0)),
+  state: {{}},
+}};
+const model = {{
+  get: (name) => values[name],
+  set: (name, value) => {{ values[name] = value; }},
+  save_changes() {{}}, send() {{}}, on() {{}}, off() {{}},
+}};
+const address = URL.createObjectURL(new Blob([text("module")], {{ type: "text/javascript" }}));
+const front = await import(address);
+await front.default.render({{ model, el: document.getElementById("explorer") }});
+</script>
+</body>
+</html>
+"""
+
+
+def explorer_page(results: Results | Sequence[Results]) -> str:
+    """The page; the same text for the same results.
+
+    Args:
+        results: of ``analysis.explorer.results.collect``; of several models, the page lets one be
+            chosen, and another beside it.
+
+    Raises:
+        ParameterError: there are none.
+    """
+    every = [results] if isinstance(results, Results) else list(results)
+    if not every:
+        raise ParameterError("a page needs the results of at least one model.")
+    titles = ", ".join(one.scores.model.title for one in every)
+    title = f"{titles}: name-copying heads"
+    payloads = [one.payload() for one in every]
+    packed = pack(payloads[0] if len(every) == 1 else {"explorers": payloads})
+    return _PAGE.format(
+        title=html.escape(title),
+        css=front_end("explorer.css"),
+        picture="".join(still_picture(one.scores, one.evidence.classes) for one in every),
+        payload=base64.b64encode(packed).decode(),
+        module=front_end("explorer.js"),
+    )
+
+
+def write_page(results: Results | Sequence[Results], path: str | Path) -> Path:
+    """Write the page, whole or not at all.
+
+    Raises:
+        ExportError: the file cannot be written.
+    """
+    path = Path(path)
+    if not path.name:
+        raise ExportError(f"a page needs a name to write it under; got {str(path)!r}")
+    text = explorer_page(results)
+    with staging(path) as folder:
+        made = folder / path.name
+        made.write_text(text, encoding="utf-8")
+        return move_into_place([made], path.parent)[0]
+
+
+@cache
+def front_end(name: str) -> str:
+    """A file of the front end, ``explorer.js`` or ``explorer.css``."""
+    return files("analysis.explorer").joinpath("static", name).read_text(encoding="utf-8")

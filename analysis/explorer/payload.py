@@ -1,0 +1,209 @@
+"""Results as one compact JSON text, which the explorer's front end reads.
+
+The text holds the model's identity, the names, every head's ranks from both ends, classes and
+measured numbers. Arrays are base64 of little-endian bytes: ranks uint8, numbers float64, token
+places uint16 (uint32 where there are more than 65,536 different tokens). The whole is packed with
+gzip. Equal results give equal bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Integer
+
+from analysis.errors import ParameterError
+from analysis.explorer.evidence import (
+    Evidence,
+    Measure,
+    absent_measurements,
+    views_of,
+)
+from analysis.explorer.queries import Extremes
+from analysis.heads import HeadPair, head_name
+from analysis.static.head_scores import HeadScores
+from analysis.validation import check_type
+
+FORMAT = "name-heads explorer"
+VERSION = 1
+MAX_RANK = 100
+"""Ranks are exact below this and capped at it, so that any k up to it is a look-up."""
+N_EXTREMES = 5
+"""Tokens kept for each name at either end of a head's logits."""
+
+
+@dataclass(frozen=True)
+class NameSet:
+    """One list of names scored with one setting of the first MLP.
+
+    Attributes:
+        key: ``shipped`` for data/names.csv, any other word for other names.
+        label: as the control shows it.
+        scores: with ranks up to ``MAX_RANK`` (``score_heads(..., max_rank=100)``).
+        extremes: of some heads, by (layer, head).
+    """
+
+    key: str
+    label: str
+    scores: HeadScores
+    extremes: Mapping[HeadPair, Extremes] = field(default_factory=dict)
+
+
+def build_payload(
+    sets: Sequence[NameSet],
+    evidence: Evidence | None = None,
+    *,
+    d_vocab: int,
+    words: Mapping[int, str] | None = None,
+) -> dict[str, Any]:
+    """Everything that the front end shows, ready for JSON.
+
+    Args:
+        sets: lists of names, the one shown first in front; all of one model.
+        evidence: measured numbers and classes; none if None.
+        d_vocab: size of the vocabulary.
+        words: text of every token that ``sets`` hold as extremes.
+
+    Raises:
+        ParameterError: the sets are none, of several models, or without ranks.
+    """
+    if not sets:
+        raise ParameterError("the explorer needs at least one result of score_heads.")
+    scores = sets[0].scores
+    check_type("scores", scores, HeadScores, "score_heads")
+    if any(one.scores.model != scores.model for one in sets):
+        raise ParameterError("the explorer shows one model: these scores are of several.")
+    evidence = evidence or Evidence()
+    places = {token: place for place, token in enumerate(sorted(words or {}))}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": asdict(scores.model),
+        "n_layers": scores.n_layers,
+        "n_heads": scores.n_heads,
+        "d_vocab": d_vocab,
+        "max_rank": MAX_RANK,
+        "k": scores.k,
+        "sets": [pack_set(one, places) for one in sets],
+        "words": [(words or {})[token] for token in sorted(words or {})],
+        "classes": pack_classes(evidence.classes),
+        "measures": [pack_measure(measure) for measure in evidence.measures],
+        "views": views_of(evidence, scores.pairs.copying),
+        "absent": absent_measurements(evidence),
+        "provenance": {k: v for k, v in scores.provenance.items() if k not in _NAMES_IN_RECORD},
+    }
+
+
+_NAMES_IN_RECORD = ("names", "source_target_pairs")
+"""Already in the sets."""
+
+
+def pack(payload: Mapping[str, Any]) -> bytes:
+    """The payload as gzip-packed JSON, without a time in it."""
+    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return gzip.compress(text.encode(), 9, mtime=0)
+
+
+def pack_set(one: NameSet, places: Mapping[int, int]) -> dict[str, Any]:
+    """One list of names with its ranks.
+
+    Args:
+        one: to pack.
+        places: of each extreme token in the payload's list of words.
+
+    Raises:
+        ParameterError: the scores have no ranks up to ``MAX_RANK``.
+    """
+    scores = one.scores
+    top, bottom = ranks_of(scores)
+    return {
+        "key": one.key,
+        "label": one.label,
+        "first_mlp": scores.first_mlp,
+        "sources": list(scores.pairs.sources),
+        "targets": None if scores.pairs.copying else list(scores.pairs.targets),
+        "n_given": scores.pairs.n_given,
+        "says": str(scores.pairs),
+        "checksum": scores.pairs.checksum,
+        "top": encode(top.astype(np.uint8)),
+        "bottom": encode(bottom.astype(np.uint8)),
+        "extremes": {
+            head_name(*head): pack_extremes(found, places) for head, found in one.extremes.items()
+        },
+    }
+
+
+Ranks = Integer[np.ndarray, "n_layers n_heads n_pairs"]
+
+
+def ranks_of(scores: HeadScores) -> tuple[Ranks, Ranks]:
+    """Ranks from the top and from the bottom, capped at ``MAX_RANK``.
+
+    Raises:
+        ParameterError: the scores were made without them.
+    """
+    top, bottom, known = scores.ranks_top, scores.ranks_bottom, scores.max_rank
+    if top is None or bottom is None or known is None or known < MAX_RANK:
+        raise ParameterError(
+            f"the explorer needs ranks: call score_heads(model, names, max_rank={MAX_RANK})."
+        )
+    return np.minimum(top, MAX_RANK), np.minimum(bottom, MAX_RANK)
+
+
+def pack_extremes(found: Extremes, places: Mapping[int, int]) -> dict[str, Any]:
+    """The extreme tokens of one head, as places in a list of words."""
+    wide = len(places) > np.iinfo(np.uint16).max
+    dtype = np.uint32 if wide else np.uint16
+    as_places = np.vectorize(places.__getitem__, otypes=[dtype])
+    return {
+        "n": int(found.top.shape[1]),
+        "wide": wide,
+        "top": encode(as_places(found.top)),
+        "bottom": encode(as_places(found.bottom)),
+    }
+
+
+def pack_measure(measure: Measure) -> dict[str, Any]:
+    """One number of every head, with the ends of its interval where it has one."""
+    packed: dict[str, Any] = {
+        "key": measure.key,
+        "title": measure.title,
+        "group": measure.group,
+        "range": list(measure.range) if measure.range else None,
+        "note": measure.note,
+        "python": measure.python,
+        "values": encode(np.asarray(measure.values, dtype=np.float64)),
+    }
+    if measure.low is not None and measure.high is not None:
+        packed["low"] = encode(np.asarray(measure.low, dtype=np.float64))
+        packed["high"] = encode(np.asarray(measure.high, dtype=np.float64))
+    return packed
+
+
+def pack_classes(classes: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """One entry for each head and class, as ``published_classes`` has them."""
+    if classes is None:
+        return []
+    return [
+        {
+            "layer": int(layer),
+            "head": int(head),
+            "class": str(row["class"]),
+            "origin": str(row["origin"]),
+            "source": str(row["source"]),
+        }
+        for (layer, head), row in zip(classes.index, classes.to_dict(orient="records"), strict=True)
+    ]
+
+
+def encode(array: np.ndarray) -> str:
+    """Base64 of an array's little-endian bytes."""
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return base64.b64encode(np.ascontiguousarray(little).tobytes()).decode()

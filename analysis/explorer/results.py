@@ -1,0 +1,191 @@
+"""What the explorer is made of: names scored with their ranks, and the tokens around them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.explorer.evidence import Evidence, first_evidence
+from analysis.explorer.payload import MAX_RANK, N_EXTREMES, NameSet, build_payload, pack, ranks_of
+from analysis.explorer.queries import extreme_tokens, token_texts
+from analysis.heads import HeadPair, chosen_heads
+from analysis.names import TokenPairs, are_shipped, load_names
+from analysis.progress import progress_bar
+from analysis.provenance import ModelIdentity
+from analysis.static.head_scores import HeadScores
+from analysis.static.scores import score_heads
+from analysis.validation import check_int
+from analysis.weights import unembedding_matrix
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+N_HEADS_WITH_TOKENS = 40
+"""Heads for which a page keeps the tokens around every name; more would make it too large."""
+SHIPPED = "shipped"
+GIVEN = "given"
+OWN = "own"
+"""Keys of name sets: data/names.csv, those given to ``explore``, and those typed in a control."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that one explorer shows.
+
+    Attributes:
+        sets: lists of names, scored with ranks.
+        evidence: measured numbers and classes.
+        d_vocab: size of the vocabulary.
+        words: text of the extreme tokens that the sets hold.
+    """
+
+    sets: tuple[NameSet, ...]
+    evidence: Evidence
+    d_vocab: int
+    words: dict[int, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def scores(self) -> HeadScores:
+        """Those shown first."""
+        return self.sets[0].scores
+
+    def payload(self) -> dict[str, Any]:
+        """As the front end reads it (``analysis.explorer.payload``)."""
+        return build_payload(self.sets, self.evidence, d_vocab=self.d_vocab, words=self.words)
+
+    def packed(self) -> bytes:
+        """The payload, packed."""
+        return pack(self.payload())
+
+    def find(self, key: str, first_mlp: bool) -> NameSet | None:
+        """The set of that key and setting, if it is there."""
+        for one in self.sets:
+            if one.key == key and one.scores.first_mlp == first_mlp:
+                return one
+        return None
+
+    def with_evidence(self, evidence: Evidence) -> Results:
+        """This with other measured numbers."""
+        return replace(self, evidence=evidence)
+
+    def with_set(self, new: NameSet) -> Results:
+        """This with one more set; of other names under the same key, it takes the place."""
+
+        def stays(one: NameSet) -> bool:
+            if one.key != new.key:
+                return True
+            same_names = one.scores.pairs.checksum == new.scores.pairs.checksum
+            return same_names and one.scores.first_mlp != new.scores.first_mlp
+
+        return replace(self, sets=(*filter(stays, self.sets), new))
+
+
+def score_names(
+    model: TransformerBridge,
+    names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]] | None = None,
+    *,
+    k: int = 1,
+    first_mlp: bool = True,
+    key: str | None = None,
+    label: str | None = None,
+) -> NameSet:
+    """Score names with ranks up to ``MAX_RANK`` from both ends.
+
+    Args:
+        model: raw weights, from ``load_model``.
+        names: as ``score_heads`` takes them; data/names.csv if None.
+        k: of the two scores; every k up to ``MAX_RANK`` can be read off the ranks.
+        first_mlp: as ``score_heads`` takes it.
+        key: of the set; ``shipped`` or ``given`` if None.
+        label: as the control shows it.
+
+    Raises:
+        NamesError: no name is usable.
+        ParameterError: k is out of its range.
+    """
+    k = check_int("k", k, 1, MAX_RANK, "the explorer's ranks")
+    asked = load_names(model) if names is None else names
+    scores = score_heads(model, asked, k=k, first_mlp=first_mlp, max_rank=MAX_RANK)
+    shipped = are_shipped(scores.pairs)
+    return NameSet(
+        key=key or (SHIPPED if shipped else GIVEN),
+        label=label or ("Shipped names" if shipped else "Given names"),
+        scores=scores,
+    )
+
+
+def collect(
+    model: TransformerBridge,
+    names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]] | None = None,
+    *,
+    k: int = 1,
+    first_mlp: bool | Sequence[bool] = True,
+    evidence: Evidence | None = None,
+    n_heads_with_tokens: int = 0,
+) -> Results:
+    """Score names and gather what an explorer shows.
+
+    Args:
+        model: raw weights, from ``load_model``.
+        names: as ``score_heads`` takes them; data/names.csv if None.
+        k: shown first.
+        first_mlp: the setting scored, or both, the one shown first in front.
+        evidence: measured numbers (``analysis.explorer.evidence``); published classes alone if
+            None.
+        n_heads_with_tokens: heads for which the tokens around every name are kept, those with the
+            most names near either end; a page has no model to ask for them.
+
+    Raises:
+        NamesError: no name is usable.
+        ParameterError: a parameter is out of its range.
+    """
+    n_kept = check_int("n_heads_with_tokens", n_heads_with_tokens, 0)
+    settings = [first_mlp] if isinstance(first_mlp, bool) else list(first_mlp)
+    sets = [score_names(model, names, k=k, first_mlp=setting) for setting in settings]
+    words: dict[int, str] = {}
+    if n_kept:
+        sets[0] = _with_extremes(model, sets[0], strongest(sets[0].scores, n_kept))
+        ids = {
+            int(token)
+            for found in sets[0].extremes.values()
+            for ends in (found.top, found.bottom)
+            for token in np.unique(ends)
+        }
+        ordered = sorted(ids)
+        words = dict(zip(ordered, token_texts(model, ordered), strict=True))
+    return Results(
+        sets=tuple(sets),
+        evidence=evidence or first_evidence(model),
+        d_vocab=int(unembedding_matrix(model).shape[1]),
+        words=words,
+    )
+
+
+def file_name(model: ModelIdentity) -> str:
+    """A model's name as a file may have it."""
+    return re.sub(r"[^\w.-]+", "_", model.name.rsplit("/", 1)[-1]).lower() or "model"
+
+
+def strongest(scores: HeadScores, n: int) -> list[HeadPair]:
+    """The n heads with the most names within ``MAX_RANK`` of either end, strongest first."""
+    top, bottom = ranks_of(scores)
+    near = np.maximum((top < MAX_RANK).sum(2), (bottom < MAX_RANK).sum(2)).ravel()
+    order = np.argsort(-near, kind="stable")[:n]
+    return [(int(i) // scores.n_heads, int(i) % scores.n_heads) for i in order]
+
+
+def _with_extremes(model: TransformerBridge, one: NameSet, heads: Iterable[HeadPair]) -> NameSet:
+    scores, heads = one.scores, list(heads)
+    chosen_heads(model, heads)
+    found = {}
+    with progress_bar(len(heads), "tokens around the names", "head") as bar:
+        for head in heads:
+            found[head] = extreme_tokens(
+                model, head, scores.pairs, N_EXTREMES, first_mlp=scores.first_mlp
+            )
+            bar.update()
+    return replace(one, extremes=found)

@@ -1,0 +1,127 @@
+"""The two heatmaps as a still SVG, for where no JavaScript runs; equal scores give equal text."""
+
+from __future__ import annotations
+
+import html
+
+import numpy as np
+import pandas as pd
+
+from analysis.ioi.head_classes import HeadClass
+from analysis.static.head_scores import HeadScores
+
+VIRIDIS = (
+    "#440154", "#48186a", "#472d7b", "#424086", "#3b528b", "#33638d", "#2c728e", "#26828e",
+    "#21918c", "#1fa088", "#28ae80", "#3fbc73", "#5ec962", "#84d44b", "#addc30", "#d8e219",
+    "#fde725",
+)  # fmt: skip
+ZERO = "#f1f2f5"
+_LEFT, _TOP, _BELOW, _GAP = 34, 52, 62, 20
+_MOVERS = ((HeadClass.NAME_MOVER,), (HeadClass.NEGATIVE_NAME_MOVER,))
+_BACKUPS = ((HeadClass.BACKUP_NAME_MOVER,), (HeadClass.BACKUP_NEGATIVE_NAME_MOVER,))
+
+
+def still_picture(
+    scores: HeadScores, classes: pd.DataFrame | None = None, *, width: int = 900
+) -> str:
+    """Copying (left) and suppression (right) of every head.
+
+    Args:
+        scores: to draw.
+        classes: heads to mark, as ``published_classes`` returns them; none if None.
+        width: in CSS pixels.
+
+    Returns:
+        SVG on a white ground; every text in it is escaped.
+    """
+    panel = (width - _GAP) // 2
+    cell = (panel - _LEFT) / scores.n_layers
+    tall = float(np.clip(cell, 9 if scores.n_heads > 16 else 14, 24))
+    height = _TOP + tall * scores.n_heads + _BELOW
+    kind = "Copying" if scores.relation == "copying" else "Relation"
+    title = html.escape(f"{scores.model.title}: {kind.lower()} and suppression, k = {scores.k}")
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height:.0f}" '
+        f'viewBox="0 0 {width} {height:.0f}" role="img" '
+        'font-family="system-ui, Liberation Sans, Arial, sans-serif" font-size="11" '
+        f'fill="#5b6270"><title>{title}</title>'
+        f'<rect width="{width}" height="{height:.0f}" fill="#ffffff"/>'
+        f'<text x="{_LEFT}" y="18" font-size="15" font-weight="700" fill="#1f2430">{title}</text>'
+    ]
+    for side, counts in enumerate((scores.n_in_top_k, scores.n_in_bottom_k)):
+        name = (f"{kind} score", "Suppression score")[side]
+        left = _LEFT + side * (panel + _GAP)
+        parts.append(_panel(scores, counts, name, left, cell, tall))
+        parts.append(_marks(classes, side, scores, left, cell, tall))
+    names = "names" if scores.relation == "copying" else "pairs"
+    parts.append(
+        f'<text x="{_LEFT}" y="{height - 8:.0f}" font-size="10">{scores.n_pairs} {names}; first '
+        f"MLP {'on' if scores.first_mlp else 'off'}; grey: exactly 0; colours from 0 (purple) to 1 "
+        "(yellow)</text></svg>"
+    )
+    return "".join(parts)
+
+
+def _panel(
+    scores: HeadScores, counts: np.ndarray, name: str, left: float, cell: float, tall: float
+) -> str:
+    bottom = _TOP + tall * scores.n_heads
+    parts = [f'<text x="{left}" y="{_TOP - 8}" font-size="13" fill="#1f2430">{name}</text>']
+    for layer in range(scores.n_layers):
+        for head in range(scores.n_heads):
+            share = counts[layer, head] / scores.n_pairs
+            parts.append(
+                f'<rect x="{left + layer * cell:.1f}" y="{bottom - (head + 1) * tall:.1f}" '
+                f'width="{cell - 0.8:.1f}" height="{tall - 0.8:.1f}" fill="{_color(share)}"/>'
+            )
+    step = next(n for n in (1, 2, 5, 10, 20, 50, 100) if n * cell >= 18 or n == 100)
+    for layer in range(0, scores.n_layers, step):
+        parts.append(
+            f'<text x="{left + (layer + 0.5) * cell:.1f}" y="{bottom + 14:.1f}" '
+            f'text-anchor="middle">{layer}</text>'
+        )
+    rows = next(n for n in (1, 2, 5, 10, 20, 50, 100) if n * tall >= 13 or n == 100)
+    for head in range(0, scores.n_heads, rows):
+        parts.append(
+            f'<text x="{left - 5:.1f}" y="{bottom - (head + 0.5) * tall + 4:.1f}" '
+            f'text-anchor="end">{head}</text>'
+        )
+    parts.append(
+        f'<text x="{left + cell * scores.n_layers / 2:.1f}" y="{bottom + 30:.1f}" '
+        'text-anchor="middle">Layer</text>'
+    )
+    return "".join(parts)
+
+
+def _color(share: float) -> str:
+    if share == 0:
+        return ZERO
+    return VIRIDIS[round(share * (len(VIRIDIS) - 1))]
+
+
+def _marks(
+    classes: pd.DataFrame | None,
+    side: int,
+    scores: HeadScores,
+    left: float,
+    cell: float,
+    tall: float,
+) -> str:
+    if classes is None or not len(classes):
+        return ""
+    bottom, r = _TOP + tall * scores.n_heads, min(cell, tall) * 0.3
+    parts = []
+    for (layer, head), kind in zip(classes.index, classes["class"], strict=True):
+        x, y = left + (layer + 0.45) * cell, bottom - (head + 0.55) * tall
+        if kind in _MOVERS[side]:
+            d = f"M{x - r:.1f},{y - r:.1f}l{2 * r:.1f},{2 * r:.1f}m{-2 * r:.1f},0"
+            d += f"l{2 * r:.1f},{-2 * r:.1f}"
+            parts.append(
+                f'<path d="{d}" stroke="#ffffff" stroke-width="4"/>'
+                f'<path d="{d}" stroke="#000000" stroke-width="2"/>'
+            )
+        elif kind in _BACKUPS[side]:
+            parts.append(
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="#90ee90" stroke="#000000"/>'
+            )
+    return "".join(parts)

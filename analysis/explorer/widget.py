@@ -1,0 +1,148 @@
+"""The explorer in a notebook: the front end of ``static/explorer.js`` with the kernel behind it."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+
+from analysis.explorer.answers import Answers
+from analysis.explorer.evidence import Evidence
+from analysis.explorer.page import front_end, write_page
+from analysis.explorer.payload import MAX_RANK
+from analysis.explorer.requests import Requests
+from analysis.explorer.results import Results, collect
+from analysis.explorer.still import still_picture
+from analysis.names import TokenPairs
+from analysis.provenance import model_identity, set_identity
+from analysis.validation import check_flag, check_int, check_model
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+STILL = "NAME_HEADS_STILL"
+"""With this environment variable set to 1, the output holds the picture alone and no live view:
+so the committed notebooks have no random ids in them, and read well where no kernel runs."""
+
+
+class Explorer(anywidget.AnyWidget):
+    """The widget that ``explore`` returns.
+
+    Attributes:
+        state: what is shown, as the front end keeps it: ``k``, ``mlp``, ``head`` ("23.2"), ``pins``
+            and so on. It may be set from Python.
+        results: what it is made of.
+
+    Args:
+        model: asked by the controls; nothing else may run it meanwhile.
+        results: shown first.
+    """
+
+    payload = traitlets.Bytes().tag(sync=True)
+    state = traitlets.Dict().tag(sync=True)
+    home = traitlets.Unicode("notebook").tag(sync=True)
+    kernel = traitlets.Bool(True).tag(sync=True)
+
+    def __init__(self, model: TransformerBridge, results: Results) -> None:
+        self._esm = front_end("explorer.js")
+        self._css = front_end("explorer.css")
+        super().__init__(
+            payload=results.packed(),
+            state={"k": results.scores.k, "mlp": results.scores.first_mlp},
+        )
+        self._answers = Answers(model, results, self._changed)
+        self._requests = Requests(self._answers.by_name(), self.send)
+        self.on_msg(lambda _widget, message, _buffers: self._requests.take(message))
+
+    @property
+    def results(self) -> Results:
+        """Scores and evidence shown, with what was computed from the controls."""
+        return self._answers.results
+
+    @property
+    def requests(self) -> Requests:
+        """The questions that are being answered."""
+        return self._requests
+
+    def save_page(self, path: str | Path) -> Path:
+        """Write the explorer as one HTML file that needs no kernel.
+
+        Raises:
+            ExportError: the file cannot be written.
+        """
+        return write_page(self.results, path)
+
+    def _changed(self, results: Results) -> None:
+        self.payload = results.packed()  # a view opened from now on shows these
+
+    def open(self) -> None:
+        """Open the connection to the front end, unless only the picture is wanted."""
+        if os.environ.get(STILL) != "1":
+            super().open()
+
+    def __repr__(self) -> str:
+        scores = self.results.scores
+        kind = "names" if scores.pairs.copying else "pairs"
+        return (
+            f"Explorer of {scores.model.title}: {scores.n_layers} layers of {scores.n_heads} "
+            f"heads, {scores.n_pairs} {kind}, k = {scores.k}"
+        )
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        picture = still_picture(self.results.scores, self.results.evidence.classes)
+        bundle: dict[str, Any] = {"text/plain": repr(self), "image/svg+xml": picture}
+        live = None if os.environ.get(STILL) == "1" else super()._repr_mimebundle_(**kwargs)
+        return (bundle, {}) if live is None else (live[0] | bundle, live[1])
+
+
+def explore(
+    model: TransformerBridge,
+    names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]] | None = None,
+    *,
+    k: int = 1,
+    first_mlp: bool = True,
+    evidence: Evidence | None = None,
+) -> Explorer:
+    """The explorer of a model's heads, for the last line of a notebook's cell.
+
+    Names are scored once with exact ranks up to 100 from both ends, so that every k up to 100 is a
+    look-up. A progress bar appears after two seconds.
+
+    Args:
+        model: raw weights, from ``load_model``.
+        names: as ``score_heads`` takes them; data/names.csv if None.
+        k: shown first, from 1 to 100.
+        first_mlp: shown first; the other setting is computed when it is switched.
+        evidence: measured numbers (``analysis.explorer.evidence.measure_all``); the explorer offers
+            to measure what is not in it.
+
+    Raises:
+        NamesError: no name is usable.
+        ParameterError: k is out of its range.
+        ArchitectureError: the model's weights would not be read rightly.
+    """
+    check_model(model)
+    check_int("k", k, 1, MAX_RANK, "the explorer's ranks")
+    check_flag("first_mlp", first_mlp)
+    twin = _twin(model)
+    return Explorer(twin, collect(twin, names, k=k, first_mlp=first_mlp, evidence=evidence))
+
+
+def _twin(model: TransformerBridge) -> TransformerBridge:
+    """The model with modules of its own and the same weights.
+
+    Questions run it in threads. A cell that runs the user's model meanwhile would otherwise set off
+    the hooks of a question, and the question would read the cell's activations.
+    """
+    inner = getattr(model, "original_model", None)
+    if inner is None:  # a checkpoint that is read layer by layer is never run
+        return model
+    kept: list[Any] = [*inner.parameters(), *inner.buffers(), model.tokenizer]
+    twin = copy.deepcopy(model, {id(one): one for one in kept})
+    set_identity(twin, model_identity(model))
+    return twin

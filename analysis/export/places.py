@@ -1,0 +1,121 @@
+"""Names, folders and formats as people type them, checked before anything is drawn."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from analysis.errors import ExportError
+from analysis.names import are_shipped
+from analysis.provenance import GPT2_SMALL, ModelIdentity
+from analysis.static.head_scores import HeadScores
+
+FORMATS = ("html", "png", "svg", "pdf")
+DATA = ("csv", "json")
+
+FIGURES = Path(os.environ.get("NAME_HEADS_FIGURES") or Path(__file__).parents[2] / "figures")
+"""Where notebooks write; ``make test`` sets another folder, to change no committed file."""
+
+_LONGEST_NAME = 200  # of the 255 bytes that file systems take, for endings and hidden files
+
+
+def figure_stem(
+    scores: HeadScores, name: str | os.PathLike[str] | None = None, kind: str = "heatmaps"
+) -> Path:
+    """Where a model's figures are written: in ``figures/``, one stem for each setting.
+
+    Args:
+        scores: what the figure shows; the model and any setting off its default enter the name,
+            other names or pairs by the first digits of their checksum. A model whose name others
+            may share (a folder, most hub models) enters with those of its weights' checksum.
+        name: a name of your own, instead; one with a folder is taken from the working folder.
+        kind: of figure.
+
+    Raises:
+        ExportError: the name cannot be that of a file.
+    """
+    if name is not None:
+        stem, _ = checked_stem(name)
+        return stem if stem.parent != Path() else FIGURES / stem
+    parts = [_model_part(scores.model), kind]
+    parts += [f"k{scores.k}"] if scores.k != 1 else []
+    parts += [] if scores.first_mlp else ["without_mlp"]
+    parts += [] if scores.relation == "copying" else ["relation"]
+    parts += [] if are_shipped(scores.pairs) else [scores.pairs.checksum[:8]]
+    return FIGURES / "_".join(parts)
+
+
+def checked_stem(stem: object, default: str = "figure") -> tuple[Path, str | None]:
+    """Folder and name of a figure's files, and the format that its ending asks for.
+
+    Args:
+        stem: a path; ``~`` is the home folder, and an ending such as ``.pdf`` is that of a format.
+        default: the name where the path is a folder.
+
+    Raises:
+        ExportError: it can be no path, or its name none of a file.
+    """
+    if not isinstance(stem, (str, os.PathLike)):
+        raise ExportError(
+            f"a figure needs a name to write it under, such as 'figures/mine', not {stem!r}"
+        )
+    text = os.fspath(stem)
+    if not isinstance(text, str) or "\0" in text or _has_half_pair(text):
+        raise ExportError(f"a file's name cannot hold what is in {text!r}")
+    if not text.strip():
+        raise ExportError(f"a figure needs a name to write it under; got {text!r}")
+    path = Path(text).expanduser()
+    # A folder that has the figure's name lies beside its files; one is meant by its slash.
+    if text.endswith(("/", os.sep)) or path.name in ("", ".", ".."):
+        path = path / default
+    ending = path.suffix[1:].lower()
+    if ending in FORMATS + DATA:
+        path = path.with_suffix("")
+    if len(path.name.encode()) > _LONGEST_NAME:
+        raise ExportError(
+            f"the name {path.name[:40]}... has {len(path.name.encode())} bytes: use "
+            f"{_LONGEST_NAME} or fewer."
+        )
+    return path, ending if ending in FORMATS else None
+
+
+def checked_formats(formats: object) -> list[str]:
+    """The formats, each once, in the order of ``FORMATS``.
+
+    Args:
+        formats: a list, or a text such as ``png,svg``; any letter case, with or without a dot.
+            None means all.
+
+    Raises:
+        ExportError: one is unknown, or none is given.
+    """
+    if formats is None:
+        return list(FORMATS)
+    if isinstance(formats, str):
+        formats = [word for word in re.split(r"[,;\s]+", formats) if word]
+    if not isinstance(formats, Iterable) or isinstance(formats, (bytes, bytearray)):
+        raise ExportError(f"formats must be a list such as ['png', 'svg'], not {formats!r}")
+    given = list(formats)
+    wanted = [str(one).strip().lower().removeprefix(".") for one in given]
+    unknown = [repr(one) for one, name in zip(given, wanted, strict=True) if name not in FORMATS]
+    if unknown:
+        raise ExportError(
+            f"unknown format {', '.join(unknown)}; a figure is written as {', '.join(FORMATS)}"
+        )
+    return [name for name in FORMATS if name in wanted]
+
+
+def _model_part(model: ModelIdentity) -> str:
+    """A model's name in a file's name, with a checksum where others may bear the name."""
+    name = re.sub(r"[^\w.-]+", "-", model.name.rsplit("/", 1)[-1].lower()).strip(".-") or "model"
+    if model.name == GPT2_SMALL or model.source == "package":
+        return name
+    known = model.checksum or model.revision
+    return f"{name}_{known[:8]}" if known else name
+
+
+def _has_half_pair(text: str) -> bool:
+    """Whether a text holds half of a surrogate pair, which no file's name can."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -1,0 +1,8 @@
+"""Plotly figures as PNG, SVG and PDF without a browser, drawn by matplotlib.
+
+1. ``resolved``: the figure with its template as plain dictionaries, and what of it cannot be drawn.
+2. ``frame``: axes, titles, annotations and colour bars where plotly puts them.
+3. ``traces``: heatmaps, points, lines, bands and error bars.
+4. ``legends``: a box for each legend.
+5. ``render``: the three formats.
+"""

@@ -1,0 +1,106 @@
+"""The three still formats of a figure, the same bytes for the same figure."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import plotly.graph_objects as go
+
+from analysis.export.still.frame import Canvas, draw_axes, draw_words, families
+from analysis.export.still.legends import draw_legends
+from analysis.export.still.resolved import cannot_draw, colour, resolve
+from analysis.export.still.traces import draw_traces
+
+STILL_FORMATS = ("png", "svg", "pdf")
+
+
+def needs_browser(fig: go.Figure) -> list[str]:
+    """What of a figure cannot be drawn here, in words; nothing for this package's figures."""
+    return cannot_draw(resolve(fig))
+
+
+def render(
+    fig: go.Figure,
+    picture_format: str,
+    *,
+    scale: float = 1.0,
+    dpi: float = 96.0,
+    title: str = "",
+    description: str = "",
+) -> bytes:
+    """Draw a figure.
+
+    Args:
+        fig: one for which ``needs_browser`` is empty.
+        picture_format: ``png``, ``svg`` or ``pdf``.
+        scale: size on paper as a multiple of the figure's own (a CSS pixel is 1/96 in).
+        dpi: pixels of a PNG for each inch of that size.
+        title: of the file, for readers that show one.
+        description: of what it shows.
+
+    Returns:
+        The file's content.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    source = resolve(fig)
+    settings = {
+        "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and edited
+        "svg.hashsalt": "figure",
+        "pdf.fonttype": 42,  # TrueType: journals refuse the other kind
+        "axes.unicode_minus": True,
+        "path.simplify": False,
+    }
+    with rc_context(settings), _quiet():
+        figure = Figure(
+            figsize=(source.width * scale / 96, source.height * scale / 96),
+            facecolor=colour(source.layout.get("paper_bgcolor", "#fff")),
+        )
+        canvas = Canvas(figure, source, 0.75 * scale)
+        axes = draw_axes(canvas)
+        draw_traces(canvas, axes)
+        draw_words(canvas, axes)
+        draw_legends(canvas)
+        out = io.BytesIO()
+        figure.savefig(
+            out,
+            format=picture_format,
+            dpi=dpi if picture_format == "png" else 72,
+            facecolor=figure.get_facecolor(),
+            metadata=_metadata(picture_format, title, description),
+        )
+    return out.getvalue()
+
+
+def missing_font(fig: go.Figure) -> str | None:
+    """The figure's font, if neither it nor the families after it are installed."""
+    from matplotlib.font_manager import fontManager
+
+    wanted = families(str(resolve(fig).font()["family"]))[:-1]
+    installed = {font.name for font in fontManager.ttflist}
+    return wanted[0] if wanted and not installed & set(wanted) else None
+
+
+def _metadata(picture_format: str, title: str, description: str) -> dict[str, str | None]:
+    """Title and description under each format's names, without the time of drawing."""
+    if picture_format == "png":
+        return {"Title": title, "Description": description, "Software": None}
+    if picture_format == "svg":
+        return {"Title": title, "Description": description, "Date": None, "Creator": None}
+    return {"Title": title, "Subject": description, "CreationDate": None, "Creator": None}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without matplotlib's word on each font of the list that is not installed."""
+    logger = logging.getLogger("matplotlib.font_manager")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

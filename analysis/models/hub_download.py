@@ -1,0 +1,266 @@
+"""Files of a commit into huggingface_hub's own cache, each checked before it gets its name.
+
+huggingface_hub's ``hf_hub_download`` names a blob by the ETag that the server sends, waits as long
+as a server's ``Retry-After`` says and tries for minutes where nothing comes. So its address,
+headers, HTTP client and cache layout are used, and the download itself is done here:
+
+1. a blob is named by the checksum of the listing, which has been checked; the server's ETag only
+   ends a download that would be in vain;
+2. the checksum is computed while the file comes, and a file that does not have it is not kept;
+3. a server that sends nothing for HF_HUB_DOWNLOAD_TIMEOUT seconds, or less than 100 bytes a second
+   for a minute, is given up; an interrupted file is continued by the next call;
+4. links from the commit's folder come last, config.json the very last, so that a folder with a
+   config is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.errors import ModelError
+from analysis.models.checkpoint import CONFIG, MAX_JSON, first_line
+from analysis.models.hub_errors import HubError, endpoint, hub_error, not_a_hub, status_error
+from analysis.validation import is_file_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from analysis.models.hub_listing import ExpectedFile, Listing
+
+WINDOW = 60.0
+SLOWEST = 100
+"""Bytes a second, on average over ``WINDOW`` seconds, below which a download is given up."""
+_CHUNK = 1 << 20
+_CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EDQUOT}
+
+
+def repository_folder(repo: str) -> Path:
+    """The folder of a repository in huggingface_hub's cache."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
+
+
+def fetch_blob(repo: str, listing: Listing, name: str) -> Path:
+    """One file as a checked blob in the cache, downloaded if it is not there.
+
+    Raises:
+        HubError: the download failed or the hub refuses.
+        ModelError: what came is not what the hub lists, or the cache cannot be written.
+    """
+    expected = listing.files[name]
+    blob = repository_folder(repo) / "blobs" / str(expected.digest)
+    with _cannot_write():
+        if blob.is_file() and blob.stat().st_size == expected.size:
+            return blob
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(blob.parent, name, expected)
+        with _one_at_a_time(repo, blob):
+            if not blob.is_file():
+                _receive(repo, listing, name, blob.with_name(f"{blob.name}.incomplete"))
+                blob.with_name(f"{blob.name}.incomplete").replace(blob)
+    return blob
+
+
+def link_snapshot(
+    repo: str, revision: str | None, commit: str, blobs: Iterable[tuple[str, Path]]
+) -> Path:
+    """Give checked blobs their names in the commit's folder, and the revision its commit."""
+    home = repository_folder(repo)
+    folder = home / "snapshots" / commit
+    with _cannot_write():
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, blob in sorted(blobs, key=lambda entry: entry[0] == CONFIG):
+            link = folder / name
+            link.unlink(missing_ok=True)
+            try:
+                link.symlink_to(os.path.relpath(blob, folder))
+            except OSError:  # a file system without symbolic links
+                shutil.copyfile(blob, link)
+        reference = home / "refs" / (revision or "main")
+        if revision != commit:
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            new = reference.with_name(f"{reference.name}.{os.getpid()}.new")
+            new.write_text(commit, encoding="ascii")
+            new.replace(reference)
+    return folder
+
+
+def _check_room(folder: Path, name: str, expected: ExpectedFile) -> None:
+    size = expected.size or 0
+    if not is_file_name(name) or (name.endswith(".json") and size > MAX_JSON):
+        raise ModelError(f"{name} has {size:,} bytes, so it is not downloaded: use another model.")
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        from huggingface_hub import constants
+
+        raise ModelError(
+            f"{name} needs {_megabytes(size)}, and the disk of the hub's cache folder "
+            f"{constants.HF_HUB_CACHE} has {_megabytes(free)} left: make room, or set HF_HUB_CACHE "
+            "to a folder on another disk."
+        )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _receive(repo: str, listing: Listing, name: str, target: Path) -> None:
+    """Download one file, computing its checksum while it comes."""
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        build_hf_headers,
+        get_session,
+    )
+    from tqdm.auto import tqdm
+
+    expected = listing.files[name]
+    size, digest = expected.size or 0, str(expected.digest)
+    came = target.stat().st_size if target.is_file() else 0
+    if came >= size > 0:  # left by something else
+        target.unlink()
+        came = 0
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+    if came:
+        headers["Range"] = f"bytes={came}-"
+    try:
+        with get_session().stream(
+            "GET",
+            hf_hub_url(repo, name, revision=listing.commit),
+            headers=headers,
+            timeout=float(constants.HF_HUB_DOWNLOAD_TIMEOUT),
+            follow_redirects=True,
+        ) as response:
+            if response.status_code not in (200, 206):
+                raise status_error(repo, listing.commit, response)
+            _check_answer(repo, name, digest, response)
+            kept = came if response.status_code == 206 else 0
+            hasher = _hasher(digest, size)
+            with target.open("r+b" if kept else "wb") as file:
+                while kept and (chunk := file.read(_CHUNK)):
+                    hasher.update(chunk)
+                with tqdm(
+                    total=size, initial=kept, desc=name, unit="B", unit_scale=True
+                ) as progress:
+                    for chunk in _in_time(response.iter_raw()):
+                        hasher.update(chunk)
+                        file.write(chunk)
+                        progress.update(len(chunk))
+                        if file.tell() > size:
+                            break
+                came = file.tell()
+    except (ModelError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # the HTTP client's errors are its own
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+            raise
+        failure = hub_error(repo, listing.commit, error)
+        if "407" in failure.reason or "cannot be used" in failure.reason:
+            raise failure from None
+        raise HubError(
+            f"the download of {name} of {repo} from the hub ({endpoint()}) failed "
+            f"({first_line(error)})",
+            "load it again; what came is kept and continued",
+        ) from None
+    if came != size or hasher.hexdigest() != digest:
+        target.unlink(missing_ok=True)
+        found = (
+            f"{came} bytes instead of {size}"
+            if came != size
+            else f"checksum {hasher.hexdigest()[:12]}… instead of {digest[:12]}…"
+        )
+        raise ModelError(
+            f"{name} came damaged from the hub ({found}) and was removed: load it again."
+        )
+
+
+def _hasher(digest: str, size: int) -> Any:
+    """The hash of which ``digest`` is one: SHA-256, or git's of a blob with its header."""
+    if len(digest) == 64:
+        return hashlib.sha256()
+    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+
+def _check_answer(repo: str, name: str, digest: str, response: Any) -> None:
+    """Refuse an answer that is not the listed file, before its content is read."""
+    first = response.history[0] if response.history else response  # the hub's own, not a mirror's
+    etag = first.headers.get("X-Linked-ETag") or first.headers.get("ETag")
+    commit = first.headers.get("X-Repo-Commit")
+    if commit is None and "text/html" in str(response.headers.get("Content-Type")):
+        raise not_a_hub()
+    if commit is not None and etag is not None and etag.removeprefix("W/").strip('"') != digest:
+        raise ModelError(
+            f"the hub ({endpoint()}) offers {name} of {repo} with another checksum than it lists; "
+            "nothing of it was downloaded: load it again, or check HF_ENDPOINT."
+        )
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise not_a_hub()
+
+
+def _in_time(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks, as long as they come faster than ``SLOWEST``."""
+    since, came = time.monotonic(), 0
+    for chunk in chunks:
+        yield chunk
+        came += len(chunk)
+        if (passed := time.monotonic() - since) > WINDOW:
+            if came < SLOWEST * passed:
+                raise TimeoutError(f"only {came:,} bytes came in {passed:.0f} seconds")
+            since, came = time.monotonic(), 0
+
+
+@contextlib.contextmanager
+def _one_at_a_time(repo: str, blob: Path) -> Iterator[None]:
+    """Wait for another process that downloads the same file, as long as the file grows."""
+    from filelock import FileLock, Timeout
+    from huggingface_hub import constants
+
+    lock = blob.parents[2] / ".locks" / blob.parents[1].name / f"{blob.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    partial, size, since = blob.with_name(f"{blob.name}.incomplete"), -1, time.monotonic()
+    holder = FileLock(lock)
+    while True:
+        try:
+            holder.acquire(timeout=0.5)
+            break
+        except Timeout:
+            now = partial.stat().st_size if partial.is_file() else 0
+            if now != size:
+                size, since = now, time.monotonic()
+            elif time.monotonic() - since > 2 * float(constants.HF_HUB_DOWNLOAD_TIMEOUT):
+                raise HubError(
+                    f"another process has been downloading {repo} and makes no progress",
+                    f"end it, or delete {lock}, and load again",
+                ) from None
+    try:
+        yield
+    finally:
+        holder.release()
+
+
+@contextlib.contextmanager
+def _cannot_write() -> Iterator[None]:
+    """A full disk, or a cache folder that is not ours, in the package's own words."""
+    from huggingface_hub import constants
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC or error.errno == errno.EDQUOT:
+            raise ModelError(
+                f"the disk of the hub's cache folder {constants.HF_HUB_CACHE} is full: make room, "
+                "or set HF_HUB_CACHE to a folder on another disk, and load again; what came is "
+                "kept and continued."
+            ) from error
+        raise ModelError(
+            f"the hub's cache folder {constants.HF_HUB_CACHE} cannot be written "
+            f"({error.strerror or error}): make room or set HF_HUB_CACHE to another folder."
+        ) from error

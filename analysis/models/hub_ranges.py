@@ -1,0 +1,284 @@
+"""Single tensors of a hub repository: only the bytes that are read are fetched.
+
+1. The hub lists the repository once: its commit, its files, their sizes and checksums.
+2. Of every weight file the header alone is fetched, which says where each tensor lies.
+3. The byte ranges of the tensors that are needed are fetched into the cache, a file for each. A
+   connection that breaks is taken up where it ended, now or in a later run.
+4. Every answer is held against the listing: the same commit, the same checksum and size of the
+   whole file. A file that changed meanwhile is refused.
+5. Each tensor's SHA-256 is recorded beside it, and checked when a later run uses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analysis.errors import ModelError
+from analysis.models.checkpoint import INDEX, WEIGHTS, first_line
+from analysis.models.hub_errors import HubError
+from analysis.models.hub_listing import Listing
+from analysis.models.tensor_files import (
+    DTYPES,
+    TensorPlace,
+    header_length,
+    parse_header,
+)
+
+ATTEMPTS = 5
+"""Times in a row that a connection may break without a byte having come."""
+PAUSE = 1.0
+"""Seconds before the second attempt, twice as many before each further one."""
+TIMEOUT = 20.0
+_CHUNK = 1 << 20
+_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+_ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+RECORD = "tensors.json"
+"""In the cache, beside the tensors: the SHA-256 of each."""
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A weight file as the hub lists it.
+
+    Attributes:
+        size: in bytes.
+        etag: its SHA-256.
+    """
+
+    size: int
+    etag: str
+
+
+@dataclass
+class HubTensors:
+    """Tensors of a repository on the hub, fetched when they are asked for.
+
+    Attributes:
+        repo: hub id.
+        commit: the full commit that all of them are of.
+        folder: where fetched tensors are kept.
+        files: the weight files.
+        places: every tensor.
+        n_requested: bytes that were asked of the hub in this process, headers included.
+        checksums: SHA-256 of every tensor at hand.
+    """
+
+    repo: str
+    commit: str
+    folder: Path
+    files: Mapping[str, HubFile]
+    places: Mapping[str, TensorPlace] = field(default_factory=dict)
+    n_requested: int = 0
+    checksums: dict[str, str] = field(default_factory=dict)
+    _verified: set[str] = field(default_factory=set, repr=False)
+
+    def missing(self, names: list[str]) -> list[str]:
+        """Those of some tensors that have yet to be fetched, in the order in which they lie."""
+        absent = [name for name in dict.fromkeys(names) if not self._is_here(name)]
+        return sorted(absent, key=lambda name: (self.places[name].file, self.places[name].start))
+
+    def prepare(self, names: list[str]) -> None:
+        """Fetch what is missing of some tensors; says how much before it starts.
+
+        Raises:
+            HubError: the hub is out of reach or breaks off again and again.
+            ModelError: a file changed on the hub.
+        """
+        from tqdm.auto import tqdm
+
+        wanted = self.missing(names)
+        if not wanted:
+            return
+        n_bytes = sum(self.places[name].n_bytes for name in wanted)
+        whole = sum(file.size for file in self.files.values())
+        print(
+            f"Fetching {n_bytes / 1e9:.3g} of {whole / 1e9:.3g} GB from {self.repo} at "
+            f"{self.commit[:12]}: {len(wanted)} tensors, kept in {self.folder}."
+        )
+        with tqdm(total=n_bytes, desc=self.repo, unit="B", unit_scale=True) as bar:
+            for name in wanted:
+                self._fetch(name, bar)
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor, backed by its mapped file in the cache."""
+        self.prepare([name])
+        place = self.places[name]
+        if name not in self._verified:
+            if _sha256(self._path(name)) != self.checksums[name]:
+                self._path(name).unlink()
+                raise ModelError(
+                    f"{name} of {self.repo} is damaged in the cache and was removed: "
+                    "run this again to fetch it afresh."
+                )
+            self._verified.add(name)
+        dtype = DTYPES.get(place.dtype)
+        if dtype is None:
+            raise ModelError(f"{name} of {self.repo} is stored as {place.dtype}.")
+        n = place.n_bytes // dtype.itemsize
+        stored = torch.from_file(str(self._path(name)), shared=False, size=n, dtype=dtype)
+        return stored.view(place.shape)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.tensor"
+
+    def _is_here(self, name: str) -> bool:
+        path = self._path(name)
+        return (
+            name in self.checksums
+            and path.is_file()
+            and path.stat().st_size == self.places[name].n_bytes
+        )
+
+    def _fetch(self, name: str, bar: Any) -> None:
+        place, path = self.places[name], self._path(name)
+        part = path.with_suffix(".part")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        have = part.stat().st_size if part.is_file() else 0
+        if have > place.n_bytes:
+            part.unlink()
+            have = 0
+        bar.update(have)
+        with part.open("ab") as target:
+            for block in self.read_range(place.file, place.start + have, place.end):
+                target.write(block)
+                bar.update(len(block))
+        self.checksums[name] = _sha256(part)
+        part.replace(path)
+        self._verified.add(name)
+        self._write_record()
+
+    def _write_record(self) -> None:
+        record = self.folder / RECORD
+        staged = record.with_suffix(".staged")
+        staged.write_text(json.dumps(self.checksums, indent=1, sort_keys=True), encoding="utf-8")
+        staged.replace(record)
+
+    def read_range(self, file: str, start: int, end: int) -> Iterator[bytes]:
+        """Bytes ``start`` to ``end`` of a file, taken up again where a connection breaks.
+
+        Raises:
+            HubError: it breaks too often.
+            ModelError: the file is not the one that was listed.
+        """
+        broken = 0
+        while start < end:
+            try:
+                for block in self._request(file, start, end):
+                    start, broken = start + len(block), 0
+                    yield block
+                if start < end:  # the answer ended early, without an error
+                    raise ConnectionError("the connection ended early")
+            except ModelError:
+                raise
+            except Exception as error:  # the HTTP client's own kinds, and the network's
+                broken += 1
+                if broken >= ATTEMPTS:
+                    raise HubError(
+                        f"the download of {file} of {self.repo} broke off ({first_line(error)})",
+                        "run this again; what came is kept",
+                    ) from error
+                time.sleep(PAUSE * 2 ** (broken - 1))
+
+    def _request(self, file: str, start: int, end: int) -> Iterator[bytes]:
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]
+            build_hf_headers,
+            get_session,
+        )
+
+        self.n_requested += end - start
+        url = hf_hub_url(self.repo, file, revision=self.commit)
+        headers = build_hf_headers() | {
+            "Range": f"bytes={start}-{end - 1}",
+            "Accept-Encoding": "identity",
+        }
+        with get_session().stream(
+            "GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT
+        ) as answer:
+            if answer.status_code == 200:
+                raise ModelError(f"the hub sends no parts of {file}: use load_model instead.")
+            answer.raise_for_status()
+            self._check_same(file, start, end, [*answer.history, answer])
+            left = end - start
+            for block in answer.iter_bytes(_CHUNK):
+                yield block[:left]
+                left -= len(block)
+                if left <= 0:
+                    return
+
+    def _check_same(self, file: str, start: int, end: int, answers: list[Any]) -> None:
+        """Refuse an answer that is of another commit or another file than was listed."""
+        listed = self.files[file]
+        changed = ModelError(
+            f"{file} of {self.repo} changed on the hub while it was fetched: run this again."
+        )
+        first = answers[0].headers
+        if first.get("X-Repo-Commit", self.commit) != self.commit:
+            raise changed
+        etag = (first.get("X-Linked-Etag") or first.get("ETag") or "").strip('W/"')
+        if _ETAG.fullmatch(etag) and etag != listed.etag:
+            raise changed
+        if answers[-1].headers.get("Content-Range") != f"bytes {start}-{end - 1}/{listed.size}":
+            raise changed
+
+
+def hub_tensors(repo: str, listing: Listing, cache: Path) -> HubTensors:
+    """The tensors of a listed repository; only headers are fetched.
+
+    Args:
+        repo: hub id.
+        listing: what the hub lists (``hub_listing.ask_hub``).
+        cache: folder for fetched tensors of all repositories.
+
+    Raises:
+        HubError: the hub is out of reach.
+        ModelError: it has no safetensors weights, or a header is damaged.
+    """
+    listed = {
+        name: HubFile(file.size or 0, str(file.digest)) for name, file in listing.files.items()
+    }
+    names = {WEIGHTS} & set(listed) or {name for name in listed if _SHARD.fullmatch(name)}
+    if not names or (WEIGHTS not in names and INDEX not in listed):
+        raise ModelError(f"the model {repo} has no safetensors weights: use another model.")
+    commit = listing.commit
+    folder = cache / repo.replace("/", "--") / commit
+    tensors = HubTensors(repo, commit, folder, {name: listed[name] for name in sorted(names)})
+    places: dict[str, TensorPlace] = {}
+    for name, file in tensors.files.items():
+        places |= _header(tensors, name, file.size)
+    tensors.places = places
+    record = folder / RECORD
+    if record.is_file():
+        known = json.loads(record.read_text(encoding="utf-8"))
+        tensors.checksums = {n: str(sha) for n, sha in known.items() if n in places}
+    return tensors
+
+
+def _header(tensors: HubTensors, name: str, size: int) -> dict[str, TensorPlace]:
+    """The header of one file, kept in the cache."""
+    kept = tensors.folder / f"{name}.header"
+    if kept.is_file():
+        return parse_header(kept.read_bytes(), name, size)
+    length = header_length(b"".join(tensors.read_range(name, 0, 8)), name)
+    header = b"".join(tensors.read_range(name, 8, 8 + length))
+    places = parse_header(header, name, size)
+    tensors.folder.mkdir(parents=True, exist_ok=True)
+    staged = kept.with_suffix(".staged")
+    staged.write_bytes(header)
+    staged.replace(kept)
+    return places
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,323 @@
+"""A checkpoint that is read one layer at a time and never held whole.
+
+``LazyCheckpoint`` has the reading interface of a loaded model (``analysis.weights.ReadableModel``),
+so that ``score_heads``, ``score_vocabulary`` and ``eigenvalue_scores`` take either:
+
+1. the config alone says what the model is; it is built without memory;
+2. for each layer that is asked for, a model of one block is built on the tensors of that layer,
+   straight from the mapped files, and booted by transformer_lens as a loaded model is. Queries and
+   keys are left out. So W_V and W_O are the same numbers, read by the same code;
+3. the next layer takes its place.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.architecture.model_parts import ModelPaths, model_paths, one_block, plain_model
+from analysis.errors import ArchitectureError, ModelError, WeightsError
+from analysis.models.checkpoint import first_line
+from analysis.models.tensor_files import DTYPES, TensorFiles
+from analysis.provenance import ModelIdentity
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+_LAYER = re.compile(r"^(.*?\.)?(\d+)\.")
+"""A tensor of a block: the first number in its name is the layer."""
+
+
+@dataclass(eq=False)
+class LazyCheckpoint:
+    """A checkpoint on disk or on the hub, with the reading interface of a loaded model.
+
+    Attributes:
+        identity: which model it is.
+        hf_config: transformers' config of the whole model.
+        tokenizer: the model's.
+        files: its tensors.
+        cfg: transformer_lens' configuration of the whole model.
+        adapter: transformer_lens' adapter of the architecture.
+        paths: where the parts are.
+        stored_as: by transformers' name of a parameter, its name in the files.
+        admission: what ``analysis.models.admission`` found, once it has looked.
+    """
+
+    identity: ModelIdentity
+    hf_config: Any
+    tokenizer: Any
+    files: TensorFiles
+    cfg: Any
+    adapter: Any
+    paths: ModelPaths
+    stored_as: Mapping[str, str]
+    admission: Any = None
+    _held: tuple[int, Any] | None = field(default=None, repr=False)
+    _converted: tuple[int, dict[str, Tensor]] | None = field(default=None, repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def blocks(self) -> LazyBlocks:
+        """The blocks, each read when it is asked for."""
+        return LazyBlocks(self)
+
+    @property
+    def original_model(self) -> Any:
+        """What stands for transformers' model: it has the config, and no weights."""
+        return SimpleNamespace(config=self.hf_config, parameters=list)
+
+    @property
+    def W_E(self) -> Tensor:
+        """The embedding matrix ``[d_vocab, d_embedding]``, mapped."""
+        return self.tensor(f"{self.paths.embedding}.weight")
+
+    @property
+    def W_U(self) -> Tensor:
+        """The unembedding matrix ``[d_embedding, d_vocab]``, mapped."""
+        name = f"{self.paths.unembedding}.weight"
+        if self._stored(name) is None and self.hf_config.get_text_config().tie_word_embeddings:
+            name = f"{self.paths.embedding}.weight"
+        return self.tensor(name).T
+
+    @property
+    def ln_final(self) -> Any:
+        """The norm before the unembedding, or None where transformer_lens names none."""
+        return getattr(self._bridge(0), "ln_final", None)
+
+    def tensor(self, name: str) -> Tensor:
+        """A parameter of the whole model by transformers' name, mapped and not copied.
+
+        Raises:
+            ModelError: the checkpoint does not hold it.
+        """
+        stored = self._stored(name)
+        if stored is not None:
+            return self._checked(stored, self.files.tensor(stored))
+        layer = _LAYER.match(name)
+        made = {} if layer is None else self._converted_block(int(layer[2]))
+        if name not in made:
+            raise ModelError(f"{self.identity.title} lacks {name}: fetch the checkpoint again.")
+        return made[name]
+
+    def _stored(self, name: str) -> str | None:
+        """The name in the files of a parameter that is stored as it is."""
+        return self.stored_as.get(name)
+
+    def _checked(self, name: str, tensor: Tensor) -> Tensor:
+        if self.files.places[name].dtype not in DTYPES:
+            raise ArchitectureError(
+                f"{self.identity.title}: {name} is stored as {self.files.places[name].dtype}, "
+                "which is no floating dtype: use the original model."
+            )
+        return tensor
+
+    def _bridge(self, layer: int) -> TransformerBridge:
+        """The model with one block only, that of ``layer``; the last one is kept."""
+        with self._lock:
+            if self._held is None or self._held[0] != layer:
+                self._held = None  # let go before the next is read
+                names = self._names_of(layer)
+                self.files.prepare([s for s in map(self._stored, names) if s is not None])
+                tensors = {name: self.tensor(name) for name in names}
+                for name, tensor in tensors.items():
+                    check_finite_tensor(self.identity.title, name, tensor)
+                hf_model = one_block(self.hf_config, self.paths, layer, tensors.get)
+                self._held = layer, boot(hf_model, self.tokenizer, self.cfg.model_name)
+            return self._held[1]
+
+    def _names_of(self, layer: int) -> list[str]:
+        """Parameters that a layer's heads and norms read: no queries, keys, MLP or embedding."""
+        skeleton = one_block(self.hf_config, self.paths, layer, lambda _: None)
+        mine, whole = f"{self.paths.block(0)}.", f"{self.paths.block(layer)}."
+        inside = f"{mine}{self.paths.attention}."
+        found = []
+        for name, parameter in skeleton.named_parameters(remove_duplicate=False):
+            attention = name.startswith(inside) and not name.startswith(
+                tuple(inside + part for part in self.paths.unread) or ("\0",)
+            )
+            norm = parameter.ndim == 1 and not name.startswith(f"{self.paths.unembedding}.")
+            if attention or (norm and not name.startswith(inside)):
+                found.append(name.replace(mine, whole, 1))
+        return found
+
+    def needed(self) -> list[str]:
+        """Names in the files of all tensors that static scores read, folded weights included."""
+        first, inside = f"{self.paths.block(0)}.", f"{self.paths.block(0)}.{self.paths.attention}."
+        unread = tuple(inside + part for part in self.paths.unread)
+        if self.paths.positions:
+            unread += (f"{self.paths.positions}.",)
+        skeleton = one_block(self.hf_config, self.paths, 0, lambda _: None)
+        wanted = [
+            name
+            for name, _ in skeleton.named_parameters(remove_duplicate=False)
+            if not name.startswith(unread or ("\0",))
+        ]
+        for layer in range(1, int(self.cfg.n_layers)):
+            wanted += self._names_of(layer)
+        found = [self._stored(name) for name in wanted]
+        if any(n is None for n, name in zip(found, wanted, strict=True) if name.startswith(first)):
+            found += self._parts_of(0)  # transformers makes the block's experts of these
+        return list(dict.fromkeys(name for name in found if name is not None))
+
+    def _parts_of(self, layer: int) -> list[str]:
+        """Names in the files of a block's tensors, its attention left out."""
+        inside = f".{self.paths.attention}."
+        matches = ((name, _LAYER.match(name)) for name in self.files.places)
+        return [n for n, m in matches if m is not None and int(m[2]) == layer and inside not in n]
+
+    def _converted_block(self, layer: int) -> dict[str, Tensor]:
+        """Parameters of a block that transformers makes of several stored tensors (experts)."""
+        with self._lock:
+            if self._converted is None or self._converted[0] != layer:
+                self._converted = layer, self._convert(layer)
+            return self._converted[1]
+
+    def _convert(self, layer: int) -> dict[str, Tensor]:
+        from transformers import AutoModelForCausalLM
+
+        names = self._parts_of(layer)
+        self.files.prepare(names)
+        stored = {
+            _LAYER.sub(lambda m: f"{m[1] or ''}0.", name, count=1): self.files.tensor(name)
+            for name in names
+        }
+        config = copy.deepcopy(self.hf_config)
+        config.num_hidden_layers, config.vocab_size = 1, 8  # no memory for what is not asked for
+        config.pad_token_id = None
+        kind: Any = AutoModelForCausalLM._model_mapping[type(config)]
+        model, report = kind.from_pretrained(
+            None, config=config, state_dict=stored, output_loading_info=True
+        )
+        mine, whole = f"{self.paths.block(0)}.", f"{self.paths.block(layer)}."
+        missing = set(report["missing_keys"])
+        return {
+            name.replace(mine, whole, 1): parameter.detach()
+            for name, parameter in model.named_parameters()
+            if name.startswith(mine) and name not in missing
+        }
+
+
+@dataclass(frozen=True)
+class LazyBlocks:
+    """The blocks of a checkpoint."""
+
+    checkpoint: LazyCheckpoint
+
+    def __len__(self) -> int:
+        return int(self.checkpoint.cfg.n_layers)
+
+    def __getitem__(self, layer: int) -> Any:
+        """A block as transformer_lens holds it, its attention and norms with weights."""
+        if not 0 <= layer < len(self):
+            raise IndexError(layer)
+        return self.checkpoint._bridge(layer).blocks[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[layer] for layer in range(len(self)))
+
+
+def lazy_checkpoint(
+    identity: ModelIdentity, hf_config: Any, tokenizer: Any, files: TensorFiles
+) -> LazyCheckpoint:
+    """Set up the reading of a checkpoint; no weight is read.
+
+    Args:
+        identity: which model it is.
+        hf_config: as transformers has it, checked.
+        tokenizer: the model's.
+        files: its tensors.
+
+    Raises:
+        ArchitectureError: transformer_lens cannot boot the architecture.
+    """
+    blank = ModelPaths("", None, "\0", "", None, None, "", "", ())
+    bridge = boot(one_block(hf_config, blank, 0, lambda _: None), tokenizer, identity.name)
+    cfg = copy.copy(bridge.cfg)
+    cfg.n_layers = hf_config.get_text_config().num_hidden_layers
+    paths = model_paths(bridge.adapter)
+    stored = [place.dtype for place in files.places.values() if place.dtype in DTYPES]
+    if stored:
+        cfg.dtype = DTYPES[max(set(stored), key=stored.count)]
+    return LazyCheckpoint(
+        identity,
+        hf_config,
+        tokenizer,
+        files,
+        cfg,
+        bridge.adapter,
+        paths,
+        stored_names(hf_config, files.places),
+    )
+
+
+def stored_names(hf_config: Any, names: Collection[str]) -> dict[str, str]:
+    """By transformers' name of each parameter, its name in the files.
+
+    transformers knows which parameters older or published files name otherwise. Those that it makes
+    of several tensors (experts) are not among the answers.
+
+    Args:
+        hf_config: of the whole model.
+        names: in the files.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import (
+        WeightConverter,
+        WeightRenaming,
+        rename_source_key,
+    )
+
+    skeleton = plain_model(hf_config, lambda _: None)
+    own = dict(skeleton.named_parameters(remove_duplicate=False))
+    rules = get_model_conversion_mapping(skeleton)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    found = {}
+    for name in names:
+        renamed, made_of_several = rename_source_key(
+            name, renamings, converters, skeleton.base_model_prefix, own
+        )
+        if made_of_several is None and renamed in own:
+            found[renamed] = name
+    return found
+
+
+def boot(hf_model: nn.Module, tokenizer: Any, name: str) -> TransformerBridge:
+    """transformer_lens' view of a model of one block.
+
+    Raises:
+        ArchitectureError: it has none.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+
+    try:
+        bridge = TransformerBridge.boot_transformers(
+            name, hf_model=hf_model, tokenizer=tokenizer, device="cpu", dtype=torch.float32
+        )
+    except Exception as error:  # transformer_lens raises many kinds
+        raise ArchitectureError(
+            f"transformer_lens cannot read {name} ({first_line(error)}): use another model."
+        ) from error
+    bridge.cfg.model_name = name
+    return bridge.eval().requires_grad_(False)
+
+
+def check_finite_tensor(title: str, name: str, tensor: Tensor) -> None:
+    """Refuse NaN and infinity in a tensor.
+
+    Raises:
+        WeightsError: names it.
+    """
+    from analysis.weights import is_finite
+
+    if not is_finite(tensor):
+        raise WeightsError(f"{title}: {name} holds NaN or infinity; load an intact checkpoint.")

@@ -1,0 +1,119 @@
+"""A name -> a checkpoint that is read layer by layer, from a folder, a package or the hub.
+
+What is on disk is read where it lies. Of a model on the hub only the tensors that static scores
+read are fetched: embedding and unembedding, the first block's norm and MLP, and every layer's
+values, outputs and norms.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.errors import ModelError, ParameterError
+from analysis.models.checkpoint import (
+    CONFIG,
+    OTHER_FILES,
+    TOKENIZER_SETS,
+    Checkpoint,
+    folder_files,
+    needed_files,
+    read_json,
+)
+from analysis.models.config import check_config, model_config
+from analysis.models.hub_download import fetch_blob, link_snapshot
+from analysis.models.hub_listing import Listing, ask_hub
+from analysis.models.hub_ranges import HubTensors, hub_tensors
+from analysis.models.lazy_checkpoint import LazyCheckpoint, lazy_checkpoint
+from analysis.models.load import ALIASES, PINNED, TITLES
+from analysis.models.packaged import NAME as PACKAGED
+from analysis.models.packaged import cache_folder, packaged_checkpoint
+from analysis.models.tensor_files import local_tensors
+from analysis.models.tokenizer import load_tokenizer
+from analysis.provenance import ModelIdentity
+
+if TYPE_CHECKING:
+    from analysis.architecture.readable import ModelOrName, ReadableModel
+
+
+def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None) -> LazyCheckpoint:
+    """Set up the reading of a model that may be larger than memory.
+
+    Args:
+        name: a folder, a hub id (``meta-llama/Llama-3.1-8B``), or ``smollm2-135m``.
+        revision: branch, tag or commit of a hub model.
+
+    Returns:
+        A checkpoint for ``score_heads``, ``score_vocabulary`` and ``eigenvalue_scores``. A model
+        on the hub is fetched as far as these read it: how much, is said before it starts.
+
+    Raises:
+        ModelError: it cannot be found, or a file is damaged.
+        ArchitectureError: it is not supported.
+        ParameterError: the name or the revision makes no sense.
+    """
+    text = os.fspath(name)
+    if not isinstance(text, str) or not text.strip():
+        raise ParameterError(f"a model's name must be text or a folder, not {name!r}.")
+    folder = Path(text).expanduser()
+    if text == PACKAGED or folder.exists() or text.startswith((".", "/", "~")):
+        if revision is not None:
+            raise ParameterError(f"revision is for models of the hub, which {text!r} is not.")
+        return _from_folder(packaged_checkpoint() if text == PACKAGED else _folder(folder))
+    repo = ALIASES.get(text, text)
+    return _from_hub(repo, revision or PINNED.get(repo))
+
+
+def readable_model(model: ModelOrName) -> ReadableModel:
+    """``model`` itself, or the checkpoint that a name or folder stands for."""
+    if isinstance(model, (str, os.PathLike)):
+        opened: Any = open_checkpoint(model)
+        return opened
+    return model
+
+
+def _folder(folder: Path) -> Checkpoint:
+    if not folder.is_dir():
+        raise ModelError(f"the folder {folder} does not exist: check the path.")
+    needed_files(folder_files(folder), f"the folder {folder}")
+    name = folder.resolve().name
+    return Checkpoint(folder, ModelIdentity(name, name, source="folder"))
+
+
+def _from_folder(checkpoint: Checkpoint) -> LazyCheckpoint:
+    folder, title = checkpoint.folder, checkpoint.identity.title
+    return lazy_checkpoint(
+        checkpoint.identity,
+        model_config(read_json(folder / CONFIG), title),
+        load_tokenizer(folder, title),
+        local_tensors(folder),
+    )
+
+
+def _from_hub(repo: str, revision: str | None) -> LazyCheckpoint:
+    listing = ask_hub(repo, revision)
+    title = TITLES.get(repo, repo.rsplit("/", 1)[-1])
+    small = _small_files(repo, revision, title, listing)
+    identity = ModelIdentity(repo, title, revision=listing.commit, source="hub")
+    files = hub_tensors(repo, listing, cache_folder() / "tensors")
+    config = model_config(read_json(small / CONFIG), title)
+    opened = lazy_checkpoint(identity, config, load_tokenizer(small, title), files)
+    files.prepare(opened.needed())
+    return opened
+
+
+def _small_files(repo: str, revision: str | None, title: str, listing: Listing) -> Path:
+    """The folder with config and tokenizer, fetched and checked as ``load_model`` does."""
+    if CONFIG not in listing.files:
+        raise ModelError(f"the model {repo} has no {CONFIG}: use another model.")
+    blobs = {CONFIG: fetch_blob(repo, listing, CONFIG)}
+    check_config(read_json(blobs[CONFIG]), title)
+    for name in sorted((set().union(*TOKENIZER_SETS) | OTHER_FILES) & set(listing.files)):
+        blobs.setdefault(name, fetch_blob(repo, listing, name))
+    return link_snapshot(repo, revision, listing.commit, blobs.items())
+
+
+def checksums_of(checkpoint: LazyCheckpoint) -> dict[str, str]:
+    """SHA-256 of every tensor that was fetched from the hub; empty for files on disk."""
+    return dict(checkpoint.files.checksums) if isinstance(checkpoint.files, HubTensors) else {}

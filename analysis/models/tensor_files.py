@@ -1,0 +1,149 @@
+"""Single tensors out of safetensors files, without reading the rest.
+
+A safetensors file begins with eight bytes, the length of its header, and the header: JSON that
+says of every tensor its dtype, its shape and where its bytes lie. Files on disk are mapped, so a
+tensor takes memory only while it is in use.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from analysis.errors import ModelError
+from analysis.models.checkpoint import weight_files
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+"""Floating dtypes that a checkpoint's weights may have."""
+MAX_HEADER = 100 << 20
+
+
+@dataclass(frozen=True)
+class TensorPlace:
+    """Where a tensor lies.
+
+    Attributes:
+        file: the file's name.
+        dtype: as safetensors calls it.
+        shape: of the tensor.
+        start: first byte in the file.
+        end: byte after the last.
+    """
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that the tensor takes."""
+        return self.end - self.start
+
+
+class TensorFiles(Protocol):
+    """A checkpoint's tensors by the names in its files."""
+
+    @property
+    def places(self) -> Mapping[str, TensorPlace]:
+        """Every tensor."""
+
+    def prepare(self, names: list[str]) -> None:
+        """Bring tensors near that are about to be read."""
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor, in the dtype of the file."""
+
+
+@dataclass(frozen=True)
+class LocalTensors:
+    """Tensors of files on disk.
+
+    Attributes:
+        folder: where they lie.
+        places: every tensor.
+    """
+
+    folder: Path
+    places: Mapping[str, TensorPlace]
+
+    def prepare(self, names: list[str]) -> None:
+        """Nothing to do: the files are at hand."""
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor, backed by the mapped file."""
+        from safetensors import safe_open
+
+        with safe_open(self.folder / self.places[name].file, framework="pt") as stored:
+            tensor: Tensor = stored.get_tensor(name)
+        return tensor
+
+
+def local_tensors(folder: Path) -> LocalTensors:
+    """The tensors of a checkpoint folder, from the files' headers.
+
+    Raises:
+        ModelError: a file is damaged or a shard is missing.
+    """
+    places: dict[str, TensorPlace] = {}
+    for file in weight_files(folder):
+        with file.open("rb") as stream:
+            length = header_length(stream.read(8), file.name)
+            places |= parse_header(stream.read(length), file.name, file.stat().st_size)
+    return LocalTensors(folder, places)
+
+
+def header_length(first: bytes, file: str) -> int:
+    """Bytes of the header, from a file's first eight.
+
+    Raises:
+        ModelError: no safetensors file begins so.
+    """
+    length = int.from_bytes(first, "little")
+    if len(first) != 8 or not 2 <= length <= MAX_HEADER:
+        raise ModelError(f"{file} is damaged or not safetensors: replace it with a whole copy.")
+    return length
+
+
+def parse_header(header: bytes, file: str, size: int) -> dict[str, TensorPlace]:
+    """What a header says, checked against the size of its file.
+
+    Raises:
+        ModelError: it is no header, or describes bytes that the file does not have.
+    """
+    damaged = ModelError(f"{file} is damaged or not safetensors: replace it with a whole copy.")
+    try:
+        content = json.loads(header)
+        content.pop("__metadata__", None)
+        begin = 8 + len(header)
+        places = {
+            name: TensorPlace(
+                file,
+                str(entry["dtype"]),
+                tuple(int(n) for n in entry["shape"]),
+                begin + int(entry["data_offsets"][0]),
+                begin + int(entry["data_offsets"][1]),
+            )
+            for name, entry in content.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise damaged from error
+    for place in places.values():
+        dtype = DTYPES.get(place.dtype)
+        wanted = None if dtype is None else math.prod(place.shape) * dtype.itemsize
+        if not begin <= place.start <= place.end <= size or wanted not in (None, place.n_bytes):
+            raise damaged
+    return places

@@ -1,0 +1,108 @@
+"""The tokenizer of a checkpoint: the one in its files, and no other.
+
+transformers may build another tokenizer than the file describes: for some classes it takes the
+vocabulary and merges and leaves the rest out. So what was built encodes some texts, and so does
+``tokenizer.json`` by the tokenizers library itself; where they differ, the file's is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from analysis.errors import ArchitectureError, ModelError
+from analysis.models.checkpoint import first_line, read_json
+from analysis.tokenizers import PROBES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+"""With these, transformers neither asks the hub nor runs code that a checkpoint brings."""
+
+
+def load_tokenizer(folder: Path, title: str) -> Any:
+    """The tokenizer as transformer_lens wants it: putting its BOS token first, if it has one.
+
+    Raises:
+        ArchitectureError: it needs code from the repository, or cannot be built as its file says.
+        ModelError: a file is damaged.
+    """
+    import transformers
+
+    settings = folder / "tokenizer_config.json"
+    raw = read_json(settings) if settings.is_file() else {}
+    code = raw.get("auto_map")
+    needs_code = isinstance(code, list) or "AutoTokenizer" in (code or {})
+    if needs_code and not hasattr(transformers, str(raw.get("tokenizer_class"))):
+        # transformers would quietly take another tokenizer in its place.
+        raise ArchitectureError(
+            f"the tokenizer of {title} needs code from its repository to be run, which never "
+            "happens here: use another model."
+        )
+    own = _own_encoder(folder, title)
+    for kind in (transformers.AutoTokenizer, transformers.PreTrainedTokenizerFast):
+        if (
+            kind is transformers.PreTrainedTokenizerFast
+            and not (folder / "tokenizer.json").is_file()
+        ):
+            break
+        tokenizer = _built(kind, folder)
+        if tokenizer is not None and all(
+            tokenizer(text, add_special_tokens=False)["input_ids"]
+            == own.encode(text, add_special_tokens=False).ids
+            for text in PROBES
+        ):
+            return tokenizer
+    raise ArchitectureError(
+        f"the tokenizer of {title} cannot be built so that it encodes as its own file does: "
+        "save it again with save_pretrained(), or use another model."
+    )
+
+
+def _own_encoder(folder: Path, title: str) -> Any:
+    """The tokenizer that the files describe, by the tokenizers library alone."""
+    import tokenizers
+
+    whole = folder / "tokenizer.json"
+    try:
+        if whole.is_file():
+            read_json(whole)
+            return tokenizers.Tokenizer.from_file(str(whole))
+        return tokenizers.ByteLevelBPETokenizer.from_file(
+            str(folder / "vocab.json"), str(folder / "merges.txt")
+        )
+    except ModelError:
+        raise
+    except Exception as error:  # the library raises bare Exceptions
+        raise ModelError(
+            f"the tokenizer of {title} in {folder} cannot be loaded ({first_line(error)}): "
+            "replace it."
+        ) from error
+
+
+def _built(kind: Any, folder: Path) -> Any:
+    """What transformers makes of the folder; None where this class cannot."""
+    try:
+        return kind.from_pretrained(folder, add_bos_token=True, **LOCAL)
+    except Exception:  # it has no BOS, or one that cannot be put first; or the class is not its
+        try:
+            return kind.from_pretrained(folder, **LOCAL)
+        except Exception:  # the next class may
+            return None
+
+
+def check_ids(tokenizer: Any, n_rows: int, title: str) -> None:
+    """Refuse a tokenizer that gives ids for which the embedding has no row.
+
+    Raises:
+        ArchitectureError: names both numbers.
+    """
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    special = [i for i in tokenizer.all_special_ids if isinstance(i, int)]
+    highest = max([highest, *special])
+    if highest >= n_rows:
+        raise ArchitectureError(
+            f"the tokenizer of {title} gives ids up to {highest:,}, and its embedding has "
+            f"{n_rows:,} rows: resize the embedding (resize_token_embeddings) and save the model "
+            "again, or use the tokenizer that it was trained with."
+        )

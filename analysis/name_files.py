@@ -1,0 +1,120 @@
+"""A CSV file of names, read strictly: what a table's reader may guess, this one does not.
+
+A row longer than the header would shift every column, a compressed file would be unpacked on a
+guess, and "NA" would be no name. Here each of these is an error that names the line, or a name.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from analysis.errors import NamesError
+
+COLUMN = "name"
+MAX_BYTES = 100_000_000
+MAX_CELL = 1_000
+"""Characters of one cell; no name is longer, and a tokenizer takes 100 bytes of memory for each."""
+
+_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+
+
+def read_names(path: Path) -> list[str]:
+    """The column ``name`` of a CSV file: UTF-8, commas, one header, every row as long as it.
+
+    Lines without any cell are skipped.
+
+    Raises:
+        NamesError: there is no such file, it is no text, or a line is not as the header says.
+    """
+    text = _text(path)
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    names: list[str] = []
+    try:
+        for row in rows:
+            if not row:
+                continue
+            if header is None:
+                header = _checked_header(path, row)
+                continue
+            if len(row) != len(header):
+                raise NamesError(
+                    f"{path}, line {rows.line_num}: {_cells(len(row))} under a header of "
+                    f"{len(header)} ({', '.join(header)[:80]}); put names that hold a comma in "
+                    "double quotes, and give every row as many cells as the header."
+                )
+            if any(len(cell) > MAX_CELL for cell in row):
+                raise NamesError(
+                    f"{path}, line {rows.line_num}: a cell has more than {MAX_CELL:,} characters, "
+                    "so it is no name; check for a missing line break or quote."
+                )
+            names.append(row[header.index(COLUMN)])
+    except csv.Error as error:
+        raise NamesError(
+            f"{path}, line {rows.line_num}: this is no CSV ({error}); check its quotes and line "
+            "breaks."
+        ) from error
+    if header is None:
+        raise NamesError(f"{path} is empty; its first line must hold the column 'name'.")
+    return names
+
+
+def _cells(n: int) -> str:
+    return "1 cell" if n == 1 else f"{n} cells"
+
+
+def _checked_header(path: Path, row: list[str]) -> list[str]:
+    header = [cell.strip() for cell in row]
+    if header.count(COLUMN) == 1 and all(header):
+        return header
+    if header.count(COLUMN) > 1:
+        raise NamesError(f"{path} has {header.count(COLUMN)} columns 'name'; keep one of them.")
+    if COLUMN in header:
+        raise NamesError(
+            f"{path}, line 1: a column of the header has no title; remove the commas that are too "
+            "many, or name the column."
+        )
+    shown = ", ".join(header)[:80]
+    separated = next((s for s in (";", "\t", "|") if COLUMN in shown.split(s)), None)
+    hint = (
+        f"separate the columns with commas, not {separated!r}"
+        if separated
+        else "rename the column that holds the names"
+    )
+    raise NamesError(f"{path} has no column 'name', only {shown}; {hint}.")
+
+
+def _text(path: Path) -> str:
+    """The file's text, if it is a file, of a size and encoding that a list of names has."""
+    try:
+        if not path.is_file():
+            raise NamesError(
+                f"there is no file of names {str(path)!r}; give a CSV file with a column 'name', "
+                "or a list of names."
+            )
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise NamesError(
+                f"{path} has {size / 1e6:,.0f} MB, and a list of names at most "
+                f"{MAX_BYTES / 1e6:,.0f}; give a smaller file."
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise NamesError(
+            f"{str(path)!r:.200} cannot be read ({error.strerror}); check the path and its "
+            "permissions."
+        ) from error
+    if content.startswith(_COMPRESSED):
+        raise NamesError(f"{path} is compressed; unpack it first.")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise NamesError(
+            f"{path}, line {line}: this is not UTF-8 text; save the file as UTF-8."
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise NamesError(f"{path}, line {line}: this is no text, it holds NUL; give a CSV file.")
+    return text

@@ -1,0 +1,129 @@
+"""From scores to places on a colour scale: linear, lifted for small scores, or by rank.
+
+A heatmap shows places, its colour bar is labelled with the scores that stand there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from analysis.errors import ParameterError
+from analysis.validation import check_choice
+
+SCALES = ("linear", "sqrt", "rank")
+_MOST_TICKS = 6
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """How one panel turns scores into places on its colour bar.
+
+    Attributes:
+        kind: ``linear`` (a place is a score), ``sqrt`` (0 at ``vmin`` and 1 at ``vmax``, small
+            differences near ``vmin`` enlarged) or ``rank`` (0 for the lowest score, 1 for the
+            highest, ties share their mean rank).
+        vmin: the score at the bar's lower end, ``vmax`` that at its upper end.
+    """
+
+    kind: str = "linear"
+    vmin: float = 0.0
+    vmax: float = 1.0
+
+    def ends(self) -> tuple[float, float]:
+        """The places at the two ends of the bar."""
+        return (self.vmin, self.vmax) if self.kind == "linear" else (0.0, 1.0)
+
+    def places(self, scores: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+        """Where each score stands, float64."""
+        if self.kind == "linear":
+            return scores
+        if self.kind == "sqrt":
+            share = (scores - self.vmin) / (self.vmax - self.vmin)
+            return np.asarray(np.sqrt(np.clip(share, 0.0, 1.0)))
+        return _mean_ranks(scores)
+
+    def ticks(self, scores: np.ndarray) -> tuple[list[float], list[str]]:
+        """Places and labels of the bar's ticks.
+
+        Args:
+            scores: all scores that the panel shows; ticks by rank depend on them.
+        """
+        if self.kind == "rank":
+            # A tick for each fifth of the heads, at the score that stands there.
+            places = _mean_ranks(scores).ravel()
+            order = np.argsort(places, kind="stable")
+            chosen: dict[float, str] = {}
+            for wanted in np.linspace(0, 1, _MOST_TICKS):
+                at = order[np.abs(places[order] - wanted).argmin()]
+                chosen[float(places[at])] = f"{scores.ravel()[at]:.3f}"
+            return _apart(chosen)
+        if self.kind == "sqrt":
+            shares = np.array([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0])
+            values = self.vmin + shares * (self.vmax - self.vmin)
+            labels = [f"{value:.{self._digits(0.01)}f}" for value in values]
+            return _apart(dict(zip(np.sqrt(shares).tolist(), labels, strict=True)))
+        step = self._step()
+        first, last = math.ceil(self.vmin / step - 1e-9), math.floor(self.vmax / step + 1e-9)
+        values = np.array([n * step for n in range(first, last + 1)])
+        digits = max(1, -math.floor(math.log10(step) + 1e-9))
+        return [round(v, 10) for v in values.tolist()], [f"{value:.{digits}f}" for value in values]
+
+    def _step(self) -> float:
+        """The distance of linear ticks: 1, 2 or 5 times a power of ten."""
+        raw = (self.vmax - self.vmin) / (_MOST_TICKS - 1)
+        power = 10.0 ** math.floor(math.log10(raw) + 1e-9)
+        return next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
+
+    def _digits(self, share: float) -> int:
+        return max(2, 1 - math.floor(math.log10(share * (self.vmax - self.vmin)) + 1e-9) - 1)
+
+
+def colour_scale(kind: str, vmin: object, vmax: object) -> ColourScale:
+    """A colour scale, if it can be one.
+
+    Args:
+        kind: ``linear``, ``sqrt`` or ``rank``.
+        vmin: the score at the bar's lower end; 0 if None.
+        vmax: the score at the bar's upper end; 1 if None.
+
+    Raises:
+        ParameterError: otherwise.
+    """
+    check_choice("scale", kind, SCALES)
+    if kind == "rank" and (vmin is not None or vmax is not None):
+        raise ParameterError("a scale by rank has no vmin and vmax: leave them out.")
+    ends = []
+    for name, value, default in (("vmin", vmin, 0.0), ("vmax", vmax, 1.0)):
+        try:
+            number = default if value is None else float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = math.nan
+        if isinstance(value, bool) or not 0 <= number <= 1:
+            raise ParameterError(f"{name} must be a score from 0 to 1, not {value!r}.")
+        ends.append(number)
+    if ends[1] - ends[0] < 1e-6:
+        raise ParameterError(f"vmin must be below vmax, not {vmin!r} against {vmax!r}.")
+    return ColourScale(kind, *ends)
+
+
+def _mean_ranks(scores: np.ndarray) -> np.ndarray:
+    """Ranks from 0 for the lowest score to 1 for the highest; ties share their mean."""
+    values, where, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    if len(values) == 1:
+        return np.zeros_like(scores, dtype=float)
+    ends = np.cumsum(counts)
+    mean = ends - (counts + 1) / 2
+    return np.asarray(((mean - mean[0]) / (mean[-1] - mean[0]))[where].reshape(scores.shape))
+
+
+def _apart(ticks: dict[float, str]) -> tuple[list[float], list[str]]:
+    """The ticks in order, without those whose labels would touch the one before."""
+    kept: dict[float, str] = {}
+    for place in sorted(ticks):
+        if not kept or place - max(kept) >= 0.07:
+            kept[place] = ticks[place]
+    return list(kept), list(kept.values())

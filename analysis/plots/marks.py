@@ -1,0 +1,202 @@
+"""Sets of heads that are marked on the heatmaps: published classes, measured ones, one's own.
+
+Every mark has an edge, a halo or both, chosen so that on any colour of the scale one of them
+stands out, for colour-blind readers and in grey too; ``tests/plots/test_contrast.py`` measures it.
+Classes without a head leave nothing in the legend.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.errors import ClassesError, ParameterError
+from analysis.heads import HeadPair, check_heads, head_name
+from analysis.ioi.head_classes import MEASURED, ORIGINS, PUBLISHED, HeadClass, check_classes
+from analysis.plots.style import INK, PAPER
+from analysis.static.head_scores import HeadScores
+
+LEGEND_TITLE = "'Interp. in the Wild' classifications"
+MEASURED_TITLE = "Measured on the indirect-object task"
+BOTH_TITLE = "'Interp. in the Wild' and measured classifications"
+OWN_TITLE = "Marked heads"
+MEASURED_COLOUR = "#8f0018"
+"""A red dark enough to stand out, with its white halo, from every colour of the scale."""
+_LABEL_LETTERS = 40
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a set is drawn.
+
+    Attributes:
+        symbol: plotly's name.
+        colour: of the inside, or of the line of an open symbol.
+        edge: colour of the line around a filled symbol.
+        size: relative to a published mark; open marks go around filled ones on the same head.
+    """
+
+    symbol: str
+    colour: str
+    edge: str = INK
+    size: float = 1.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the cell shows through."""
+        return self.symbol.endswith("-open")
+
+
+MOVER = Look("x", INK, PAPER)
+BACKUP = Look("circle", "lightgreen", INK)
+MEASURED_MOVER = Look("square-open", MEASURED_COLOUR, size=1.6)
+MEASURED_BACKUP = Look("diamond-open", MEASURED_COLOUR, size=1.6)
+MEASURED_SUPPRESSOR = Look("circle-open", MEASURED_COLOUR, size=1.6)
+OWN = (
+    Look("triangle-up", "#ffffff", INK, 1.1),
+    Look("hexagon-open", "#00205b", size=1.8),
+    Look("triangle-down", "#ffd1f0", INK, 1.1),
+    Look("star", "#ffffff", INK, 1.2),
+    Look("diamond", "#000000", PAPER, 1.0),
+    Look("pentagon-open", "#4a0053", size=1.8),
+)
+
+
+@dataclass(frozen=True)
+class HeadSet:
+    """One set of marks on one panel; it has at least one head.
+
+    Attributes:
+        label: what the legend calls it.
+        heads: as (layer, head).
+        look: how they are drawn.
+    """
+
+    label: str
+    heads: tuple[HeadPair, ...]
+    look: Look
+
+
+def class_sets(
+    scores: HeadScores, classes: pd.DataFrame, *, suppression: bool
+) -> tuple[HeadSet, ...]:
+    """What one panel marks of the head classes, the published ones last and so on top.
+
+    On the copying panel those that move names, on the suppression panel those that suppress them.
+    The published circuit has one backup class; its heads that suppress more than they copy belong
+    to the suppression panel.
+
+    Args:
+        scores: that are drawn.
+        classes: of their model.
+        suppression: which panel.
+    """
+    sets: list[HeadSet] = []
+    for origin in (MEASURED, PUBLISHED):
+        of_origin = classes[classes["origin"] == origin]
+        negative = _heads(of_origin, HeadClass.NEGATIVE_NAME_MOVER)
+        backups = _heads(of_origin, HeadClass.BACKUP_NAME_MOVER)
+        negative_backups = _heads(of_origin, HeadClass.BACKUP_NEGATIVE_NAME_MOVER)
+        if origin == PUBLISHED:
+            negative_backups += tuple(
+                head for head in backups if scores.n_in_bottom_k[head] > scores.n_in_top_k[head]
+            )
+        movers = negative if suppression else _heads(of_origin, HeadClass.NAME_MOVER)
+        backups = negative_backups if suppression else backups
+        sign = "(Negative) " if suppression else ""
+        prefix = "" if origin == PUBLISHED else "Measured "
+        looks = (MOVER, BACKUP) if origin == PUBLISHED else (MEASURED_MOVER, MEASURED_BACKUP)
+        sets += [
+            HeadSet(f"{prefix}{sign}Name-Mover Heads", movers, looks[0]),
+            HeadSet(f"{prefix}Backup {sign}Name-Mover Heads", backups, looks[1]),
+        ]
+        if suppression:  # measured alone: the published circuit has no such class
+            subject = _heads(of_origin, HeadClass.SUBJECT_SUPPRESSOR)
+            sets.append(HeadSet(f"{prefix}Subject-Suppressor Heads", subject, MEASURED_SUPPRESSOR))
+    return tuple(one for one in sets if one.heads)
+
+
+def own_sets(
+    marks: Mapping[str, Iterable[HeadPair]] | None, n_layers: int, n_heads: int
+) -> tuple[HeadSet, ...]:
+    """The reader's own sets, in the order given.
+
+    Args:
+        marks: heads by what the legend calls them.
+        n_layers: of the model.
+        n_heads: of each layer.
+
+    Raises:
+        ParameterError: the sets are no dictionary, more than there are symbols for, or a head
+            does not exist or stands twice in one set.
+    """
+    if marks is None:
+        return ()
+    if not isinstance(marks, Mapping):
+        raise ParameterError(
+            f"marks must be a dictionary such as {{'my circuit': [(23, 2)]}}, not {marks!r}."
+        )
+    if len(marks) > len(OWN):
+        raise ParameterError(
+            f"{len(marks)} sets of marks are given and {len(OWN)} can be told apart: join some."
+        )
+    sets = []
+    for (label, heads), look in zip(marks.items(), OWN, strict=False):
+        if isinstance(heads, (str, bytes)) or not isinstance(heads, Iterable):
+            raise ParameterError(
+                f"marks[{label!r}] must be a list of (layer, head) pairs, not {heads!r}."
+            )
+        heads = list(heads)
+        if heads:
+            sets.append(HeadSet(_wrapped(label), check_heads(heads, n_layers, n_heads), look))
+    return tuple(sets)
+
+
+def own_classes(classes: pd.DataFrame, scores: HeadScores) -> dict[str, list[HeadPair]]:
+    """The heads of classes that are not of the indirect-object circuit, by class.
+
+    Args:
+        classes: with the columns of ``analysis.ioi.head_classes.COLUMNS``.
+        scores: whose model they must belong to.
+
+    Raises:
+        ClassesError: they belong to another model, or a class has no name.
+    """
+    check_classes(classes, scores.model, scores.n_layers, scores.n_heads)
+    known = {str(name) for name in HeadClass}
+    own: dict[str, list[HeadPair]] = {}
+    for (layer, head), name in zip(classes.index, classes["class"], strict=True):
+        if not isinstance(name, str) or not name.strip():
+            raise ClassesError(
+                f"head {head_name(layer, head)} has the class {name!r}: give each class a name."
+            )
+        if name not in known:
+            own.setdefault(name, []).append((int(layer), int(head)))
+    return own
+
+
+def legend_title(classes: pd.DataFrame, sets: Sequence[HeadSet], own: Sequence[HeadSet]) -> str:
+    """Whose marks a legend explains."""
+    if not sets or len(sets) == len(own):
+        return OWN_TITLE if own else ""
+    origins = [origin for origin in ORIGINS if (classes["origin"] == origin).any()]
+    if MEASURED not in origins:
+        return LEGEND_TITLE
+    return BOTH_TITLE if PUBLISHED in origins else MEASURED_TITLE
+
+
+def _heads(classes: pd.DataFrame, head_class: HeadClass) -> tuple[HeadPair, ...]:
+    """The heads of a class as ints."""
+    found = classes.index[classes["class"] == head_class]
+    return tuple((int(layer), int(head)) for layer, head in found)
+
+
+def _wrapped(label: object) -> str:
+    """A label in lines that a legend has room for, and without markup."""
+    from analysis.plots.heatmap_layout import as_plain
+
+    lines = textwrap.wrap(str(label), _LABEL_LETTERS) or ["marked"]
+    return "<br>".join(as_plain(line) for line in lines)

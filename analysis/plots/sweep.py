@@ -1,0 +1,103 @@
+"""Scores of many models: over training, and side by side."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from analysis.heads import head_name
+from analysis.plots.style import COLOURS, GRID, SCREEN_WIDTH, TEXT_PX
+from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
+
+SCORES = {COPYING_SCORE: "Copying score", SUPPRESSION_SCORE: "Suppression score"}
+N_NAMED = 5
+"""Heads of a panel that have a colour and a name: those that end highest."""
+
+
+def plot_over_training(scores: pd.DataFrame, title: str) -> go.Figure:
+    """A line for each head: copying scores on the left, suppression scores on the right.
+
+    Args:
+        scores: of the checkpoints of one model: columns ``step``, ``layer``, ``head`` and the two
+            scores, as ``report.sweep.with_steps`` gives it.
+        title: of the figure.
+    """
+    fig = make_subplots(rows=1, cols=2, subplot_titles=list(SCORES.values()), shared_yaxes=True)
+    for column, score in enumerate(SCORES, start=1):
+        lines = scores.pivot_table(index="step", columns=["layer", "head"], values=score)
+        highest = lines.iloc[-1].nlargest(N_NAMED).index
+        for head in [*lines.columns.difference(highest), *highest[::-1]]:
+            named = head in highest
+            place = highest.get_loc(head) if named else 0
+            trace = go.Scatter(
+                x=lines.index.tolist(),
+                y=lines[head].round(3).tolist(),
+                mode="lines+markers" if named else "lines",
+                line={"color": COLOURS[place] if named else "#bbbbbb", "width": 2 if named else 1},
+                name=head_name(*head),
+                legend="legend" if column == 1 else "legend2",
+                showlegend=named,
+                hovertemplate=f"<b>{head_name(*head)}</b>, step %{{x}}: %{{y:.2f}}<extra></extra>",
+            )
+            fig.add_trace(trace, row=1, col=column)
+        fig.update_xaxes(title="training step", gridcolor=GRID, zeroline=False, row=1, col=column)
+        fig.update_yaxes(range=[-0.03, 1.03], gridcolor=GRID, zeroline=False, row=1, col=column)
+    return fig.update_layout(
+        template="none",
+        title={"text": title, "x": 0.5},
+        font={"size": TEXT_PX},
+        width=SCREEN_WIDTH,
+        height=380,
+        margin={"l": 50, "r": 90, "t": 70, "b": 50},
+        legend={"x": 0.44, "y": 1, "xanchor": "right", "traceorder": "reversed"},
+        legend2={"x": 1.0, "y": 1, "xanchor": "left", "traceorder": "reversed"},
+    )
+
+
+def plot_by_depth(scores: pd.DataFrame, title: str) -> go.Figure:
+    """A point for each head, its score over the depth of its layer; a colour for each model.
+
+    Args:
+        scores: columns ``title`` (of the model), ``layer``, ``head``, ``n_layers`` and the two
+            scores, as ``sweep_frame`` gives it.
+        title: of the figure.
+    """
+    fig = make_subplots(rows=1, cols=2, subplot_titles=list(SCORES.values()), shared_yaxes=True)
+    for column, score in enumerate(SCORES, start=1):
+        for place, (model, heads) in enumerate(scores.groupby("title", sort=False)):
+            depth = heads["layer"] / (heads["n_layers"] - 1).clip(lower=1)
+            names = [head_name(*pair) for pair in zip(heads["layer"], heads["head"], strict=True)]
+            trace = go.Scatter(
+                x=depth.round(3).tolist(),
+                y=heads[score].round(3).tolist(),
+                mode="markers",
+                marker={
+                    "color": COLOURS[place % len(COLOURS)],
+                    "symbol": ("circle", "diamond", "square", "x", "cross")[place % 5],
+                    "size": 7,
+                    "opacity": 0.7,
+                },
+                name=str(model),
+                showlegend=column == 1,
+                text=names,
+                hovertemplate=f"{model} <b>%{{text}}</b>: %{{y:.2f}}<extra></extra>",
+            )
+            fig.add_trace(trace, row=1, col=column)
+        fig.update_xaxes(
+            title="depth of the layer (0 first, 1 last)",
+            gridcolor=GRID,
+            zeroline=False,
+            row=1,
+            col=column,
+        )
+        fig.update_yaxes(range=[-0.03, 1.03], gridcolor=GRID, zeroline=False, row=1, col=column)
+    return fig.update_layout(
+        template="none",
+        title={"text": title, "x": 0.5},
+        font={"size": TEXT_PX},
+        width=SCREEN_WIDTH,
+        height=400,
+        margin={"l": 50, "r": 20, "t": 70, "b": 90},
+        legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.2},
+    )

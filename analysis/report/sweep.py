@@ -1,0 +1,88 @@
+"""Tables and sentences on many models, computed from the answers of a sweep."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from analysis.errors import ParameterError
+from analysis.heads import head_name
+from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
+
+HIGH = 0.5
+"""A head that copies (suppresses) at least this share of the names counts as a copier."""
+
+_STEP = re.compile(r"step-?(\d+)$")
+
+
+def with_steps(scores: pd.DataFrame) -> pd.DataFrame:
+    """The answers of checkpoints that are named after their step, with a column ``step``.
+
+    Args:
+        scores: of ``sweep_frame``; models that are no such checkpoint are left out.
+
+    Raises:
+        ParameterError: no model is named ``...step-100``, ``...step100`` or the like.
+    """
+    steps = scores["model"].str.extract(_STEP, expand=False)
+    if steps.isna().all():
+        raise ParameterError("no model of this sweep is named after its training step.")
+    found = scores[steps.notna()].assign(step=steps.dropna().astype(int))
+    return found.sort_values(["step", "layer", "head"], kind="stable").reset_index(drop=True)
+
+
+def when_heads_come_up(scores: pd.DataFrame) -> list[str]:
+    """At which checkpoint the first copier and the first suppressor are seen.
+
+    Args:
+        scores: of ``with_steps``.
+    """
+    said = []
+    for score, what in ((COPYING_SCORE, "copies"), (SUPPRESSION_SCORE, "suppresses")):
+        strong = scores[scores[score] >= HIGH]
+        last = scores[scores["step"] == scores["step"].max()]
+        best = last.loc[last[score].idxmax()]
+        now = f"{head_name(int(best['layer']), int(best['head']))} with {best[score]:.0%}"
+        if strong.empty:
+            said.append(
+                f"No head {what} half of the names at any checkpoint; at the last one the highest "
+                f"is {now}."
+            )
+            continue
+        first = strong.iloc[0]
+        said.append(
+            f"The first head that {what} half of the names is "
+            f"{head_name(int(first['layer']), int(first['head']))}, seen at step "
+            f"{int(first['step']):,}; at the last checkpoint the highest is {now}."
+        )
+    return said
+
+
+def models_side_by_side(scores: pd.DataFrame) -> pd.DataFrame:
+    """What share of each model's heads copy and suppress, and how deep they lie.
+
+    Args:
+        scores: of ``sweep_frame``.
+
+    Returns:
+        ``heads``, ``names`` (asked about), ``copiers`` and ``suppressors`` (heads that do it for
+        at least half of the names), ``share of copiers``, ``share of suppressors``, and the
+        highest score of each kind with its head and depth (0 the first layer, 1 the last), indexed
+        by ``model`` (its title).
+    """
+    rows = {}
+    for title, heads in scores.groupby("title", sort=False):
+        row: dict[str, object] = {"heads": len(heads), "names": int(heads["n_names"].iloc[0])}
+        for score, many in ((COPYING_SCORE, "copiers"), (SUPPRESSION_SCORE, "suppressors")):
+            n = int((heads[score] >= HIGH).sum())
+            best = heads.loc[heads[score].idxmax()]
+            depth = best["layer"] / max(best["n_layers"] - 1, 1)
+            row |= {
+                many: n,
+                f"share of {many}": f"{n / len(heads):.1%}",
+                f"highest {score.replace('_', ' ')}": f"{best[score]:.2f} "
+                f"({head_name(int(best['layer']), int(best['head']))}, depth {depth:.2f})",
+            }
+        rows[str(title)] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")

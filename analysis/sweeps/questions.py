@@ -1,0 +1,163 @@
+"""What a sweep can ask of one model: each question gives a frame with a row for every head.
+
+========== ============================================================ ==========================
+question   what                                                         parameters
+========== ============================================================ ==========================
+static     copying and suppression score of the names (MAPS)            ``k``, ``first_mlp``
+vocabulary share of all tokens copied and suppressed                    ``k``, ``n_tokens``
+eigenvalue eigenvalue copying score (Elhage et al.)                     ``embedding``
+dynamic    the same scores of what the heads write when the model runs  ``k``, ``n_names``
+========== ============================================================ ==========================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
+from inspect import signature
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from analysis.errors import ParameterError
+from analysis.validation import check_choice
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+def _static(
+    model: TransformerBridge, names: Sequence[str] | None, *, k: int = 1, first_mlp: bool = True
+) -> pd.DataFrame:
+    from analysis.names import load_names
+    from analysis.static.scores import score_heads
+
+    scores = score_heads(model, load_names(model, names), k=k, first_mlp=first_mlp)
+    return scores.to_frame(intervals=True).assign(n_names=scores.n_pairs)
+
+
+def _vocabulary(
+    model: TransformerBridge,
+    names: Sequence[str] | None,
+    *,
+    k: int = 1,
+    n_tokens: int | None = None,
+) -> pd.DataFrame:
+    from analysis.static.vocabulary import score_vocabulary
+
+    return score_vocabulary(model, k=k, n_tokens=n_tokens).to_frame()
+
+
+def _eigenvalue(
+    model: TransformerBridge, names: Sequence[str] | None, *, embedding: str = "embedding"
+) -> pd.DataFrame:
+    from analysis.static.eigenvalues import eigenvalue_scores
+
+    return eigenvalue_scores(model, embedding=embedding)
+
+
+def _dynamic(
+    model: TransformerBridge,
+    names: Sequence[str] | None,
+    *,
+    k: int = 1,
+    n_names: int | None = None,
+) -> pd.DataFrame:
+    from analysis.dynamic.scores import dynamic_scores
+    from analysis.names import load_names
+
+    usable = load_names(model, names)
+    some = load_names(model, usable.sources[:n_names])
+    frame = dynamic_scores(model, some, k=k).to_frame()
+    means = frame.groupby(level=["context", "layer", "head"]).mean().unstack("context")
+    means.columns = [f"{score}_{context}" for score, context in means.columns]
+    return means
+
+
+_QUESTIONS: Mapping[str, Callable[..., pd.DataFrame]] = MappingProxyType(
+    {
+        "static": _static,
+        "vocabulary": _vocabulary,
+        "eigenvalue": _eigenvalue,
+        "dynamic": _dynamic,
+    }
+)
+QUESTIONS = tuple(_QUESTIONS)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question with its parameters.
+
+    Attributes:
+        name: one of ``QUESTIONS``.
+        parameters: of the question, as the table above names them; others are refused.
+        names: words to ask about; ``data/names.csv`` if None.
+    """
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("question", self.name, QUESTIONS)
+        known = _defaults(self.name)
+        unknown = sorted(set(self.parameters) - set(known))
+        if unknown:
+            raise ParameterError(
+                f"the question {self.name!r} has no parameter {', '.join(unknown)}; it has "
+                f"{', '.join(known)}."
+            )
+
+    def ask(self, model: TransformerBridge) -> pd.DataFrame:
+        """The answer, a row for every head, indexed by ``layer`` and ``head``."""
+        return _QUESTIONS[self.name](model, self.names, **self.parameters)
+
+    @property
+    def label(self) -> str:
+        """The question and what is off its default, as text: ``static k=10``."""
+        said = [f"{name}={value}" for name, value in sorted(self.parameters.items())]
+        return " ".join([self.name, *said])
+
+    def key(self, checksum: str) -> str:
+        """What a stored answer is known by: weights, question, parameters, names and code.
+
+        Args:
+            checksum: SHA-256 of the model's weights.
+
+        Returns:
+            40 hex digits.
+        """
+        asked = {
+            "weights": checksum,
+            "question": self.name,
+            "parameters": _defaults(self.name) | dict(self.parameters),
+            "names": self.names,
+            "code": code_checksum(),
+        }
+        text = json.dumps(asked, sort_keys=True, default=list)
+        return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+@lru_cache(maxsize=1)
+def code_checksum() -> str:
+    """SHA-256 of the package's code that answers depend on: all but drawing, prose and commands."""
+    left_out = {"plots", "export", "explorer", "report", "cli", "sweep"}
+    digest = hashlib.sha256()
+    package = files("analysis")
+    folders = sorted(f.name for f in package.iterdir() if f.is_dir() and f.name not in left_out)
+    for folder in (package, *(package / name for name in folders)):
+        for file in sorted((f for f in folder.iterdir() if f.name.endswith(".py")), key=str):
+            digest.update(f"{file.name}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _defaults(question: str) -> dict[str, Any]:
+    """The parameters of a question with their defaults."""
+    parameters = signature(_QUESTIONS[question]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -1,0 +1,300 @@
+"""Many models and checkpoints, each asked the same questions, by Dask.
+
+1. Names of models are written out (``EleutherAI/pythia-160m@step*``, ``runs/step-*``), models are
+   fetched, and their checksums taken; two names with the same weights are one model.
+2. A task is one (weights, question). What has an answer in the folder is left as it is.
+3. The tasks run in the processes of a Dask cluster; each writes its answer, whole or not at all.
+4. A model that fails leaves its reason, and the rest go on. A stop leaves what is done.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from analysis.errors import AnalysisError, ParameterError
+from analysis.models import fetch_model, load_model
+from analysis.progress import progress_bar
+from analysis.sweeps.questions import Question
+from analysis.sweeps.store import Store, read_answers
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+MEMORY_PER_WORKER = 4 << 30
+"""Bytes that a worker is thought to need, which decides how many a machine gets."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What became of a sweep.
+
+    Attributes:
+        folder: where the answers are.
+        tasks: columns ``model``, ``question``, ``status`` (``done``: in this run; ``kept``: from an
+            earlier one; ``failed``; ``same weights``: as an earlier name of the list) and
+            ``reason``, a row for each model and question.
+        keys: of the tasks that have their answer.
+    """
+
+    folder: Path
+    tasks: pd.DataFrame = field(repr=False)
+    keys: tuple[str, ...] = field(repr=False)
+
+    def __str__(self) -> str:
+        counts = self.tasks["status"].value_counts()
+        return f"{self.folder}: " + ", ".join(f"{n} {status}" for status, n in counts.items())
+
+    @property
+    def summary(self) -> str:
+        """How many models have their answers, and which have not and why."""
+        failed = self.tasks[self.tasks["status"] == "failed"]
+        same = self.tasks[self.tasks["status"] == "same weights"]
+        said = [f"{len(self.keys)} answers of {self.tasks['model'].nunique()} models."]
+        said += [f"{t.model} failed ({t.question}): {t.reason}" for t in failed.itertuples()]
+        said += [f"{t.model} has the same weights {t.reason}." for t in same.itertuples()]
+        return "\n".join(said)
+
+
+def sweep_frame(source: SweepResult | str | Path, question: str | None = None) -> pd.DataFrame:
+    """Every answer of a sweep as one table.
+
+    Args:
+        source: what ``sweep`` returned, or a folder, whose answers are then all read.
+        question: only the answers to this one, such as ``static`` or ``static k=10``.
+
+    Returns:
+        A row for each model, question and head: ``model``, ``title``, ``checksum``, ``question``,
+        ``n_layers``, ``layer``, ``head`` and the columns of the answers (missing where a question
+        has none of that name), in the order of model, question, layer and head.
+
+    Raises:
+        ParameterError: there is no answer.
+    """
+    if isinstance(source, SweepResult):
+        return read_answers(source.folder, source.keys, question)
+    return read_answers(Path(source).expanduser(), None, question)
+
+
+@dataclass(frozen=True)
+class _Task:
+    model: str
+    revision: str | None
+    question: Question
+    key: str
+    about: Mapping[str, object]
+
+
+def sweep(
+    models: Sequence[str],
+    questions: Sequence[Question | str] = ("static",),
+    folder: str | Path = "build/sweep",
+    *,
+    cluster: str | Path | None = None,
+    n_workers: int | None = None,
+) -> SweepResult:
+    """Ask every model every question; a second call does only what is missing.
+
+    Args:
+        models: as ``load_model`` takes them; a hub model may have a revision (``repo@revision``).
+            ``*`` and ``?`` stand for other characters in a revision and in the path of a folder.
+        questions: names such as ``static``, or :class:`Question` with parameters.
+        folder: for the answers, made if need be.
+        cluster: address (``tcp://...``) or scheduler file of a running Dask cluster that sees the
+            same folders; a cluster on this machine if None.
+        n_workers: processes of the cluster on this machine; as many as its processors and memory
+            allow if None.
+
+    Raises:
+        ParameterError: there is no model or question, a pattern fits nothing, or ``cluster`` is
+            given with ``n_workers``.
+    """
+    asked = [
+        q if isinstance(q, Question) else Question(q) for q in _as_list("questions", questions)
+    ]
+    names = list(_written_out(_as_list("models", models)))
+    if cluster is not None and n_workers is not None:
+        raise ParameterError("n_workers is for a cluster on this machine; leave it out.")
+    store = Store(Path(folder).expanduser().resolve())
+    rows: list[dict[str, str]] = []
+    keys: list[str] = []
+    tasks = list(_planned(names, asked, store, rows, keys))
+    if tasks:
+        with _client(cluster, n_workers, len(tasks)) as client:
+            keys += _run(client, tasks, store, rows)
+    columns = ["model", "question", "status", "reason"]
+    table = pd.DataFrame(rows, columns=columns).sort_values(columns[:2], kind="stable")
+    return SweepResult(store.folder, table.reset_index(drop=True), tuple(keys))
+
+
+def _as_list(name: str, values: Any) -> list[Any]:
+    if isinstance(values, (str, Question)):
+        values = [values]
+    if not isinstance(values, Sequence) or not values:
+        raise ParameterError(f"{name} must be a list with at least one entry, not {values!r}.")
+    return list(values)
+
+
+def _written_out(models: Sequence[str]) -> Iterator[str]:
+    """Each model's name, patterns replaced by what they fit."""
+    for model in map(str, models):
+        repo, at, revision = model.rpartition("@")
+        if at and any(c in revision for c in "*?"):
+            from huggingface_hub import list_repo_refs
+
+            refs = list_repo_refs(repo)
+            known = [ref.name for ref in (*refs.branches, *refs.tags)]
+            found = sorted(fnmatch.filter(known, revision), key=_by_number)
+            names = [f"{repo}@{name}" for name in found]
+        elif any(c in model for c in "*?"):
+            names = sorted(
+                filter(os.path.isdir, glob.glob(os.path.expanduser(model))), key=_by_number
+            )
+        else:
+            names = [model]
+        if not names:
+            raise ParameterError(f"no checkpoint fits {model!r}: check the pattern.")
+        yield from names
+
+
+def _by_number(name: str) -> tuple[str, int]:
+    """Sorts ``step10`` after ``step9``."""
+    digits = name[len(name.rstrip("0123456789")) :]
+    return name[: len(name) - len(digits)], int(digits or 0)
+
+
+def _planned(
+    names: Sequence[str],
+    questions: Sequence[Question],
+    store: Store,
+    rows: list[dict[str, str]],
+    kept: list[str],
+) -> Iterator[_Task]:
+    """The tasks without an answer; of the others ``rows`` and ``kept`` say what became of them."""
+    seen: dict[str, str] = {}
+    with progress_bar(len(names), "finding the models", "model") as bar:
+        for name in names:
+            repo, at, revision = name.rpartition("@")
+            # A folder may have an @ in its name.
+            model, chosen = (repo, revision) if at and not os.path.exists(name) else (name, None)
+            try:
+                identity = fetch_model(model, chosen)
+            except AnalysisError as error:
+                for question in questions:
+                    about = {"model": name, "question": question.label}
+                    store.keep_failure(question.key(f"not fetched: {name}"), str(error), about)
+                    rows.append(about | {"status": "failed", "reason": str(error)})
+                bar.update()
+                continue
+            checksum = str(identity.checksum)
+            same = seen.setdefault(checksum, name)
+            for question in questions:
+                about = {"model": name, "question": question.label}
+                if same != name:
+                    rows.append(about | {"status": "same weights", "reason": f"as {same}"})
+                elif store.has(key := question.key(checksum)):
+                    rows.append(about | {"status": "kept", "reason": ""})
+                    kept.append(key)
+                else:
+                    whole = about | {"title": identity.title, "checksum": checksum}
+                    yield _Task(model, chosen, question, key, whole)
+            bar.update()
+
+
+@contextmanager
+def _client(cluster: str | Path | None, n_workers: int | None, n_tasks: int) -> Iterator[Client]:
+    """A client of the given cluster, or of one on this machine that ends with the sweep."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    if cluster is not None:
+        where = str(cluster)
+        options = {"address": where} if "://" in where else {"scheduler_file": where}
+        with Client(**options) as client:
+            yield client
+        return
+    processors = os.cpu_count() or 1
+    if n_workers is None:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        n_workers = max(1, min(processors, memory // MEMORY_PER_WORKER, n_tasks))
+    threads = str(max(1, processors // n_workers))
+    settings = {
+        "distributed.nanny.pre-spawn-environ": {
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "TQDM_DISABLE": "1",
+        },
+        "distributed.worker.daemon": False,
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
+def _run(
+    client: Client, tasks: Sequence[_Task], store: Store, rows: list[dict[str, str]]
+) -> list[str]:
+    """Hand out the tasks, note what becomes of each, and return the keys of those that are done."""
+    from distributed import as_completed
+
+    done = []
+
+    futures = {
+        client.submit(_answer, str(store.folder), task, key=f"{task.key}", pure=False): task
+        for task in tasks
+    }
+    try:
+        with progress_bar(len(tasks), "asking the models", "task") as bar:
+            for future in as_completed(futures):
+                task = futures[future]
+                about = {name: str(task.about[name]) for name in ("model", "question")}
+                error = future.exception()
+                reason = "" if error is None else _reason(error)
+                if error is None:
+                    done.append(task.key)
+                else:
+                    store.keep_failure(task.key, reason, about)
+                rows.append(about | {"status": "failed" if reason else "done", "reason": reason})
+                bar.set_description(f"{about['model']}: {about['question']}", refresh=False)
+                bar.update()
+    except BaseException:  # a stop: what has not begun is not begun
+        client.cancel(list(futures))
+        raise
+    return done
+
+
+def _reason(error: BaseException) -> str:
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return "the processes that ran it were killed; is there enough memory?"
+    text = str(error).strip()
+    return text if isinstance(error, AnalysisError) else f"{type(error).__name__}: {text}"
+
+
+def _answer(folder: str, task: _Task) -> None:
+    """Answer one task in a worker's process."""
+    store = Store(Path(folder))
+    if store.has(task.key):  # another worker was thought to be dead, and was not
+        return
+    model = load_model(task.model, revision=task.revision)
+    about = dict(task.about) | {"n_layers": model.cfg.n_layers}
+    store.keep(task.key, task.question.ask(model), about)

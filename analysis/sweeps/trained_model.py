@@ -1,0 +1,267 @@
+"""A small GPT-2 that is trained here, so that heads that copy and suppress can be seen to come up.
+
+1. The text is made of sentences in which names come back: the indirect-object templates of this
+   project, few-shot lists of names, and the templates of MAPS with the name again at the end.
+2. Every name, and every other word, is one token.
+3. A model of GPT-2's architecture learns to predict the next token. It is trained in float64, so
+   that processors that round differently end with the same heads.
+4. A dozen checkpoints are saved as ordinary checkpoints, which ``load_model`` takes as folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from analysis.errors import ModelError
+from analysis.models.packaged import cache_folder
+from analysis.names import NAMES_CSV
+from analysis.progress import progress_bar
+from analysis.prompts import indirect_object, templates
+from analysis.validation import check_int
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+END = "<|endoftext|>"
+"""The one special token: it begins every sentence and fills up the short ones."""
+
+STEPS = (0, 50, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1000)
+"""Steps after which a checkpoint is saved."""
+
+LENGTH = 26
+"""Tokens of a training sequence, END at its beginning included."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Everything that decides the trained weights.
+
+    Attributes:
+        n_layers: layers.
+        n_heads: heads in each layer.
+        d_model: width of the residual stream.
+        n_names: the most frequent names of ``data/names.csv`` that the text uses.
+        batch: sequences in a step.
+        learning_rate: highest rate of Adam, reached after 50 steps, falling to a tenth at the end.
+        steps: after which a checkpoint is saved, ascending; training ends with the last.
+        seed: of the initial weights and the text.
+    """
+
+    n_layers: int = 2
+    n_heads: int = 4
+    d_model: int = 64
+    n_names: int = 40
+    batch: int = 64
+    learning_rate: float = 6e-3
+    steps: tuple[int, ...] = STEPS
+    seed: int = 0
+
+
+def names_of_the_text(n: int) -> list[str]:
+    """The n most frequent names that are no other word of the text."""
+    words = set(_words())
+    lines = NAMES_CSV.read_text(encoding="utf-8").splitlines()[1:]
+    names = [line.partition(",")[0] for line in lines]
+    return [name for name in names if name not in words][:n]
+
+
+def make_tokenizer(names: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer in which every word of the text is one token, the names first.
+
+    A word is known with a space before it and, where a sentence may begin with it, without.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [f" {word}" for word in (*names, *_words())]
+    pieces += [*sorted({template.split()[0] for template in _sentences()}), "->"]
+    spelled = [byte_level.pre_tokenize_str(piece)[0][0] for piece in pieces]
+    vocabulary = dict.fromkeys([END, *alphabet, *spelled])
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab={token: i for i, token in enumerate(vocabulary)}, merges=[], ignore_merges=True
+        )
+    )
+    tokenizer.pre_tokenizer = byte_level
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END
+    )
+
+
+def _sentences() -> tuple[str, ...]:
+    return (*indirect_object.TEMPLATES, *templates.TEMPLATES)
+
+
+def _words() -> list[str]:
+    """Every word of the text but the names, in a fixed order."""
+    text = " ".join([*_sentences(), *indirect_object.PLACES, *indirect_object.OBJECTS])
+    text = re.sub(r"\{\w+\}|<X>", " ", text)
+    return sorted(set(re.findall(r"[A-Za-z]+", text)))
+
+
+class NameText:
+    """Sentences in which names come back, as batches of tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, names: Sequence[str], seed: int) -> None:
+        self._tokenizer = tokenizer
+        self._names = list(names)
+        self._random = np.random.default_rng(seed)
+
+    def batch(self, n: int) -> Int[Tensor, "n length"]:
+        """``n`` sequences of ``LENGTH`` tokens, filled up with END."""
+        ids = self._tokenizer([self._sentence() for _ in range(n)])["input_ids"]
+        filled = torch.zeros(n, LENGTH, dtype=torch.int64)
+        for row, sentence in enumerate(ids):
+            sentence = sentence[: LENGTH - 1]
+            filled[row, 1 : len(sentence) + 1] = torch.tensor(sentence)
+        return filled
+
+    def _sentence(self) -> str:
+        kind = self._random.random()
+        people = [self._names[i] for i in self._random.permutation(len(self._names))[:6]]
+        if kind < 0.5:
+            return self._indirect_object(people)
+        if kind < 0.75:
+            return "".join(f" {name}-> {name};" for name in people)
+        template = templates.TEMPLATES[self._random.integers(len(templates.TEMPLATES))]
+        return template.replace(templates.SLOT, people[0]) + f" {people[0]}."
+
+    def _indirect_object(self, people: Sequence[str]) -> str:
+        pool = indirect_object.TEMPLATES
+        io, s = people[:2]
+        first, second = (io, s) if self._random.random() < 0.5 else (s, io)
+        text = pool[self._random.integers(len(pool))].format(
+            A=first,
+            B=second,
+            S=s,
+            place=self._random.choice(indirect_object.PLACES),
+            object=self._random.choice(indirect_object.OBJECTS),
+        )
+        return f"{text} {io}."
+
+
+def trained_checkpoints() -> list[str]:
+    """The checkpoints of the default run, from the cache, trained if they are not there yet."""
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    return [str(path) for path in train(cache_folder() / f"small-gpt2-{code}")]
+
+
+def train(folder: str | Path, run: TrainingRun | None = None) -> list[Path]:
+    """Train the model and save its checkpoints, whole or not at all.
+
+    Args:
+        folder: for the checkpoints, ``small-gpt2-step-0000`` and so on; what is there already from
+            the same run is kept, and nothing is trained.
+        run: sizes, text and steps; the default takes two minutes on two cores.
+
+    Returns:
+        The folders of the checkpoints, in the order of their steps.
+
+    Raises:
+        ModelError: ``folder`` cannot be written, or holds checkpoints of another run.
+        ParameterError: a size of the run is not a whole number in its range.
+    """
+    run = run or TrainingRun()
+    for name in ("n_layers", "n_heads", "d_model", "n_names", "batch"):
+        check_int(name, getattr(run, name), 6 if name == "n_names" else 1)
+    folder = Path(folder).expanduser()
+    record = folder / "run.txt"
+    folders = [folder / f"small-gpt2-step-{step:04d}" for step in run.steps]
+    if record.is_file():
+        if record.read_text(encoding="utf-8") == repr(asdict(run)):
+            return folders
+        raise ModelError(f"{folder} holds checkpoints of another training run: give an empty one.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            _train(run, staging)
+            (staging / record.name).write_text(repr(asdict(run)), encoding="utf-8")
+            staging.rename(folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be written ({error.strerror or error}).") from error
+    return folders
+
+
+def _train(run: TrainingRun, folder: Path) -> None:
+    names = names_of_the_text(run.n_names)
+    tokenizer = make_tokenizer(names)
+    text = NameText(tokenizer, names, run.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        model = _new_model(run, tokenizer)
+    optimizer = torch.optim.Adam(model.parameters(), lr=run.learning_rate, betas=(0.9, 0.98))
+    last = run.steps[-1]
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / 50, 1 - 0.9 * step / max(last, 1))
+    )
+    with progress_bar(last, "training a small GPT-2", "step") as bar:
+        for step in range(last + 1):
+            if step in run.steps:
+                _save(model, tokenizer, folder / f"small-gpt2-step-{step:04d}")
+            if step == last:
+                break
+            tokens = text.batch(run.batch)
+            logits = model(tokens[:, :-1], attention_mask=torch.ones_like(tokens[:, :-1])).logits
+            loss = _loss(logits, tokens)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            bar.update()
+            bar.set_postfix_str(f"loss {loss.item():.2f}", refresh=False)
+
+
+def _new_model(run: TrainingRun, tokenizer: Any) -> GPT2LMHeadModel:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_layer=run.n_layers,
+        n_head=run.n_heads,
+        n_embd=run.d_model,
+        n_positions=64,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+    )
+    config._attn_implementation = "eager"
+    return GPT2LMHeadModel(config).double().train()
+
+
+def _loss(logits: Tensor, tokens: Int[Tensor, "n length"]) -> Tensor:
+    """Mean cross-entropy of the tokens that are said; END after a sentence is not."""
+    wanted = tokens[:, 1:]
+    each = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), wanted.flatten(), reduction="none"
+    ).view_as(wanted)
+    said = (wanted != 0).double()
+    return (each * said).sum() / said.sum()
+
+
+def _save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    import copy
+
+    copy.deepcopy(model).float().eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,35 @@
+"""Telling tokenizers apart: by their vocabulary, and by what they make of some texts."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+PROBES = (
+    "When Mary and John went to the store, John gave a drink to Mary.",
+    " Mary",
+    "Mary",
+    " mary MARY  MaryAnn",
+    "two  spaces,   three\tand a tab\nand a line\n\n",
+    "It's 1984; they've 3.14, 007 and 100,000 — 50% off!",
+    "Zoë, Åsa, Łukasz, Nguyễn, Ştefan",
+    "日本語の名前、한국어 이름, Иван, محمد, दीपक",
+    "🙂👩‍👩‍👧 ﬁ ½ e\u0301",
+    "def f(x):\n    return {'a': [x**2, None]}  # code",
+    "antidisestablishmentarianism internationalisation xqzjv",
+)
+"""Texts in which tokenizers differ: spaces, case, digits, accents, scripts, normal forms."""
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """SHA-256 of what a tokenizer makes of texts: its vocabulary, and the ids of some texts.
+
+    Two tokenizers with one fingerprint give every word the same ids. What only a call sets
+    (padding, truncation, a BOS token) is not part of it.
+    """
+    digest = hashlib.sha256()
+    for token, i in sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1]):
+        digest.update(f"{i}\t{token}\n".encode("utf-8", "surrogatepass"))
+    for text in PROBES:
+        digest.update(f"{tokenizer(text, add_special_tokens=False)['input_ids']}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,58 @@
+"""Every answer that a forward pass decides, of tiny models: run as a script, written to a file.
+
+``python -m tests.answers_of_a_tiny_model FILE.npz``, in an environment of ``tests.processors``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+
+from analysis.ablation.head_ablator import HeadAblator
+from analysis.dynamic.one_prompt import top_logits_of_head
+from analysis.dynamic.scores import dynamic_scores, head_z
+from analysis.ioi.activations import run_prompts
+from analysis.names import token_pairs
+from analysis.prompts.few_shot import name_copying
+from analysis.prompts.indirect_object import ioi_prompts
+from analysis.prompts.templates import TEMPLATES, fill_template
+from tests import checkpoints, ioi_models, planted
+
+NAMES = tuple(f"{first}{rest}" for first in "ABCDEFGH" for rest in ("an", "el", "io", "us"))
+KINDS = ("gpt2", "gpt-neox", "llama")
+
+
+def answers(kind: str) -> dict[str, np.ndarray]:
+    """By name: arrays of whole numbers must be the same everywhere, floats to 1e-12."""
+    tokenizer = checkpoints.make_tokenizer(NAMES)
+    model = planted.boot(planted.MAKERS[kind](len(tokenizer)), tokenizer)
+    found: dict[str, np.ndarray] = {}
+    for k in (1, 20):
+        scores = dynamic_scores(model, NAMES, k=k)
+        found |= {f"top {k}": scores.in_top_k, f"bottom {k}": scores.in_bottom_k}
+    z = head_z(model, fill_template(model, TEMPLATES[0], token_pairs(model, NAMES)))
+    found["z"] = torch.stack(z["with"]).numpy()
+    ranks = [
+        top_logits_of_head(model, name, (layer, 1))["larger logits"].to_numpy()
+        for name in NAMES[:3]
+        for layer in range(3)
+    ]
+    found["ranks"] = np.array(ranks)
+    ablator = HeadAblator(model, name_copying(model, NAMES))
+    for mode in ("zero", "mean"):
+        measured = ablator.measure([(), [(0, 1)], [(1, 1), (2, 0)]], mode)
+        found |= {f"right {mode}": measured.right, f"likely {mode}": measured.log_probability}
+    model = ioi_models.random_model(kind)
+    run = run_prompts(model, ioi_prompts(model, 20, names=ioi_models.NAMES))
+    found["io_is_argmax"] = run.io_is_argmax.numpy()
+    found |= {f"ioi {name}": vars(run)[name].numpy() for name in ("z", "attention", "io_logit")}
+    return {f"{kind} {name}": array for name, array in found.items()}
+
+
+if __name__ == "__main__":
+    every: dict[str, np.ndarray] = {}
+    for one in KINDS:
+        every |= answers(one)
+    np.savez(sys.argv[1], **{"threads": np.array(torch.get_num_threads()), **every})

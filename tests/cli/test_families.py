@@ -1,0 +1,24 @@
+"""The table of families as it is printed."""
+
+from __future__ import annotations
+
+import pytest
+
+from analysis.cli.families import main
+from analysis.models.families import FAMILIES
+
+
+@pytest.mark.parametrize("arguments", [[], ["--markdown"]])
+def test_every_family_is_printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    for family in FAMILIES:
+        assert family.architecture in printed
+        assert family.special in printed
+
+
+def test_markdown_has_a_row_to_a_family(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--markdown"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(FAMILIES) + 2
+    assert {line.count(" | ") for line in lines} == {3}

@@ -1,0 +1,70 @@
+"""The commands build their pages, and say which model could not be built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from analysis.cli import explore, site
+from analysis.explorer.evidence import MEASUREMENTS
+from tests.planted import NAMES, planted_model
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``planted`` is a small model of few names; any other is missing."""
+    from analysis.errors import ModelError
+    from analysis.names import load_names
+
+    def load_model(name: str) -> TransformerBridge:
+        if name != "planted":
+            raise ModelError(f"{name} is not here: <b>download it</b>.")
+        return planted_model("llama")
+
+    monkeypatch.setattr("analysis.models.load_model", load_model)
+    monkeypatch.setattr(
+        "analysis.explorer.results.load_names", lambda model: load_names(model, list(NAMES))
+    )
+    # Sixteen names are too few for dynamic scores, and nothing here does the task.
+    for what in ("dynamic", "causal"):
+        monkeypatch.delitem(MEASUREMENTS, what)
+
+
+@pytest.mark.usefixtures("loads")
+def test_explore_writes_the_page_and_opens_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(explore, "BUILD", tmp_path)
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert explore.main(["planted"]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    assert opened == [page.resolve().as_uri()] and page.parent == tmp_path
+    assert "name-copying heads" in page.read_text()
+
+
+@pytest.mark.usefixtures("loads")
+def test_the_site_is_built_of_the_models_at_hand(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(site, "ROOT", tmp_path)
+    for folder in ("figures", "notebooks"):
+        (tmp_path / folder).mkdir()
+    assert site.main(["planted", "absent", "planted"]) == 0
+    said = capsys.readouterr()
+    index = Path(said.out.strip()).read_text()
+    assert "absent is not here" in said.err
+    assert "absent: " in index and "<b>download" not in index
+    assert (tmp_path / "site" / "all_models_explorer.html").is_file()
+
+
+@pytest.mark.usefixtures("loads")
+def test_a_missing_model_is_an_error_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explore.main(["absent"]) == 1
+    assert capsys.readouterr().err == "error: absent is not here: <b>download it</b>.\n"
+    assert explore.main(["--help"]) == 2 == site.main(["--help"])

@@ -1,0 +1,55 @@
+"""axe-core finds no serious fault on the page; it comes from npm, where npm can be reached."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from analysis.explorer.page import write_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from analysis.explorer.results import Results
+
+pytestmark = pytest.mark.chromium
+
+VERSION = "4.14.1"
+KEPT = Path(__file__).parents[2] / "build" / "axe"
+SERIOUS = {"serious", "critical"}
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script of axe-core, kept under build/ once it has been fetched."""
+    script = KEPT / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.is_file():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is not installed: axe-core does not look at the page")
+        install = [npm, "install", "--prefix", str(KEPT), "--no-audit", f"axe-core@{VERSION}"]
+        found = subprocess.run(install, capture_output=True, text=True, timeout=120, check=False)
+        if found.returncode:
+            pytest.skip(f"npm cannot fetch axe-core: {found.stderr.strip()[-200:]}")
+    return script.read_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("tab", ["scatter", "table", "pins"])
+def test_no_serious_fault(
+    chromium: Browser, axe: str, results: Results, tmp_path: Path, scheme: str, tab: str
+) -> None:
+    file = write_page(results, tmp_path / "page.html")
+    context = chromium.new_context(offline=True, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(f"{file.as_uri()}#head=1.1&pins=1.1,2.2&tab={tab}")
+    page.wait_for_selector(".nh-map [role=gridcell]")
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    page.evaluate(axe)
+    faults = page.evaluate("axe.run()")["violations"]
+    context.close()
+    assert [fault["help"] for fault in faults if fault["impact"] in SERIOUS] == []

@@ -1,0 +1,176 @@
+"""Every number of a card is what the functions of ``analysis`` return for that head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from analysis import eigenvalue_scores, score_heads, score_vocabulary
+from analysis.dynamic.null_heads import compare_with_nulls
+from analysis.embeddings import source_vectors
+from analysis.errors import AnalysisError, NamesError, ParameterError, PromptError
+from analysis.explorer.cards import HeadCard, card_of, head_card
+from analysis.explorer.queries import extreme_tokens, head_on_prompt, written_for, written_from
+from analysis.weights import ov_weights, unembedding_matrix
+from tests.explorer.test_payload import brute_force
+from tests.planted import COPYING, NAMES, SUPPRESSING
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from analysis.explorer.results import Results
+
+TEN_HEADS = [(layer, head) for layer in range(3) for head in range(4)][:10]
+
+
+def all_logits(model: TransformerBridge, layer: int, head: int, tokens: list[int]) -> torch.Tensor:
+    W_V, W_O = ov_weights(model, layer, head)
+    x = source_vectors(model, torch.tensor(tokens), layer=layer)
+    return x @ W_V @ W_O @ unembedding_matrix(model).double()
+
+
+def card_of_head(model: TransformerBridge) -> HeadCard:
+    return head_card(model, (1, 1), list(NAMES))
+
+
+def test_the_card_of_ten_heads_says_what_the_functions_say(
+    planted: TransformerBridge, results: Results
+) -> None:
+    scores = score_heads(planted, list(NAMES))
+    static = scores.to_frame(intervals=True)
+    eigenvalue = eigenvalue_scores(planted)["eigenvalue_score"]
+    shares = score_vocabulary(planted, n_tokens=results.d_vocab).to_frame()
+    null = compare_with_nulls(planted, scores).frame
+    for head in TEN_HEADS:
+        table = card_of(planted, head, results).table
+        for column in ("copying_score", "suppression_score"):
+            for part, end in (("value", ""), ("low", "_low"), ("high", "_high")):
+                assert table.loc[column, part] == static.loc[head, column + end]
+            assert table.loc[f"{column}_q", "value"] == null.loc[head, f"{column}_q"]
+        assert table.loc["eigenvalue_score", "value"] == eigenvalue[head]
+        assert table.loc["vocabulary_copied", "value"] == shares.loc[head, "copied"]
+        assert table.loc["vocabulary_suppressed", "value"] == shares.loc[head, "suppressed"]
+
+
+@pytest.mark.parametrize("head", TEN_HEADS)
+def test_names_have_their_exact_ranks(
+    planted: TransformerBridge, results: Results, head: tuple[int, int]
+) -> None:
+    frame = card_of(planted, head, results).names
+    larger, smaller = brute_force(
+        planted, *head, results.scores.pairs.source_tokens, first_mlp=True
+    )
+    for place, source in enumerate(results.scores.pairs.sources):
+        for column, rank in (("rank_top", larger[place]), ("rank_bottom", smaller[place])):
+            assert frame[column].fillna(100)[source] == min(rank, 100)
+        assert frame.loc[source, "in_top_k"] == (larger[place] < 1)
+    assert frame["rank_top"].fillna(100).is_monotonic_increasing
+
+
+def test_a_planted_head_copies_every_name_and_its_twin_suppresses_them(
+    planted: TransformerBridge,
+) -> None:
+    copier = head_card(planted, COPYING[1], list(NAMES))
+    assert set(copier.copied.index) == set(NAMES)
+    assert not len(copier.nearly_copied) and not len(copier.missed)
+    suppressor = head_card(planted, SUPPRESSING[1], list(NAMES))
+    assert set(suppressor.suppressed.index) == set(NAMES)
+    assert f"copies {len(NAMES)} of {len(NAMES)} names" in str(copier)
+    assert "not measured: " in str(copier)
+    assert "&lt;" not in str(copier) and "<table" in copier._repr_html_()
+
+
+def test_copied_nearly_and_missed_are_all_names(planted: TransformerBridge) -> None:
+    card = head_card(planted, (2, 0), list(NAMES), k=3)
+    parts = [set(part.index) for part in (card.copied, card.nearly_copied, card.missed)]
+    assert sum(map(len, parts)) == len(NAMES) == len(set.union(*parts))
+
+
+def test_the_tokens_before_a_name_are_those_with_larger_logits(
+    planted: TransformerBridge, results: Results
+) -> None:
+    for head in TEN_HEADS[4:7]:
+        card = card_of(planted, head, results)
+        for source, before in card.names["before_top"].items():
+            place = results.scores.pairs.place(str(source))
+            token = results.scores.pairs.source_tokens[place]
+            logits = all_logits(planted, *head, [token])[0]
+            larger = (logits > logits[token]).nonzero()[:, 0]
+            order = larger[logits[larger].argsort(descending=True)][:5]
+            assert before == planted.tokenizer.batch_decode([[t] for t in order.tolist()])
+
+
+def test_extremes_do_not_depend_on_the_block(
+    planted: TransformerBridge, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = results.scores.pairs
+    whole = extreme_tokens(planted, (1, 2), pairs, 7)
+    logits = all_logits(planted, 1, 2, list(pairs.source_tokens))
+    np.testing.assert_array_equal(whole.top, logits.argsort(1, descending=True)[:, :7].numpy())
+    np.testing.assert_array_equal(whole.bottom, logits.argsort(1)[:, :7].numpy())
+    monkeypatch.setattr("analysis.explorer.queries.BLOCK", 5)
+    in_parts = extreme_tokens(planted, (1, 2), pairs, 7)
+    np.testing.assert_array_equal(whole.top, in_parts.top)
+
+
+def test_what_is_written_for_a_token(planted: TransformerBridge) -> None:
+    found = written_for(planted, (1, 1), "Mary", n=4)
+    token = planted.tokenizer.encode(" Mary")[0]
+    logits = all_logits(planted, 1, 1, [token])[0]
+    np.testing.assert_allclose(found.most["logit"], logits.topk(4).values)
+    np.testing.assert_allclose(found.least["logit"], logits.topk(4, largest=False).values)
+    assert found.most["token"][0] == " Mary" == found.token
+    assert (found.larger, found.smaller) == (0, len(logits) - 1)
+
+
+def test_for_which_tokens_one_is_written(planted: TransformerBridge) -> None:
+    token = planted.tokenizer.encode(" Mary")[0]
+    every = list(range(planted.W_U.shape[1]))
+    logits = all_logits(planted, 1, 1, every)[:, token]
+    most, least = written_from(planted, (1, 1), "Mary", n=3)
+    np.testing.assert_allclose(most["logit"], logits.topk(3).values)
+    np.testing.assert_allclose(least["logit"], logits.topk(3, largest=False).values)
+
+
+def test_the_tokens_a_head_changes_most(planted: TransformerBridge) -> None:
+    W_V, W_O = ov_weights(planted, 1, 1)
+    x = source_vectors(planted, torch.arange(planted.W_U.shape[1]), layer=1)
+    ratios = (x @ W_V @ W_O).norm(dim=1) / x.norm(dim=1)
+    frame = card_of_head(planted).changes_most(4)
+    np.testing.assert_allclose(frame["amplification"], ratios.topk(4).values)
+    first = int(ratios.argmax())
+    logits = all_logits(planted, 1, 1, [first])[0]
+    expected = planted.tokenizer.batch_decode([[t] for t in logits.topk(5).indices.tolist()])
+    assert frame["writes"][0] == expected
+
+
+def test_attention_on_a_prompt_is_the_models(planted: TransformerBridge) -> None:
+    found = head_on_prompt(planted, (1, 3), "John Mary John")
+    np.testing.assert_allclose(found.attention.sum(1), 1, rtol=1e-5)
+    assert np.triu(found.attention, 1).max() == 0
+    assert len(found.tokens) == len(found.attention)
+    assert found.tokens[-1] == " John"
+
+
+def test_what_a_head_writes_on_a_prompt_of_one_token_is_its_value(
+    planted: TransformerBridge,
+) -> None:
+    # Alone at the first position a head attends to itself: attention 1.
+    found = head_on_prompt(planted, (0, 1), planted.tokenizer.bos_token)
+    assert found.attention.tolist() == [[1.0]]
+
+
+def test_what_cannot_be_asked_is_refused_in_a_sentence(planted: TransformerBridge) -> None:
+    asked: list[tuple[type[AnalysisError], object]] = [
+        (ParameterError, lambda: head_card(planted, (9, 9), list(NAMES))),
+        (ParameterError, lambda: head_card(planted, (1, 1), list(NAMES), k=101)),
+        (NamesError, lambda: written_for(planted, (1, 1), "two words")),
+        (PromptError, lambda: head_on_prompt(planted, (1, 1), "  ")),
+        (PromptError, lambda: head_on_prompt(planted, (1, 1), "Mary " * 300)),
+    ]
+    for kind, call in asked:
+        with pytest.raises(kind):
+            call()  # type: ignore[operator]

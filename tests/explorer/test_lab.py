@@ -1,0 +1,207 @@
+"""The explorer in JupyterLab, in Chromium: controls, card, errors, export, a kernel restarted."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+import nbformat
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = [pytest.mark.chromium, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = "<img src=x onerror='window.ran=1'>"
+START_S, RUN_MS = 120.0, 60_000.0
+CELL = """
+from tests.planted import NAMES, planted_model
+from analysis.explorer.widget import explore
+explorer = explore(planted_model("llama"), list(NAMES))
+explorer
+""".strip()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """JupyterLab on loopback, with settings and a home of its own; its address and its folder."""
+    home = tmp_path_factory.mktemp("lab")
+    work = home / "work"
+    work.mkdir()
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    notebook.metadata["kernelspec"] = kernel
+    nbformat.write(notebook, work / "explorer.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folders = {
+        name: str(home / name.lower())
+        for name in (
+            "JUPYTER_CONFIG_DIR",
+            "JUPYTER_RUNTIME_DIR",
+            "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR",
+            "IPYTHONDIR",
+        )
+    }
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    environment = (
+        os.environ
+        | folders
+        | {
+            "PYTHONPATH": paths,
+            "NAME_HEADS_FIGURES": str(home / "figures"),
+            "TQDM_DISABLE": "1",
+        }
+    )
+    environment.pop("NAME_HEADS_STILL", None)
+    log = (home / "lab.log").open("w")
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            *("-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
+            *(f"--port={port}", "--IdentityProvider.token=", "--ServerApp.password="),
+            *(f"--ServerApp.root_dir={work}", "--LabApp.news_url=None"),
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        ],
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                urlopen(f"{address}/api/status", timeout=2).close()
+                break
+            except OSError:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail((home / "lab.log").read_text()[-2000:])
+                time.sleep(0.3)
+        yield address, home
+    finally:
+        server.terminate()
+        server.wait(30)
+        log.close()
+
+
+@pytest.fixture
+def page(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """An empty page; what it shows at the end is kept under build/."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 1400})
+    page = context.new_page()
+    yield page
+    picture = ROOT / "build" / f"{request.node.name}.png"
+    picture.parent.mkdir(exist_ok=True)
+    page.screenshot(path=picture)
+    context.close()
+
+
+def run_all(page: Page) -> None:
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+
+
+def test_the_explorer_in_jupyterlab(page: Page, lab: tuple[str, Path]) -> None:
+    address, home = lab
+    complaints: list[str] = []
+    elsewhere: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith((address, "blob:", "data:"))
+            else elsewhere.append(request.url)
+        ),
+    )
+    page.goto(f"{address}/lab/tree/explorer.ipynb")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=RUN_MS)
+    page.wait_for_selector(".jp-NotebookPanel [data-status=idle]", timeout=RUN_MS)
+    run_all(page)
+    page.wait_for_selector(".nh-map [role=gridcell]", timeout=RUN_MS)
+
+    def colors() -> list[str]:
+        return page.evaluate(
+            "[...document.querySelector('.nh-map').querySelectorAll('[role=gridcell]')]"
+            ".map((cell) => cell.getAttribute('fill'))"
+        )
+
+    # k changes, and the colours with it
+    before = colors()
+    page.get_by_label("k, how many").fill("60")
+    assert colors() != before
+
+    # a head is clicked, its card read, and the tokens around its names come from the kernel
+    page.locator(".nh-map").first.locator("[role=gridcell]").nth(7).click()
+    card = page.locator(".nh-card")
+    assert card.locator(".nh-card-title").inner_text() == "Head 1.1"
+    assert re.search(r"Copying score\s*1\.000\s*16 of 16", card.inner_text())
+    page.wait_for_function(
+        "document.querySelector('.nh-chip')?.title.includes('before')", timeout=RUN_S
+    )
+    page.get_by_label("Token to look up").fill("Mary")
+    page.get_by_role("button", name="Look up").click()
+    page.wait_for_selector(".nh-tokens", timeout=RUN_MS)
+    assert "0 tokens have a larger logit" in card.inner_text()
+
+    # the model runs on a prompt
+    page.get_by_label("Prompt", exact=True).fill("John Mary John")
+    page.get_by_role("button", name="Run the model").click()
+    page.wait_for_selector(".nh-token", timeout=RUN_MS)
+    assert page.locator(".nh-token").last.inner_text().strip() == "John"
+
+    # a bad name is typed: the message is beside the control, and the last good view stays
+    before = colors()
+    page.locator("summary", has_text="Your own names").click()
+    page.get_by_label("Names, separated by").fill(f"two words\n{HOSTILE}")
+    page.get_by_role("button", name="Score these").click()
+    alert = page.locator(".nh-own").get_by_role("alert")
+    alert.wait_for(timeout=RUN_MS)
+    assert "single token" in alert.inner_text()
+    assert colors() == before
+    assert page.evaluate("window.ran") is None
+
+    # good ones are scored
+    page.get_by_label("Names, separated by").fill("Mary, John, Anna")
+    page.get_by_role("button", name="Score these").click()
+    page.wait_for_function(
+        "document.querySelector('.nh-provenance').textContent.includes('3 names')", timeout=RUN_S
+    )
+
+    # what has not been computed is computed when asked for
+    row = page.locator(".nh-absent-row", has_text="Eigenvalue")
+    row.get_by_role("button", name="Compute").click()
+    page.wait_for_selector("[data-measure=eigenvalue_score]", timeout=RUN_MS)
+
+    # an export is found on disk
+    page.locator("summary", has_text="Keep it").click()
+    page.get_by_role("button", name="Page, pictures and PDF").click()
+    page.wait_for_function(
+        "document.querySelector('.nh-keep').textContent.includes('Written to')", timeout=RUN_S
+    )
+    written = {path.suffix for path in (home / "figures").iterdir()}
+    assert {".html", ".svg", ".png", ".pdf", ".csv", ".json"} <= written
+
+    # a kernel restart does not leave a dead view without saying so
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_text("Restart Kernel…", exact=True).first.click()
+    page.get_by_role("button", name="Confirm Kernel Restart").click()
+    page.wait_for_selector(".nh-notice:not([hidden])", timeout=30_000)
+    assert "run the cell again" in page.locator(".nh-notice").inner_text()
+    assert len(colors()) == 12  # the last result is still there
+
+    assert complaints == []
+    assert elsewhere == []

@@ -1,0 +1,323 @@
+"""The page opened from a file, with the network blocked, in Chromium."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from analysis import score_heads
+from analysis.explorer.page import explorer_page, front_end, write_page
+from tests.planted import NAMES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from analysis.explorer.results import Results
+
+pytestmark = pytest.mark.chromium
+HOSTILE = "</script><img src=x onerror='window.ran=1'><script>window.ran=1</script>"
+
+Open = Callable[..., "Page"]
+
+
+@pytest.fixture(scope="module")
+def page_file(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_page(results, tmp_path_factory.mktemp("page") / "planted_explorer.html")
+
+
+@pytest.fixture
+def visit(chromium: Browser, page_file: Path) -> Iterator[Open]:
+    """Opens the page; afterwards nothing may have been fetched, nor said in the console."""
+    complaints: list[str] = []
+    contexts = []
+
+    def open_page(fragment: str = "", file: Path = page_file, **options: Any) -> Page:
+        context = chromium.new_context(offline=True, accept_downloads=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith((file.as_uri(), "blob:", "data:"))
+                else complaints.append(request.url)
+            ),
+        )
+        page.goto(file.as_uri() + fragment)
+        page.wait_for_selector(".nh-map [role=gridcell]")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def colors(page: Page, panel: int = 0) -> list[str]:
+    return page.evaluate(
+        "(n) => [...document.querySelectorAll('.nh-map')[n].querySelectorAll('[role=gridcell]')]"
+        ".map((cell) => cell.getAttribute('fill'))",
+        panel,
+    )
+
+
+def shown(value: float) -> str:
+    """A number as the front end writes it."""
+    if value == 0:
+        return "0"
+    text = f"{value:.3f}" if abs(value) >= 0.0005 else f"{value:.1e}".replace("e-0", "e-")
+    return text.replace("-", "−")
+
+
+def test_k_changes_the_colours_and_the_address(visit: Open) -> None:
+    page = visit()
+    before = colors(page)
+    slider = page.get_by_label("k, how many")
+    slider.fill("60")
+    assert colors(page) != before
+    assert "k=60" in page.url
+    assert page.locator(".nh-provenance").inner_text().count("k = 60") == 1
+
+
+def test_a_click_opens_the_card_of_that_head(visit: Open) -> None:
+    page = visit()
+    page.locator(".nh-map").first.locator("[role=gridcell]").nth(5).click()
+    # Rows go from the last head down: the sixth cell is head 2 of layer 2.
+    assert page.locator(".nh-card-title").inner_text() == "Head 2.2"
+    assert "head=2.2" in page.url
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_the_cards_of_ten_heads_show_the_scores(
+    visit: Open, planted: TransformerBridge, results: Results, k: int
+) -> None:
+    frame = score_heads(planted, list(NAMES), k=k).to_frame()
+    page = visit(f"#k={k}")
+    for layer, head in [(layer, head) for layer in range(3) for head in range(4)][:10]:
+        page.evaluate(f"location.hash = '#k={k}&head={layer}.{head}'")
+        page.wait_for_function(
+            "(name) => document.querySelector('.nh-card-title')?.textContent === name",
+            arg=f"Head {layer}.{head}",
+        )
+        read = {
+            cell.get_attribute("data-measure"): cell.inner_text()
+            for cell in page.locator(".nh-value").all()
+        }
+        expected = {
+            "copying": frame.loc[(layer, head), "copying_score"],
+            "suppression": frame.loc[(layer, head), "suppression_score"],
+        }
+        for measure in results.evidence.measures:
+            expected[measure.key] = measure.values[layer * 4 + head]
+        assert read == {key: shown(float(value)) for key, value in expected.items()}
+
+
+def test_names_are_listed_with_their_ranks(visit: Open, results: Results) -> None:
+    page = visit("#head=2.0&end=top&k=3")
+    top = results.scores.ranks_top[2, 0]
+    read = {}
+    for chip in page.locator(".nh-chip").all():
+        rank = chip.locator(".nh-rank").inner_text()
+        read[chip.get_attribute("data-name")] = 100 if rank.startswith("≥") else int(rank)
+    assert read == dict(zip(results.scores.pairs.sources, top.tolist(), strict=True))
+    copied = page.locator(".nh-list-in .nh-chip").count()
+    assert copied == int((top < 3).sum())
+
+
+def test_everything_by_keyboard(visit: Open) -> None:
+    page = visit()
+    page.locator(".nh-map").first.focus()
+    for key in ("ArrowRight", "ArrowUp", "ArrowUp", "End", "ArrowLeft"):
+        page.keyboard.press(key)
+    assert page.locator("[aria-live]").inner_text().startswith("Layer 1, head 2: copying score")
+    page.keyboard.press("Enter")
+    assert page.locator(".nh-card-title").inner_text() == "Head 1.2"
+    assert "nh-card" in page.evaluate("document.activeElement.className")
+    page.keyboard.press("Escape")
+    assert not page.locator(".nh-card").is_visible()
+    assert page.evaluate("document.activeElement.getAttribute('role')") == "grid"
+    page.keyboard.press("Home")
+    page.keyboard.press("p")
+    assert "pins=0.2" in page.url
+
+
+def test_back_and_forward(visit: Open) -> None:
+    page = visit()
+    cells = page.locator(".nh-map").first.locator("[role=gridcell]")
+    cells.nth(0).click()
+    cells.nth(4).click()
+    heading = page.locator(".nh-card-title")
+    assert heading.inner_text() == "Head 1.2"
+    page.go_back()
+    assert heading.inner_text() == "Head 0.3"
+    page.go_back()
+    assert not page.locator(".nh-card").is_visible()
+    page.go_forward()
+    assert heading.inner_text() == "Head 0.3"
+
+
+def test_an_address_from_elsewhere_shows_what_can_be_shown(visit: Open) -> None:
+    page = visit("#k=9000&head=77.1&score=none&pins=1.1,x&tab=table")
+    assert page.get_by_label("k, from 1 to 100").input_value() == "100"
+    assert not page.locator(".nh-card").is_visible()
+    assert page.locator(".nh-table tbody tr").count() == 12
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_follows_the_browsers_theme(visit: Open, scheme: str) -> None:
+    page = visit(color_scheme=scheme)
+    assert page.locator(".nh").get_attribute("data-theme") == scheme
+    background = page.evaluate("getComputedStyle(document.querySelector('.nh')).backgroundColor")
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 31)"}[scheme]
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_nothing_sticks_out(visit: Open, width: int) -> None:
+    for tab in ("scatter", "table", "pins"):
+        page = visit(f"#head=1.1&pins=1.1,2.2&tab={tab}", viewport={"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_bad_k_is_said_beside_the_control_and_the_view_stays(visit: Open) -> None:
+    page = visit("#k=4")
+    before = colors(page)
+    box = page.get_by_label("k, from 1 to 100")
+    for text in ("0", "101", "1.5", "many"):
+        box.fill(text)
+        box.press("Enter")
+        said = page.locator(".nh-field", has=box).get_by_role("alert").inner_text()
+        assert said == f'k must be a whole number from 1 to 100, not "{text}".'
+        assert colors(page) == before
+
+
+def test_what_the_page_lacks_says_what_to_run(visit: Open) -> None:
+    page = visit("#head=1.1")
+    card = page.locator(".nh-card")
+    assert "dynamic_scores(model, names)" in card.inner_text()
+    page.get_by_label("Token to look up").fill("Zebedee")
+    page.get_by_role("button", name="Look up").click()
+    assert 'head_card(model, (1, 1)).writes_for("Zebedee")' in card.inner_text()
+    page.get_by_label("Token to look up").fill("Mary")
+    page.get_by_role("button", name="Look up").click()
+    assert "0 tokens have a larger logit" in card.inner_text()
+
+
+def test_a_threshold_dims_the_rest(visit: Open) -> None:
+    page = visit()
+    page.get_by_label("Dim heads below").fill("0.5")
+    opacity = page.evaluate(
+        "[...document.querySelectorAll('.nh-map')[0].querySelectorAll('[role=gridcell]')]"
+        ".map((cell) => cell.getAttribute('opacity'))"
+    )
+    assert opacity.count("1") == 3  # the planted copying heads
+    assert set(opacity) == {"1", "0.18"}
+
+
+def test_zero_is_told_apart_from_a_tiny_score(visit: Open, results: Results) -> None:
+    scores = results.scores.at_k(40)
+    page = visit("#k=40")
+    for panel, values in enumerate((scores.copying_score, scores.suppression_score)):
+        # Rows go from the last head down.
+        in_order = [values[layer, head] for head in (3, 2, 1, 0) for layer in range(3)]
+        for fill, value in zip(colors(page, panel), in_order, strict=True):
+            assert (fill == "#f1f2f5") == (value == 0)
+
+
+def test_a_hover_in_the_scatter_rings_the_head_in_the_heatmaps(visit: Open) -> None:
+    page = visit("#x=layer&y=head")
+    circle = page.locator(".nh-scatter circle").nth(5)
+    circle.hover(force=True)
+    assert page.locator(".nh-tip strong").inner_text() == "1.1"
+    assert page.locator(".nh-map .nh-rings rect").count() == 2
+
+
+def test_what_is_on_the_screen_can_be_kept(
+    visit: Open, planted: TransformerBridge, results: Results, tmp_path: Path
+) -> None:
+    page = visit("#k=2&head=1.1")
+    page.locator("summary", has_text="Keep it").click()
+    files = {}
+    for button in ("SVG", "PNG", "CSV", "Record and state (JSON)"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button, exact=True).click()
+        path = tmp_path / download.value.suggested_filename
+        download.value.save_as(path)
+        files[path.suffix] = path
+    assert files[".png"].read_bytes().startswith(b"\x89PNG")
+    assert "http" not in files[".svg"].read_text().replace("http://www.w3.org/2000/svg", "")
+    rows = files[".csv"].read_text().splitlines()
+    header = rows[0].split(",")
+    two = results.scores.at_k(2)
+    assert len(rows) == 1 + 12
+    for row in rows[1:]:
+        values = dict(zip(header, row.split(","), strict=True))
+        at = int(values["layer"]), int(values["head"])
+        assert float(values["copying_score"]) == two.copying_score[at]
+        assert int(values["n_in_bottom_k"]) == two.n_in_bottom_k[at]
+    record = json.loads(files[".json"].read_text())
+    assert record["state"]["k"] == record["k"] == 2 and record["state"]["head"] == "1.1"
+    assert record["pairs_sha256"] == results.scores.pairs.checksum
+    lines = record["python"].replace("model = ...  # this model was built in memory", "")
+    scope: dict[str, Any] = {"model": planted}
+    exec(lines, scope)
+    assert scope["frame"].loc[(1, 1), "copying_score"] == two.copying_score[1, 1]
+
+
+def test_another_model_can_stand_beside(visit: Open, results: Results, tmp_path: Path) -> None:
+    other = replace(results.scores, model=replace(results.scores.model, title="Other"))
+    both = [results, replace(results, sets=(replace(results.sets[0], scores=other),))]
+    page = visit(file=write_page(both, tmp_path / "both.html"))
+    titles = page.locator(".nh-title:visible")
+    assert titles.all_inner_texts() == [results.scores.model.title]
+    page.get_by_label("Model beside it").select_option(label="Other")
+    assert titles.all_inner_texts() == [results.scores.model.title, "Other"]
+    page.locator(".nh-map").nth(2).locator("[role=gridcell]").first.click()
+    assert page.locator(".nh-card-title").all_inner_texts() == ["Head 0.3"]
+    page.go_back()
+    assert titles.all_inner_texts() == [results.scores.model.title]
+
+
+def test_hostile_text_is_shown_and_never_runs(
+    visit: Open, results: Results, tmp_path: Path
+) -> None:
+    one = results.sets[0]
+    pairs = replace(
+        one.scores.pairs,
+        sources=(HOSTILE, *one.scores.pairs.sources[1:]),
+        targets=(HOSTILE, *one.scores.pairs.sources[1:]),
+    )
+    model = replace(one.scores.model, name=HOSTILE, title=HOSTILE, note=HOSTILE)
+    scores = replace(one.scores, pairs=pairs, model=model)
+    hostile = replace(
+        results,
+        sets=(replace(one, scores=scores, label=HOSTILE),),
+        words=dict.fromkeys(results.words, HOSTILE),
+    )
+    page = visit("#head=1.1&tab=table", file=write_page(hostile, tmp_path / "hostile.html"))
+    page.get_by_label("Token to look up").fill(HOSTILE)
+    page.get_by_role("button", name="Look up").click()
+    page.locator("summary", has_text="Keep it").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="SVG", exact=True).click()
+    drawn = Path(download.value.path()).read_text()
+    assert "<script" not in drawn and "<img" not in drawn
+    assert page.evaluate("window.ran") is None
+    assert page.locator(".nh img, .nh script").count() == 0
+    assert HOSTILE in page.locator(".nh-title").inner_text()
+    assert HOSTILE in page.locator(".nh-chip").first.inner_text()
+
+
+def test_the_page_names_no_address_and_holds_the_module_as_it_is(results: Results) -> None:
+    text = explorer_page(results)
+    assert front_end("explorer.js") in text and "</script" not in front_end("explorer.js").lower()
+    addresses = text.replace("http://www.w3.org/2000/svg", "")
+    assert "http://" not in addresses and "https://" not in addresses
+    assert explorer_page(results) == text

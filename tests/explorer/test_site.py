@@ -1,0 +1,121 @@
+"""The site's pages hold what they are to hold, and name no address that would be loaded."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import nbformat
+import pytest
+
+from analysis.errors import ExportError
+from analysis.explorer.notebook_page import notebook_page, with_mathml
+from analysis.explorer.page import write_page
+from analysis.explorer.site import Missing, export_site
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from analysis.explorer.results import Results
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+class Loaded(HTMLParser):
+    """What a page would load, and its scripts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        for name, value in attrs:
+            loaded = name == "src" or (tag == "link" and name == "href")
+            if value and loaded and not value.startswith("data:"):
+                self.addresses.append(value)
+
+
+def loads(text: str) -> Loaded:
+    parser = Loaded()
+    parser.feed(text)
+    return parser
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    v4 = nbformat.v4
+    outputs = [
+        v4.new_output(
+            "display_data",
+            data={
+                "application/vnd.jupyter.widget-view+json": {"model_id": "1"},
+                "image/svg+xml": '<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>',
+                "text/plain": "Explorer",
+            },
+        ),
+        v4.new_output("stream", text=HOSTILE),
+    ]
+    cells = [
+        v4.new_markdown_cell("# The score\n\nThe share $k/n$ of $$m(s) = x(s)\\,W_V$$ costs `$5`."),
+        v4.new_code_cell("explore(model)", outputs=outputs, execution_count=1),
+    ]
+    path = folder / "00_score.ipynb"
+    nbformat.write(v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_a_notebook_becomes_a_page_that_loads_nothing(notebook: Path) -> None:
+    title, text = notebook_page(notebook, "")
+    assert title == "The score"
+    page = loads(text)
+    assert page.addresses == [] and page.scripts == 0
+    assert text.count("<math") == 2 and "<code>$5</code>" in text
+    assert "data:image/svg+xml" in text and HOSTILE not in text and "&lt;img" in text
+
+
+def test_formulas_in_code_stay_code() -> None:
+    assert with_mathml("`$x$` and ```\n$y$\n```") == "`$x$` and ```\n$y$\n```"
+    assert with_mathml(r"costs \$5 and \$6") == r"costs \$5 and \$6"
+    assert "\n" not in with_mathml("$$\na\n\\\\ b\n$$")
+
+
+def test_the_site_links_every_explorer_figure_and_notebook(
+    results: Results, notebook: Path, tmp_path: Path
+) -> None:
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    for name in ("a.svg", "a.json", "b.csv", ".a.lock", "notes.txt"):
+        (figures / name).write_text("x")
+    page = write_page(results, tmp_path / "planted_explorer.html")
+    site = tmp_path / "site"
+    index = export_site(
+        site,
+        explorers=[page],
+        figures=figures,
+        notebooks=notebook.parent,
+        missing=[Missing("gpt2", f"not here {HOSTILE}")],
+    )
+    text = index.read_text()
+    for address in re.findall(r'(?:href|src)="([^"]+)"', text):
+        assert (site / address).is_file(), address
+    assert {"planted_explorer.html", "00_score.html"} <= {p.name for p in site.iterdir()}
+    assert {p.name for p in (site / "figures").iterdir()} == {"a.svg", "a.json", "b.csv"}
+    assert "gpt2: " in text and HOSTILE not in text
+    assert loads(text).addresses == ["figures/a.svg"]
+
+
+def test_folders_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="there is no folder"):
+        export_site(tmp_path / "site", figures=tmp_path / "nowhere")
+
+
+def test_what_is_no_notebook_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.ipynb"
+    path.write_text("not JSON")
+    with pytest.raises(ExportError, match="cannot be read"):
+        notebook_page(path, "")

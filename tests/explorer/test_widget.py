@@ -1,0 +1,150 @@
+"""The widget answers its controls, and its output has a picture where nothing runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+
+from analysis import score_heads
+from analysis.errors import ParameterError
+from analysis.explorer.queries import written_for
+from analysis.explorer.still import still_picture
+from analysis.explorer.widget import STILL, Explorer, explore
+from tests.explorer.test_payload import array, unpacked
+from tests.planted import NAMES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from analysis.explorer.results import Results
+
+
+@pytest.fixture
+def widget(planted: TransformerBridge, monkeypatch: pytest.MonkeyPatch) -> Explorer:
+    monkeypatch.setenv(STILL, "1")  # no front end here
+    return explore(planted, list(NAMES))
+
+
+def answer(widget: Explorer, question: str, /, **args: object) -> dict[str, Any]:
+    """The last message about one question."""
+    sent: list[dict[str, Any]] = []
+    widget.requests._send = sent.append
+    widget.requests.take({"ask": question, "id": 1, "args": args})
+    widget.requests.wait(60)
+    json.dumps(sent)  # every message can be sent
+    return sent[-1]
+
+
+def test_other_names_are_scored(widget: Explorer, planted: TransformerBridge) -> None:
+    result = answer(widget, "score", names=["Mary", "John", "Mary"], first_mlp=True)["result"]
+    scores = score_heads(planted, ["Mary", "John"], k=1)
+    top = array(result["top"], "u1").reshape(3, 4, 2)
+    np.testing.assert_array_equal(top < 1, scores.in_top_k)
+    assert result["sources"] == ["Mary", "John"] and result["targets"] is None
+    assert "2 of 2 names are usable" in result["says"]
+
+
+def test_pairs_are_scored_as_a_relation(widget: Explorer, planted: TransformerBridge) -> None:
+    pairs = [["Mary", "John"], ["John", "Mary"]]
+    result = answer(widget, "score", names=pairs, first_mlp=True)["result"]
+    scores = score_heads(planted, [("Mary", "John"), ("John", "Mary")])
+    np.testing.assert_array_equal(array(result["top"], "u1").reshape(3, 4, 2) < 1, scores.in_top_k)
+    assert result["targets"] == ["John", "Mary"]
+
+
+def test_a_bad_name_is_said_and_the_last_results_stay(widget: Explorer) -> None:
+    before = widget.payload
+    error = answer(widget, "score", names=["two words"], first_mlp=True)["error"]
+    assert "single token" in error and "two words" in error
+    assert widget.payload == before
+
+
+def test_the_first_mlp_can_be_switched(widget: Explorer, planted: TransformerBridge) -> None:
+    key = widget.results.sets[0].key
+    result = answer(widget, "score", key=key, first_mlp=False)["result"]
+    scores = score_heads(planted, list(NAMES), first_mlp=False)
+    top = array(result["top"], "u1").reshape(scores.in_top_k.shape)
+    np.testing.assert_array_equal(top < 1, scores.in_top_k)
+    assert len(unpacked(widget.results)["sets"]) == 2
+
+
+def test_tokens_are_those_of_the_queries(widget: Explorer, planted: TransformerBridge) -> None:
+    result = answer(widget, "token", head="1.1", token="Anna", first_mlp=True)["result"]
+    found = written_for(planted, (1, 1), "Anna")
+    assert [row["token"] for row in result["most"]] == list(found.most["token"])
+    assert (result["larger"], result["smaller"]) == (found.larger, found.smaller)
+
+
+def test_the_tokens_around_names_are_packed_with_their_words(widget: Explorer) -> None:
+    key = widget.results.sets[0].key
+    result = answer(widget, "extremes", head="1.1", key=key, first_mlp=True)["result"]
+    places = array(result["top"], "<u2").reshape(len(NAMES), result["n"])
+    assert [result["words"][place] for place in places[:, 0]] == [f" {name}" for name in NAMES]
+
+
+def test_a_measurement_is_made_when_asked(widget: Explorer) -> None:
+    assert not widget.results.evidence.measures
+    result = answer(widget, "measure", what="eigenvalue")["result"]
+    assert [one["key"] for one in result["measures"]] == ["eigenvalue_score"]
+    assert "eigenvalue" not in [one["what"] for one in result["absent"]]
+    assert widget.results.evidence.done == ("eigenvalue",)
+    assert "30" in answer(widget, "measure", what="dynamic")["error"]
+
+
+def test_questions_do_not_read_the_users_runs(planted: TransformerBridge, widget: Explorer) -> None:
+    asked = widget._answers.model
+    assert asked is not planted
+    assert asked.blocks[0].attn.W_V.data_ptr() == planted.blocks[0].attn.W_V.data_ptr()
+    seen: list[object] = []
+    hook = "blocks.1.attn.hook_pattern"
+    with planted.hooks(fwd_hooks=[(hook, lambda tensor, hook: seen.append(hook))]):
+        answer(widget, "prompt", head="1.1", prompt="Mary John")
+        assert seen == []
+        planted(torch.tensor([[0, 1]]))
+        assert len(seen) == 1
+
+
+def test_the_page_and_the_figures_are_written(
+    widget: Explorer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("analysis.export.places.FIGURES", tmp_path)
+    key = widget.results.sets[0].key
+    result = answer(widget, "export", key=key, first_mlp=True, k=3)["result"]
+    assert sorted(result["files"]) == sorted(path.name for path in tmp_path.iterdir())
+    assert any(name.endswith("_explorer.html") for name in result["files"])
+    assert "from 1 to 100" in answer(widget, "export", key=key, first_mlp=True, k=0)["error"]
+
+
+def test_the_output_holds_a_picture_and_with_a_front_end_a_view(
+    widget: Explorer, planted: TransformerBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still, _ = widget._repr_mimebundle_()
+    assert set(still) == {"text/plain", "image/svg+xml"}
+    assert "3 layers of 4 heads, 16 names" in still["text/plain"]
+    again = explore(planted, list(NAMES))
+    assert again._repr_mimebundle_()[0] == still  # nothing random for nbval to trip over
+    monkeypatch.delenv(STILL)
+    live, _ = explore(planted, list(NAMES))._repr_mimebundle_()
+    assert set(live) == {*still, "application/vnd.jupyter.widget-view+json"}
+    assert live["image/svg+xml"] == still["image/svg+xml"]
+
+
+def test_the_picture_escapes_its_texts(results: Results) -> None:
+    hostile = replace(results.scores.model, title="</title><script>x</script>")
+    root = ElementTree.fromstring(still_picture(replace(results.scores, model=hostile)))
+    names = {element.tag.rsplit("}", 1)[-1] for element in root.iter()}
+    assert names == {"svg", "title", "rect", "text"}
+    assert len(root.findall(".//{*}rect")) == 1 + 2 * 12
+
+
+def test_k_beyond_the_ranks_is_refused_at_once(planted: TransformerBridge) -> None:
+    with pytest.raises(ParameterError, match="from 1 to 100"):
+        explore(planted, list(NAMES), k=101)

@@ -1,0 +1,132 @@
+"""Checkpoints read layer by layer give what loaded ones give, bit for bit."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from analysis.embeddings import EMBEDDINGS, effective_embedding
+from analysis.errors import ArchitectureError, ModelError, WeightsError
+from analysis.models.admission import admit_runs
+from analysis.models.load import load_model
+from analysis.models.open_checkpoint import open_checkpoint
+from analysis.static.eigenvalues import eigenvalue_scores
+from analysis.static.scores import score_heads
+from analysis.static.vocabulary import score_vocabulary
+from analysis.weights import (
+    folded_unembedding,
+    folded_value_weights,
+    output_weights,
+    unembedding_matrix,
+    value_weights,
+)
+from tests import checkpoints, planted
+from tests.families.tiny import N_LAYERS, TINY, tiny_model
+
+TOKENIZER = checkpoints.make_tokenizer(planted.NAMES)
+TOKENS = planted.name_tokens(TOKENIZER)
+
+
+def saved(name: str, folder: Path, dtype: torch.dtype = torch.float32, shard: str = "5GB") -> Path:
+    model = tiny_model(name, len(TOKENIZER)).to(dtype)
+    model.save_pretrained(folder, max_shard_size=shard)
+    TOKENIZER.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_weights_and_vectors_are_those_of_the_loaded_model(name: str, tmp_path: Path) -> None:
+    folder = saved(name, tmp_path)
+    lazy, loaded = open_checkpoint(folder), load_model(str(folder))
+    assert lazy.cfg.n_layers == loaded.cfg.n_layers == N_LAYERS
+    assert torch.equal(unembedding_matrix(lazy), unembedding_matrix(loaded))
+    for layer in (0, 2, 1):
+        assert torch.equal(value_weights(lazy, layer), value_weights(loaded, layer))
+        assert torch.equal(output_weights(lazy, layer), output_weights(loaded, layer))
+        found, expected = folded_value_weights(lazy, layer), folded_value_weights(loaded, layer)
+        assert torch.equal(found, expected)
+    for kind in EMBEDDINGS:
+        found = effective_embedding(lazy, TOKENS, kind)
+        assert torch.equal(found, effective_embedding(loaded, TOKENS, kind))
+    assert torch.equal(folded_unembedding(lazy), folded_unembedding(loaded))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "qwen3-moe", "falcon"])
+def test_scores_are_those_of_the_loaded_model(
+    name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    folder = saved(name, tmp_path, dtype, shard="20KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    lazy, loaded = open_checkpoint(folder), load_model(str(folder), dtype=dtype)
+    found, expected = (score_heads(m, planted.NAMES, k=3) for m in (lazy, loaded))
+    assert np.array_equal(found.in_top_k, expected.in_top_k)
+    assert np.array_equal(found.in_bottom_k, expected.in_bottom_k)
+    assert found.in_top_k.any() and not found.in_top_k.all()
+    assert eigenvalue_scores(lazy).equals(eigenvalue_scores(loaded))
+
+
+def test_the_whole_vocabulary(tmp_path: Path) -> None:
+    folder = saved("llama", tmp_path)
+    found, expected = (
+        score_vocabulary(m) for m in (open_checkpoint(folder), load_model(str(folder)))
+    )
+    assert found.to_frame().equals(expected.to_frame())
+
+
+def test_a_path_is_enough(tmp_path: Path) -> None:
+    folder = saved("llama", tmp_path)
+    found = score_heads(str(folder), planted.NAMES)
+    assert np.array_equal(
+        found.in_top_k, score_heads(load_model(str(folder)), planted.NAMES).in_top_k
+    )
+
+
+def test_one_layer_is_held_at_a_time(tmp_path: Path) -> None:
+    lazy = open_checkpoint(saved("llama", tmp_path))
+    first = value_weights(lazy, 0)
+    value_weights(lazy, 1)
+    gc.collect()
+    alive = [o for o in gc.get_objects() if isinstance(o, torch.Tensor) and o.shape == first.shape]
+    assert sum(torch.equal(t, first) for t in alive) == 1  # the one that is held here
+    held = lazy.blocks[1]
+    assert lazy.blocks[1] is held
+
+
+@torch.no_grad()
+def test_nan_is_noticed_when_it_is_read(tmp_path: Path) -> None:
+    folder = saved("llama", tmp_path)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.layers.2.self_attn.v_proj.weight"][3, 5] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"layers\.2\.self_attn\.v_proj\.weight holds NaN"):
+        score_heads(open_checkpoint(folder), planted.NAMES)
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+    folder = saved("llama", tmp_path)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["model.layers.1.self_attn.o_proj.weight"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks .*layers\.1\.self_attn\.o_proj\.weight"):
+        score_heads(open_checkpoint(folder), planted.NAMES)
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    folder = saved("llama", tmp_path)
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="damaged"):
+        open_checkpoint(folder)
+
+
+def test_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    with pytest.raises(ArchitectureError, match="load it with load_model"):
+        admit_runs(open_checkpoint(saved("llama", tmp_path)))

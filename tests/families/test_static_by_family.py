@@ -1,0 +1,116 @@
+"""Static scores of every family against formulas on Hugging Face's parameters."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from analysis.embeddings import source_vectors
+from analysis.models.families import FAMILIES
+from analysis.static.scores import HeadScores, score_heads
+from analysis.weights import output_weights, unembedding_matrix, value_weights
+from tests import checkpoints, planted
+from tests.families import plain
+from tests.families.tiny import N_HEADS, N_LAYERS, TINY, tiny_model
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedModel
+
+TOKENIZER = checkpoints.make_tokenizer(planted.NAMES)
+TOKENS = planted.name_tokens(TOKENIZER)
+COPYING, SUPPRESSING = ((0, 1), (1, 2)), ((0, 3), (2, 0))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One tiny model twice: as transformers made it, and as the bridge holds it."""
+
+    plain: PreTrainedModel
+    bridge: TransformerBridge
+
+
+@functools.cache
+def case(name: str) -> Case:
+    model = tiny_model(name, len(TOKENIZER))
+    return Case(model, planted.boot(copy.deepcopy(model), TOKENIZER))
+
+
+@functools.cache
+def scores(name: str, k: int, first_mlp: bool) -> HeadScores:
+    return score_heads(case(name).bridge, planted.NAMES, k=k, first_mlp=first_mlp)
+
+
+def test_every_family_of_the_table_is_tested_and_every_tested_one_is_in_the_table() -> None:
+    tested = {tiny.architecture for tiny in TINY.values()}
+    assert tested == {family.architecture for family in FAMILIES}
+    assert len(tested) >= 25
+
+
+@pytest.mark.parametrize("name", TINY)
+@torch.no_grad()
+def test_weights_are_the_published_parameters(name: str) -> None:
+    model, bridge = case(name).plain, case(name).bridge
+    for layer in range(N_LAYERS):
+        found = value_weights(bridge, layer)
+        assert torch.equal(found, plain.value_matrices(model, layer))
+        expected = plain.output_matrices(model, layer).double() * plain.attention_gain(model, layer)
+        torch.testing.assert_close(
+            output_weights(bridge, layer).double(), expected, rtol=1e-12, atol=0
+        )
+    found = unembedding_matrix(bridge).double()
+    torch.testing.assert_close(found, plain.unembedding(model), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", TINY)
+@torch.no_grad()
+def test_source_vectors_are_those_of_the_formulas(name: str) -> None:
+    model, bridge = case(name).plain, case(name).bridge
+    first = plain.embedded(model, TOKENS)
+    found = source_vectors(bridge, TOKENS, layer=0)
+    torch.testing.assert_close(found, first, rtol=1e-7, atol=1e-9)
+    later = plain.first_mlp(model, first)
+    found = source_vectors(bridge, TOKENS, layer=1)
+    rounded = "experts" in str(TINY[name].settings) or name == "bloom"  # float32 routers; √(2/π)
+    tolerance = 1e-5 if rounded else 1e-7
+    torch.testing.assert_close(found, later, rtol=tolerance, atol=tolerance)
+    assert not torch.allclose(found, first, rtol=0.1)
+    without = source_vectors(bridge, TOKENS, layer=1, first_mlp=False)
+    assert torch.equal(without[:3], source_vectors(bridge, TOKENS[:3], layer=0))
+
+
+@pytest.mark.parametrize("k", [1, 10])
+@pytest.mark.parametrize("first_mlp", [True, False])
+@pytest.mark.parametrize("name", TINY)
+def test_scores_are_those_of_every_logit(name: str, first_mlp: bool, k: int) -> None:
+    logits = plain.logits_of_heads(case(name).plain, TOKENS, first_mlp_too=first_mlp)
+    own = logits[..., torch.arange(len(TOKENS)), TOKENS][..., None]
+    found = scores(name, k, first_mlp)
+    assert np.array_equal(found.in_top_k, ((logits > own).sum(-1) < k).numpy())
+    assert np.array_equal(found.in_bottom_k, ((logits < own).sum(-1) < k).numpy())
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_planted_copying_head_is_found_and_a_suppressing_one(name: str) -> None:
+    model = tiny_model(name, len(TOKENIZER))
+    one_group = plain.value_matrices(model, 0).shape[0] == 1
+    suppressing = SUPPRESSING
+    plain.plant(model, TOKENS, COPYING, suppressing)
+    found = score_heads(planted.boot(model, TOKENIZER), planted.NAMES)
+    for layer, head in COPYING:
+        assert found.copying_score[layer, head] == 1
+    for layer, head in suppressing:
+        assert found.suppression_score[layer, head] == 1
+    others = [
+        (layer, head)
+        for layer in range(N_LAYERS)
+        for head in range(N_HEADS)
+        if (layer, head) not in COPYING
+    ]
+    assert one_group or max(found.copying_score[at] for at in others) < 0.8

@@ -1,0 +1,417 @@
+"""A hub that refuses, is slow, wants a login or means harm: what is said, and what is not done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from analysis.errors import ModelError, ParameterError
+from analysis.models import fetch_model, load_model
+from analysis.models import load as models
+from analysis.models.checkpoint import Checkpoint
+from analysis.models.hub import hub_checkpoint
+from analysis.models.hub_errors import HubError, HubUnreachableError, masked
+from analysis.models.load import PINNED
+from analysis.provenance import GPT2_SMALL, ModelIdentity
+from tests import checkpoints
+from tests.loopback_hub import Answer, LoopbackHub, Repository, point_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+COMMIT = PINNED[GPT2_SMALL]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = checkpoints.make_tokenizer()
+    folder = tmp_path_factory.mktemp("gpt2")
+    model = checkpoints.gpt2_model(len(tokenizer))
+    return checkpoints.save_checkpoint(model, tokenizer, folder / "saved")
+
+
+@pytest.fixture
+def repository(saved: Path, tmp_path: Path) -> Repository:
+    return Repository(shutil.copytree(saved, tmp_path / "served"), COMMIT)
+
+
+@pytest.fixture
+def hub(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LoopbackHub]:
+    with LoopbackHub({GPT2_SMALL: repository, "team/other": repository}) as running:
+        point_at(running.url, tmp_path / "cache", monkeypatch)
+        yield running
+
+
+def written(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+# --- told apart ---------------------------------------------------------------------------------
+
+REFUSALS = [
+    (
+        Answer(401, {"X-Error-Message": "Invalid credentials in Authorization header"}),
+        r"does not accept your access token \(Invalid credentials in Authorization header\): it is "
+        r"wrong or has expired; log in again with `hf auth login`, or unset HF_TOKEN",
+    ),
+    (
+        Answer(401, {"X-Error-Message": 'User Access Token "mine" is expired'}),
+        r"does not accept your access token \(User Access Token \"mine\" is expired\)",
+    ),
+    (Answer(401, {"X-Error-Code": "RepoNotFound"}), "knows no model of that name"),
+    (Answer(403, {"X-Error-Message": "no scope"}), r"forbids access .*403: no scope\): use an acc"),
+    (Answer(407), r"the proxy before the hub .*407\): put a user and password into HTTPS_PROXY"),
+    (Answer(429, {"Retry-After": "3600"}), r"no more requests .*429\): wait 3,600 seconds"),
+    (Answer(200, {"Content-Type": "text/html"}, b"<html>Log in</html>"), "may be the login page"),
+    (Answer(200, {"Content-Type": "application/json"}, b'{"hello": 1}'), "may be the login page"),
+    (Answer(302, {"Location": "https://login.invalid/"}), "login page|cannot be reached"),
+    (Answer(418), r"refused the request .*418"),
+]
+
+
+@pytest.mark.parametrize(("answer", "said"), REFUSALS)
+def test_each_refusal_has_its_own_sentence_and_auto_does_not_change_the_model(
+    hub: LoopbackHub, answer: Answer, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hub.listing = answer
+    start = time.monotonic()
+    with pytest.raises(HubError, match=said):
+        hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+    if answer.status != 302:
+        monkeypatch.setattr(models, "packaged_checkpoint", lambda: pytest.fail("another model"))
+        with pytest.raises(HubError, match=r"or use load_model\('smollm2-135m'\)"):
+            load_model()
+    assert time.monotonic() - start < 3
+    assert written(tmp_path / "cache") == set()
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+def test_a_hub_that_has_failed_itself_counts_as_out_of_reach(hub: LoopbackHub, status: int) -> None:
+    hub.listing = Answer(status, {"Retry-After": "3600"})
+    with pytest.raises(HubUnreachableError, match=f"HTTP status {status}"):
+        hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(429, {"Retry-After": "3600"}), Answer(401), Answer(403), Answer(503), Answer(404)],
+)
+def test_a_download_that_is_refused_ends_at_once(hub: LoopbackHub, answer: Answer) -> None:
+    hub.file = answer
+    start = time.monotonic()
+    with pytest.raises(HubError, match=f"HTTP status {answer.status}|no model of that name"):
+        hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("nowhere", "address 'nowhere' cannot be used"),
+        ("http://host:port", "cannot be used|cannot be reached"),
+        ("ftp://host", "cannot be used"),
+        ("http://", "cannot be used|cannot be reached"),
+    ],
+)
+def test_an_address_that_is_none_is_said(
+    address: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_at(address, tmp_path / "cache", monkeypatch)
+    with pytest.raises(HubError, match=said):
+        hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+
+
+# --- nothing waits for ever ----------------------------------------------------------------------
+
+
+def test_a_slow_mirror_is_heard_where_the_reader_asks_for_patience(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.models.hub_listing.DEADLINE", 0.3)
+    hub.listing = Answer(503, delay=0.8)
+    with pytest.raises(HubUnreachableError, match=r"no answer within 0\.3 seconds; for a slow mir"):
+        hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 5)
+    with pytest.raises(HubUnreachableError, match="HTTP status 503"):
+        hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+
+
+def test_a_file_of_which_no_byte_comes_is_given_up(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+    hub.file = Answer(delay=3)
+    start = time.monotonic()
+    with pytest.raises(HubError, match=r"the download of config\.json .* failed"):
+        hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+    assert time.monotonic() - start < 2
+
+
+def test_a_file_that_only_drips_is_given_up(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, repository: Repository
+) -> None:
+    monkeypatch.setattr("analysis.models.hub_download.WINDOW", 0.3)
+    monkeypatch.setattr("analysis.models.hub_download.SLOWEST", 1000)
+    body = (repository.folder / "config.json").read_bytes()
+    hub.file = Answer(200, {"X-Repo-Commit": COMMIT}, body, delay=0.1, pieces=len(body))
+    start = time.monotonic()
+    with pytest.raises(HubError, match=r"failed \(only \d+ bytes came in"):
+        hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+    assert time.monotonic() - start < 2
+
+
+def test_what_came_of_a_file_is_continued(
+    hub: LoopbackHub, repository: Repository, tmp_path: Path
+) -> None:
+    """The loopback hub sends whole files only: a 200 in place of a 206 begins anew."""
+    hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+    link = next((tmp_path / "cache").glob("models--*/snapshots/*/model.safetensors"))
+    blob, content = link.resolve(), link.read_bytes()
+    blob.with_name(f"{blob.name}.incomplete").write_bytes(content[:1000])
+    link.unlink()
+    blob.unlink()
+    hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+    assert link.read_bytes() == content
+
+
+# --- a hub that means harm -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        {"sha": "../../../outside"},
+        {"sha": "1" * 39 + "/"},
+        {"sha": "main"},
+        {"siblings": [{"rfilename": "../outside", "size": 1, "blobId": "1" * 40}]},
+        {"siblings": [{"rfilename": "/outside", "size": 1, "blobId": "1" * 40}]},
+        {"siblings": [{"rfilename": "a/../../outside", "size": 1, "blobId": "1" * 40}]},
+        {"siblings": [{"rfilename": "a\\..\\outside", "size": 1, "blobId": "1" * 40}]},
+        {"siblings": [{"rfilename": "config.json", "size": 1, "blobId": "../../../outside"}]},
+        {"siblings": [{"rfilename": "config.json", "size": -1, "blobId": "1" * 40}]},
+        {
+            "siblings": [
+                {"rfilename": "config.json", "size": 1, "lfs": {"sha256": "../x", "size": 1}}
+            ]
+        },
+    ],
+)
+def test_a_listing_that_could_lead_out_of_the_cache_is_refused(
+    hub: LoopbackHub, repository: Repository, tmp_path: Path, listed: dict[str, Any]
+) -> None:
+    repository.listed = listed
+    before = written(tmp_path)
+    with pytest.raises(ModelError):
+        hub_checkpoint("team/other", None, "other")
+    assert written(tmp_path) == before
+    assert hub.downloads() == []
+
+
+@pytest.mark.parametrize("etag", ["../../../../outside", "/outside", "a" * 40, "x"])
+def test_an_etag_never_becomes_a_path(
+    hub: LoopbackHub, repository: Repository, tmp_path: Path, etag: str
+) -> None:
+    repository.etags["model.safetensors"] = etag
+    with pytest.raises(ModelError, match="with another checksum than it lists"):
+        hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+    assert not list(tmp_path.rglob("*outside*"))
+    assert not [path for path in written(tmp_path / "cache") if "model.safetensors" in path]
+
+
+def test_a_file_larger_than_listed_is_not_written_on_and_on(
+    hub: LoopbackHub, repository: Repository, tmp_path: Path
+) -> None:
+    repository.sent["config.json"] = b" " * 5_000_000
+    with pytest.raises(ModelError, match="came damaged"):
+        hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+    assert written(tmp_path / "cache") <= {p for p in written(tmp_path / "cache") if "lock" in p}
+
+
+@pytest.mark.parametrize("repo", ["a/../b", "../x", "a--b/c", "a/b/c@d", "-x", "a b", "x" * 300])
+def test_an_id_that_is_none_is_refused_before_anything(hub: LoopbackHub, repo: str) -> None:
+    with pytest.raises((ParameterError, ModelError)):
+        hub_checkpoint(repo, None, "it")
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("revision", ["../x", "a/../b", "/etc", "a\\b", "a//b", "x" * 300, "\0"])
+def test_a_revision_that_is_no_name_is_refused_before_anything(
+    hub: LoopbackHub, revision: str
+) -> None:
+    with pytest.raises(ParameterError, match="revision must be"):
+        hub_checkpoint("team/other", revision, "it")
+    assert hub.requests == []
+
+
+# --- passwords ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("http://user:secret@host/x", "http://***@host/x"),
+        ("(https://secret@host)", "(https://***@host)"),
+        ("no address a@b", "no address a@b"),
+        ("token hf_abcDEF123 refused", "token hf_*** refused"),
+    ],
+)
+def test_credentials_are_masked(text: str, expected: str) -> None:
+    assert masked(text) == expected
+
+
+@pytest.mark.parametrize(
+    "answer", [None, Answer(401), Answer(403), Answer(429), Answer(503), Answer(200)]
+)
+def test_a_password_in_the_address_is_never_shown(
+    hub: LoopbackHub,
+    saved: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: Answer | None,
+) -> None:
+    import traceback
+
+    point_at(hub.url.replace("://", "://me:secret@"), tmp_path / "cache", monkeypatch)
+    packaged = ModelIdentity(models.PACKAGED, models.PACKAGED_TITLE, source="package")
+    monkeypatch.setattr(models, "packaged_checkpoint", lambda: Checkpoint(saved, packaged))
+    shown = ""
+    for kind in ("listing", "file"):
+        hub.listing = hub.file = None
+        setattr(hub, kind, answer)
+        if answer is None and kind == "file":
+            hub.stop()
+        try:
+            fetch_model("auto" if kind == "listing" else "team/other")
+        except ModelError as error:
+            shown += str(error) + "".join(traceback.format_exception(error))
+    shown += "".join(capsys.readouterr())
+    assert "secret" not in shown
+
+
+# --- what the cache has ---------------------------------------------------------------------------
+
+
+def test_another_commit_or_an_old_id_in_the_cache_is_used_offline(
+    hub: LoopbackHub, repository: Repository, tmp_path: Path
+) -> None:
+    repository.commit = "3" * 40
+    hub_checkpoint(GPT2_SMALL, None, "GPT-2")
+    hub.stop()
+    with pytest.warns(UserWarning, match=r"GPT-2 at commit 3333333 is used, .* not 607a30d"):
+        assert fetch_model("gpt2").revision == "3" * 40
+    home = tmp_path / "cache" / "models--openai-community--gpt2"
+    home.rename(home.with_name("models--gpt2"))
+    with pytest.warns(UserWarning, match="which is in the cache"):
+        assert fetch_model("gpt2") == ModelIdentity(
+            GPT2_SMALL, "GPT-2", "3" * 40, fetch_model("gpt2").checksum, "hub"
+        )
+    with pytest.raises(HubUnreachableError):  # an asked for commit is never exchanged
+        fetch_model("gpt2", revision="4" * 40)
+
+
+def test_a_revision_can_stand_behind_the_name(hub: LoopbackHub) -> None:
+    assert fetch_model("team/other@main").revision == COMMIT
+    assert fetch_model(f"gpt2@{COMMIT}").revision == COMMIT
+    for name in ("team/other@", "team/other@main"):
+        with pytest.raises(ParameterError, match="give one revision"):
+            fetch_model(name, revision="main")
+    with pytest.raises(HubError, match="has no revision 'v9'"):
+        fetch_model("team/other@v9")
+
+
+def test_shards_are_found_by_the_index_whatever_they_are_called(
+    hub: LoopbackHub, repository: Repository
+) -> None:
+    (repository.folder / "model.safetensors").rename(repository.folder / "part-a.safetensors")
+    from safetensors import safe_open
+
+    with safe_open(repository.folder / "part-a.safetensors", framework="pt") as stored:
+        names = list(stored.keys())
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "part-a.safetensors")}
+    (repository.folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    load_model("team/other")
+    assert "part-a.safetensors" in hub.downloads()
+    hub.requests.clear()
+    hub.stop()
+    assert fetch_model("team/other").revision == COMMIT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"architectures": ["BertForMaskedLM"], "model_type": "bert"},
+        {"architectures": ["MambaForCausalLM"], "model_type": "mamba"},
+        {"quantization_config": {"bits": 4}},
+    ],
+)
+def test_what_is_not_supported_is_refused_from_its_config_alone(
+    hub: LoopbackHub, repository: Repository, change: dict[str, Any]
+) -> None:
+    path = repository.folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match="use "):
+        fetch_model("team/other")
+    assert hub.downloads() == ["config.json"]
+
+
+def test_a_full_disk_is_said_before_the_download(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
+    with pytest.raises(
+        ModelError,
+        match=r"needs .* MB, and the disk of the hub's cache folder \S+ "
+        r"has 0\.0 MB left: make room, or set HF_HUB_CACHE",
+    ):
+        fetch_model("team/other")
+
+
+def test_a_disk_that_fills_up_is_said(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("analysis.models.hub_download._receive", full)
+    with pytest.raises(ModelError, match="is full: make room, or set HF_HUB_CACHE"):
+        fetch_model("team/other")
+
+
+# --- threads --------------------------------------------------------------------------------------
+
+
+def test_threads_that_load_at_once_each_get_their_model(hub: LoopbackHub, saved: Path) -> None:
+    import torch
+
+    tokens = torch.tensor([[0, 257, 20]])
+    dtypes = [torch.float32, torch.float64, torch.bfloat16, torch.float32] * 2
+    alone = {dtype: load_model(saved, dtype=dtype)(tokens) for dtype in set(dtypes)}
+    torch.manual_seed(7)
+    expected = torch.get_rng_state()
+    results: list[Any] = [None] * len(dtypes)
+
+    def load(i: int) -> None:
+        try:
+            model = load_model(saved if i % 2 else "team/other", dtype=dtypes[i])
+            results[i] = model(tokens)
+        except BaseException as error:
+            results[i] = error
+
+    threads = [threading.Thread(target=load, args=(i,)) for i in range(len(dtypes))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for dtype, result in zip(dtypes, results, strict=True):
+        assert isinstance(result, torch.Tensor), result
+        assert torch.equal(result, alone[dtype])
+    assert torch.equal(torch.get_rng_state(), expected)
+    assert torch.get_default_dtype() == torch.float32

@@ -1,0 +1,96 @@
+"""The wheel works where there is no checkout: code, types, data and the explorer's files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of a new environment with the wheel in it, and this environment's other packages."""
+    home = tmp_path_factory.mktemp("environment")
+    venv.create(home, with_pip=False)
+    python = home / "bin" / "python"
+    command = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps"]
+    subprocess.run([*command, "--no-index", "-qq", wheel], check=True)
+    # A path in a .pth file is searched last, and the .pth files that it holds are not read: the
+    # checkout that this environment has installed stays out of sight.
+    (site,) = home.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def run(python: Path, *arguments: str | Path, cwd: Path) -> str:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [python, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_every_file_of_the_package_and_none_of_others(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        licences = [name for name in archive.namelist() if "/licenses/" in name]
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "analysis", "data"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\n")
+    code = {name for name in tracked if name.startswith("analysis/") and (ROOT / name).is_file()}
+    data = {f"analysis/{n}" for n in tracked if n.startswith("data/") and not n.endswith(".py")}
+    assert held == code | data
+    assert {Path(name).name for name in licences} == {"LICENSE", "THIRD_PARTY.md"}
+
+
+def test_the_installed_package_is_used_and_finds_its_data(python: Path, tmp_path: Path) -> None:
+    code = (
+        "import analysis, pathlib\n"
+        "from analysis.data_files import data_file\n"
+        "from analysis.names import NAMES_CSV\n"
+        "home = pathlib.Path(analysis.__file__).parent\n"
+        "assert 'site-packages' in home.parts and str(home).startswith(PREFIX), home\n"
+        "assert NAMES_CSV == data_file('names.csv') and NAMES_CSV.is_relative_to(home)\n"
+        "assert (home / 'py.typed').is_file()\n"
+        "for name in analysis.__all__: getattr(analysis, name)\n"
+        "print(sum(1 for _ in open(NAMES_CSV)))\n"
+    ).replace("PREFIX", repr(str(python.parents[1])))
+    assert run(python, "-c", code, cwd=tmp_path).strip() == "3001"
+
+
+@pytest.mark.usefixtures("smollm2")
+def test_a_notebook_sent_by_mail_runs_where_the_package_is_installed(
+    python: Path, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "notebooks" / "01_load_the_model.ipynb", tmp_path / "sent.ipynb")
+    run(python, "-m", "analysis.cli.run_notebook", "sent.ipynb", "MODEL=smollm2-135m", cwd=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"sent.ipynb", "build"}
+    assert (tmp_path / "build" / "sent.ipynb").is_file()

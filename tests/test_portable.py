@@ -1,0 +1,111 @@
+"""The same answers as on another processor, and a comparison that sees a single changed one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import nbformat
+import numpy as np
+import pytest
+
+from tests.portable import ROOT, compare
+from tests.processors import environment, settings
+
+RELATIVE = 1e-12
+FLOATS = {"z", "likely zero", "likely mean", "ioi z", "ioi attention", "ioi io_logit"}
+
+
+@pytest.mark.slow
+def test_every_answer_is_the_same_under_every_setting_of_the_processor(tmp_path: Path) -> None:
+    running = {}
+    for number, (name, setting) in enumerate(settings().items()):
+        file = tmp_path / f"{number}.npz"
+        command = [sys.executable, "-m", "tests.answers_of_a_tiny_model", str(file)]
+        subprocess.run(command, cwd=ROOT, env=environment(setting), check=True)
+        running[name] = np.load(file)
+    assert len(running) >= 4
+    (first, expected), *others = running.items()
+    assert {int(found["threads"]) for found in running.values()} == {1, 2}
+    rounded_otherwise = 0
+    for name, found in others:
+        assert set(found) == set(expected)
+        for key in set(found) - {"threads"}:
+            if key.split(" ", 1)[1] in FLOATS:
+                scale = np.abs(expected[key]).max()
+                difference = np.abs(found[key] - expected[key]).max() / scale
+                assert difference <= RELATIVE, (first, name, key, difference)
+                rounded_otherwise += difference > 0
+            else:
+                assert np.array_equal(found[key], expected[key]), (first, name, key)
+    assert rounded_otherwise, "the settings make a difference, if a small one"
+
+
+CELLS = {
+    "name": "frame = dynamic_scores(model, NAMES, k=1).to_frame() * len(NAMES)\n"
+    'frame.groupby(["context", "layer", "head"])["copying_score"].sum().astype(int)',
+    "rank": 'top_logits_of_head(model, "Ael", (1, 1), n=2)["larger logits"]',
+    "class": '{f"{la}.{h}": "copies" if h == 1 else "does not" for la in (1, 2) for h in (1, 2)}',
+}
+SETUP = """from analysis.dynamic.one_prompt import top_logits_of_head
+from analysis.dynamic.scores import dynamic_scores
+from tests import checkpoints, planted
+NAMES = tuple(f"{a}{b}" for a in "ABCDEFGH" for b in ("an", "el", "io", "us"))
+tokenizer = checkpoints.make_tokenizer(NAMES)
+model = planted.boot(checkpoints.gpt2_model(len(tokenizer)), tokenizer)"""
+
+
+def executed(folder: Path) -> Any:
+    """A small notebook that shows scores, a rank and classes, run once."""
+    from nbclient import NotebookClient
+
+    cells = [nbformat.v4.new_code_cell(source) for source in (SETUP, *CELLS.values())]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+    return NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": folder}}
+                          ).execute()  # fmt: skip
+
+
+def one_more(text: str) -> str:
+    """The text with one number, or one class, changed to its neighbour."""
+    if "copies" in text:
+        return text.replace("'copies'", "'does not'", 1)
+    lines = text.splitlines()
+    last = next(i for i in reversed(range(len(lines))) if lines[i].split()[-1].isdigit())
+    number = lines[last].split()[-1]
+    lines[last] = lines[last][: len(lines[last]) - len(number)] + str(int(number) + 1)
+    return "\n".join(lines)
+
+
+@pytest.mark.slow
+def test_one_name_one_rank_or_one_class_off_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = executed(ROOT)
+    nbformat.write(notebook, tmp_path / "unchanged.ipynb")
+    for number, kind in enumerate(CELLS, 1):
+        changed = nbformat.from_dict(notebook)
+        (output,) = changed.cells[number].outputs
+        output.data = {"text/plain": output.data["text/plain"]}
+        before = output.data["text/plain"]
+        output.data["text/plain"] = one_more(before)
+        assert output.data["text/plain"] != before
+        nbformat.write(changed, tmp_path / f"{kind}.ipynb")
+        output.data["text/plain"] = before
+    report = tmp_path / "report.xml"
+    setting = next(iter(settings().values()))
+    assert compare([str(tmp_path)], setting, ["-p", "no:cacheprovider", f"--junit-xml={report}"])
+    failed = {
+        case.get("classname", "") + case.get("name", "")
+        for case in ElementTree.parse(report).iter("testcase")
+        if case.find("failure") is not None
+    }
+    assert len(failed) == 3
+    for number, kind in enumerate(CELLS, 1):
+        assert any(kind in f and f"Cell {number}" in f for f in failed), failed
+    assert compare([str(tmp_path / "unchanged.ipynb")], setting) == 0

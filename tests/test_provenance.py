@@ -1,0 +1,71 @@
+"""Every result says what made it: model, dtype, parameters, versions and time."""
+
+from __future__ import annotations
+
+import copy
+import json
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import numpy
+import torch
+
+from analysis.provenance import (
+    ModelIdentity,
+    model_identity,
+    provenance_of,
+    set_identity,
+    timeless,
+)
+
+IDENTITY = ModelIdentity("team/model", "model", revision="0" * 40, source="hub")
+
+
+def a_model(name: str | None = "toy") -> Any:
+    module: Any = torch.nn.Linear(2, 2)
+    module.cfg = SimpleNamespace(model_name=name, dtype=torch.bfloat16)
+    return module
+
+
+def test_a_model_keeps_its_identity_and_so_does_a_copy() -> None:
+    model = a_model()
+    set_identity(model, IDENTITY)
+    assert model_identity(model) == model_identity(copy.deepcopy(model)) == IDENTITY
+
+
+def test_a_model_of_others_is_known_by_its_configured_name() -> None:
+    assert model_identity(a_model()) == ModelIdentity("toy", "toy")
+    assert model_identity(a_model(None)).name == "unnamed model"
+    strange = a_model()
+    strange.identity = torch.nn.Identity()
+    assert model_identity(strange).name == "toy"
+
+
+def test_the_description_is_json_and_holds_the_parameters_in_order() -> None:
+    model = a_model()
+    set_identity(model, IDENTITY)
+    made = provenance_of(model, {"k": 3, "seed": 0})
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    assert list(made) == ["model", "dtype", "k", "seed", "versions", "time"]
+    assert (made["k"], made["dtype"]) == (3, "bfloat16")
+    assert made["model"] == {
+        "name": "team/model",
+        "title": "model",
+        "revision": "0" * 40,
+        "checksum": None,
+        "source": "hub",
+        "note": "",
+    }
+    versions = made["versions"]
+    assert isinstance(versions, dict)
+    assert versions["numpy"] == numpy.__version__
+    age = datetime.now(UTC) - datetime.fromisoformat(str(made["time"]))
+    assert timedelta(0) <= age < timedelta(minutes=5)
+
+
+def test_without_its_times_a_description_is_the_same_every_time() -> None:
+    made = provenance_of(a_model(), {"k": 3})
+    later = made | {"time": "2031-01-01T00:00:00+00:00"}
+    assert timeless({"static": later, "seed": 0}) == timeless({"static": made, "seed": 0})
+    assert timeless(made) == {key: value for key, value in made.items() if key != "time"}
