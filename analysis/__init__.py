@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.ablation.curve import AblationCurve, ablation_curve
+    from analysis.dynamic.one_prompt import attention_on
     from analysis.dynamic.scores import DynamicScores, dynamic_scores
     from analysis.errors import (
         AnalysisError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from analysis.static.eigenvalues import eigenvalue_scores
     from analysis.static.head_scores import HeadScores
     from analysis.static.scores import score_heads
+    from analysis.static.top_tokens import top_tokens
     from analysis.static.vocabulary import VocabularyScores, rank_vocabulary, score_vocabulary
     from analysis.sweeps.questions import Question
     from analysis.sweeps.run import SweepResult, sweep, sweep_frame
@@ -51,7 +53,9 @@ _HOME = {
     "score_vocabulary": "analysis.static.vocabulary",
     "rank_vocabulary": "analysis.static.vocabulary",
     "eigenvalue_scores": "analysis.static.eigenvalues",
+    "top_tokens": "analysis.static.top_tokens",
     "dynamic_scores": "analysis.dynamic.scores",
+    "attention_on": "analysis.dynamic.one_prompt",
     "ablation_curve": "analysis.ablation.curve",
     "ioi_prompts": "analysis.prompts.indirect_object",
     "measured_classes": "analysis.ioi.measured_classes",
@@ -114,6 +118,7 @@ __all__ = [
     "VocabularyScores",
     "WeightsError",
     "ablation_curve",
+    "attention_on",
     "dynamic_scores",
     "eigenvalue_scores",
     "explore",
@@ -132,6 +137,7 @@ __all__ = [
     "show_figure",
     "sweep",
     "sweep_frame",
+    "top_tokens",
 ]
 
 

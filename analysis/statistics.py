@@ -65,7 +65,7 @@ def cluster_mean_interval(
         return mean, np.full_like(mean, -np.inf), np.full_like(mean, np.inf)
     variance = n_clusters / (n_clusters - 1) * np.square(sums).sum(axis=0) / len(values) ** 2
     margin = t.ppf((1 + confidence) / 2, n_clusters - 1) * np.sqrt(variance)
-    return mean, mean - margin, mean + margin
+    return np.asarray(mean), np.asarray(mean - margin), np.asarray(mean + margin)
 
 
 def wilson_interval(
@@ -237,7 +237,7 @@ def group_arrangements(
 def _draws_without_replacement(
     n: int, m: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "n_permutations m"]:
-    """Draw m of n, in random order, for each arrangement of the sample."""
+    """M of n, in random order, for each arrangement of the sample."""
     order = np.argsort(rng.random((N_PERMUTATIONS, n)), axis=1)
     return np.asarray(order[:, :m])
 

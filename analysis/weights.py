@@ -213,7 +213,8 @@ def check_finite(model: ReadableModel) -> None:
     Raises:
         WeightsError: names the layer and head, or the parameter where no head owns it.
     """
-    if not isinstance(model, torch.nn.Module):
+    loaded: Any = model
+    if not isinstance(loaded, torch.nn.Module):
         if not is_finite(unembedding_matrix(model)):  # all else it looks at as it is read
             raise WeightsError(
                 f"{model.cfg.model_name}: W_U holds NaN or infinity; load an intact checkpoint."
@@ -222,7 +223,7 @@ def check_finite(model: ReadableModel) -> None:
     bridge: Any = model
     suspects = {
         name: p.detach()
-        for name, p in bridge.original_bridge.named_parameters()
+        for name, p in bridge.original_model.named_parameters()
         if not is_finite(p.detach())
     }
     if not suspects:
@@ -233,8 +234,8 @@ def check_finite(model: ReadableModel) -> None:
                 if not is_finite(weight):
                     kind = "key-value head" if name in ("W_K", "W_V") else "head"
                     raise WeightsError(
-                        f"{bridge.cfg.model_name}: {name} of layer {layer}, {kind} {head} holds NaN "
-                        "or infinity; load an intact checkpoint."
+                        f"{bridge.cfg.model_name}: {name} of layer {layer}, {kind} {head} holds "
+                        "NaN or infinity; load an intact checkpoint."
                     )
         biases = bridge.blocks[layer].attn.b_V
         for head, bias in enumerate([] if biases is None else biases):

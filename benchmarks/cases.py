@@ -11,8 +11,9 @@ from baselines import FactoredLoop, plain_counts
 
 from analysis import load_model, load_names
 from analysis.embeddings import effective_embedding
-from analysis.exact.head_logits import OV
-from analysis.exact.topk import decide_heads, layer_heads
+from analysis.exact.batches import N_REFERENCE
+from analysis.exact.head_logits import OV, Sources
+from analysis.exact.topk import Reference, decide_heads, layer_heads
 from analysis.exact.vocabulary import Vocabulary
 from analysis.weights import embedding_matrix, output_weights, unembedding_matrix, value_weights
 
@@ -35,6 +36,7 @@ class Case:
     layers: Sequence[Sequence[OV]]
     W_U: torch.Tensor
     vocabulary: Vocabulary
+    references: tuple[Reference, Reference]
 
     @property
     def n_heads(self) -> int:
@@ -58,7 +60,10 @@ class Case:
         later = [ov for layer in self.layers[1:] for ov in layer]
         decided = []
         for x, heads in ((self.x_first, self.layers[0]), (self.x_later, later)):
-            decided += decide_heads(x, self.targets, heads, self.vocabulary, k, ranks=ranks)
+            reference = self.references[x is not self.x_first]
+            decided += decide_heads(
+                x, self.targets, heads, self.vocabulary, k, ranks=ranks, reference=reference
+            )
         work = sum(d.multiply_adds for d in decided)
         dense = self.n_heads * len(self.targets) * self.W_U.numel()
         return [(int(d.in_top_k.sum()), int(d.in_bottom_k.sum())) for d in decided], work / dense
@@ -69,6 +74,11 @@ def seconds(do: Callable[[], object]) -> tuple[float, object]:
     start = time.perf_counter()
     result = do()
     return time.perf_counter() - start, result
+
+
+def reference(key: str, x: torch.Tensor) -> Reference:
+    """The average of some source vectors that do not depend on the pairs."""
+    return Reference(key, Sources(x).average.float())
 
 
 def smollm2(which: str = "names", n: int | None = None) -> Case:
@@ -82,6 +92,7 @@ def smollm2(which: str = "names", n: int | None = None) -> Case:
         for i in range(model.cfg.n_layers)
     ]
     W_U = unembedding_matrix(model)
+    some = torch.arange(0, d_vocab, d_vocab // N_REFERENCE)
     return Case(
         model="SmolLM2-135M",
         pairs=f"{'names' if which == 'names' else 'every token'} ({len(tokens):,})",
@@ -91,6 +102,10 @@ def smollm2(which: str = "names", n: int | None = None) -> Case:
         layers=layers,
         W_U=W_U,
         vocabulary=Vocabulary(W_U, KEEP_BYTES),
+        references=(
+            reference("first", effective_embedding(model, some, "embedding")),
+            reference("later", effective_embedding(model, some, "mlp")),
+        ),
     )
 
 
@@ -124,6 +139,7 @@ def random_case(
         layers,
         W_E.T,
         Vocabulary(W_E.T, KEEP_BYTES),
+        (reference("all", W_E[::125].double()),) * 2,
     )
 
 

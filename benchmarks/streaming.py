@@ -60,13 +60,13 @@ from analysis.models.open_checkpoint import open_checkpoint
 from analysis.names import TokenPairs
 from analysis.static.scores import score_heads
 start = time.perf_counter()
-score_heads(open_checkpoint(sys.argv[1]), sys.argv[2].split())
+score_heads(open_checkpoint(sys.argv[1]), sys.argv[2].split(), include_padding=True)
 print(time.perf_counter() - start)
 """
 
 
-def write_checkpoint(shape: dict[str, Any], folder: Path) -> int:
-    """Random weights of a shape, one file to a layer, only what static scores read.
+def write_checkpoint(shape: dict[str, Any], folder: Path, whole: bool = True) -> int:
+    """Random weights of a shape, one file to a layer; all, or only what static scores read.
 
     Returns:
         Bytes written.
@@ -86,7 +86,9 @@ def write_checkpoint(shape: dict[str, Any], folder: Path) -> int:
     files: dict[str, list[tuple[str, torch.Size]]] = {}
     for name, parameter in skeleton.named_parameters():
         layer = next((part for part in name.split(".") if part.isdigit()), "rest")
-        if layer in ("rest", "0") or not any(p in name for p in ("mlp", "q_proj", "k_proj")):
+        tied = name == "lm_head.weight" and config.tie_word_embeddings
+        unread = layer not in ("rest", "0") and any(p in name for p in ("mlp", "q_proj", "k_proj"))
+        if not tied and (whole or not unread):
             files.setdefault(layer, []).append((name, parameter.shape))
     index, n_bytes = {}, 0
     for number, (_, entries) in enumerate(files.items(), 1):
@@ -132,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("shapes", nargs="+", choices=SHAPES)
     for shape in parser.parse_args(arguments).shapes:
         with tempfile.TemporaryDirectory() as folder:
-            n_bytes = write_checkpoint(SHAPES[shape], Path(folder))
+            n_bytes = write_checkpoint(SHAPES[shape], Path(folder), shape != "llama-8b")
             seconds, memory = measure(Path(folder))
         print(
             f"{shape}: {n_bytes / 1e9:.2f} GB of weights, {N_NAMES} names, "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-NAMES = ("John", "Mary", "James", "Anna", "Peter", "Julia", "Frank", "Laura")
+NAMES: tuple[str, ...] = ("John", "Mary", "James", "Anna", "Peter", "Julia", "Frank", "Laura")
 NAMES += ("Paul", "Emma", "Henry", "Alice", "Simon", "Clara", "Oscar", "Ruth")
 COPYING = ((0, 1), (1, 1), (2, 3))
 """Heads (layer, head) that ``plant`` makes copy."""

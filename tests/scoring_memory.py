@@ -70,7 +70,7 @@ def growth(case: Case) -> int:
 
 
 if __name__ == "__main__":
-    topk.MEMORY = batches.MEMORY = int(sys.argv[1])
+    topk.MEMORY = batches.MEMORY = int(sys.argv[1])  # type: ignore[attr-defined]
     torch.set_num_threads(1)
     growth(Case(n_pairs=1000))  # what is loaded and set up once
     print(json.dumps([growth(Case(**sizes)) for sizes in json.loads(sys.argv[2])]))

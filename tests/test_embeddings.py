@@ -46,7 +46,7 @@ def plain_vectors(kind: str, family: str, folded: bool) -> torch.Tensor:
     if kind == "embedding":
         return E
     if kind in ("mlp", "embedding_plus_mlp"):
-        written = block.mlp(norm(E))
+        written = block.mlp(norm(E))  # type: ignore[misc]
         return written if kind == "mlp" else E + written
     model = without_attention_biases(model, norm_bias=not folded)
     if family == "gpt2":

@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "analysis"
 
 # From the bottom up. What stands in one line may import from that line and those above it.
 LAYERS = (
-    "architecture data_files errors heads name_files names progress provenance statistics tokenizers "
-    "validation",
+    "architecture data_files errors heads name_files names progress provenance statistics "
+    "tokenizers validation",
     "weights embeddings",
     "models",
     "exact",
@@ -24,7 +24,7 @@ LAYERS = (
     "ablation",
     "ioi",
     "suppression",
-    "sweep",
+    "sweeps",
     "plots",
     "export",
     "explorer",

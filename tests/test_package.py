@@ -36,7 +36,15 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("environment")
     venv.create(home, with_pip=False)
     python = home / "bin" / "python"
-    command = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps"]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--no-deps",
+    ]
     subprocess.run([*command, "--no-index", "-qq", wheel], check=True)
     # A path in a .pth file is searched last, and the .pth files that it holds are not read: the
     # checkout that this environment has installed stays out of sight.

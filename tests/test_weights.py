@@ -112,9 +112,9 @@ def test_attention_on_one_token_is_the_sum_of_its_heads(case: Case) -> None:
     arguments: dict[str, Any] = {"attention_mask": None}
     inner = getattr(case.plain, case.plain.base_model_prefix)
     if hasattr(inner, "rotary_emb"):
-        arguments["position_embeddings"] = inner.rotary_emb(x, torch.zeros(1, 1, dtype=int))
+        arguments["position_embeddings"] = inner.rotary_emb(x, torch.zeros(1, 1, dtype=torch.int64))
     elif name == "attn":
-        arguments["position_ids"] = torch.zeros(1, 1, dtype=int)
+        arguments["position_ids"] = torch.zeros(1, 1, dtype=torch.int64)
     attention = getattr(block, name)
     expected = attention(x, **arguments)[0][0, 0]
 

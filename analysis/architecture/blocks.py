@@ -152,5 +152,5 @@ def _built(
     def tensor(name: str) -> Tensor | None:
         return None if name.startswith(outside) or left_out(name) else reader.tensor(name)
 
-    hf_model = one_block(reader.hf_config, paths, layer, tensor)
+    hf_model = one_block(reader.hf_config, paths, layer, tensor, reader.device)
     return Block(hf_model, paths, None, d_embedding)

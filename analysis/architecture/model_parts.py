@@ -25,6 +25,7 @@ from analysis.errors import ArchitectureError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_CPU = torch.device("cpu")
 _WRAPPER = "_original_component."
 """What transformer_lens puts into the names of parameters that transformers gave."""
 
@@ -106,7 +107,11 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def one_block(
-    config: Any, paths: ModelPaths, layer: int, tensor: Callable[[str], Tensor | None]
+    config: Any,
+    paths: ModelPaths,
+    layer: int,
+    tensor: Callable[[str], Tensor | None],
+    device: torch.device = _CPU,
 ) -> PreTrainedModel:
     """A plain transformers model with one block only, that of ``layer``.
 
@@ -116,20 +121,24 @@ def one_block(
         layer: the block to build; it is block 0 of the result.
         tensor: gives a parameter by its name in the whole model. None stands for zeros, which
             take no memory.
+        device: where the tensors are.
     """
     mine, whole = f"{paths.block(0)}.", f"{paths.block(layer)}."
     return plain_model(
-        _config_of_layer(config, layer), lambda name: tensor(name.replace(mine, whole, 1))
+        _config_of_layer(config, layer), lambda name: tensor(name.replace(mine, whole, 1)), device
     )
 
 
-def plain_model(config: Any, tensor: Callable[[str], Tensor | None]) -> PreTrainedModel:
+def plain_model(
+    config: Any, tensor: Callable[[str], Tensor | None], device: torch.device = _CPU
+) -> PreTrainedModel:
     """A transformers model on given weights, in evaluation mode, with eager attention and experts.
 
     Args:
         config: of the model.
         tensor: gives a parameter by its name, kept as it is; None stands for zeros, which take no
             memory.
+        device: where the tensors are, and where computed buffers go.
     """
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
@@ -143,9 +152,9 @@ def plain_model(config: Any, tensor: Callable[[str], Tensor | None]) -> PreTrain
         )
     for name, parameter in list(model.named_parameters(remove_duplicate=False)):
         found = tensor(name)
-        value = torch.zeros(()).expand(parameter.shape) if found is None else found
+        value = torch.zeros((), device=device).expand(parameter.shape) if found is None else found
         set_parameter(model, name, value)
-    return model.eval()
+    return model.to(device).eval()
 
 
 def _config_of_layer(config: Any, layer: int) -> Any:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from analysis.architecture.model_parts import ModelPaths
@@ -57,6 +58,10 @@ class WeightReader(Protocol):
     @property
     def hf_config(self) -> Any:
         """Transformers' config of the whole model."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are: where float64 can be computed."""
 
     def tensor(self, name: str) -> Tensor:
         """A parameter of the whole model by transformers' name, without a copy."""

@@ -10,19 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.architecture.readable import ReadableModel
 from analysis.embeddings import effective_embedding, embedding_at_layer
 from analysis.exact.arithmetic import MEMORY, in_full_float32, slices
-from analysis.exact.head_logits import OV
+from analysis.exact.head_logits import OV, Sources
 from analysis.exact.ranks import Ranks, rank_targets
-from analysis.exact.topk import Decisions, decide_heads, layer_heads, pairs_at_once
+from analysis.exact.topk import Decisions, Reference, decide_heads, layer_heads, pairs_at_once
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair
 from analysis.progress import progress_bar
-from analysis.weights import folded_value_weights, output_weights, value_weights
+from analysis.weights import (
+    embedding_matrix,
+    folded_value_weights,
+    output_weights,
+    value_weights,
+)
+
+N_REFERENCE = 400
+"""Tokens, about, whose average source names the tokens that a head writes most and least."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +77,12 @@ class OVBatch:
             for places, part in self._steps():
                 x = self._source_vectors(places[0], part)
                 targets = self.targets[part]
+                reference = self._reference(places[0])
                 for some in slices(len(places), self._heads_at_once):
                     heads = self._weights(places[some])
-                    decided = decide_heads(x, targets, heads, self.vocabulary, k, ranks=ranks)
+                    decided = decide_heads(
+                        x, targets, heads, self.vocabulary, k, ranks=ranks, reference=reference
+                    )
                     for place, answers in zip(places[some], decided, strict=True):
                         yield place, part, answers
                         bar.update()
@@ -126,6 +138,20 @@ class OVBatch:
     def _source_vectors(self, place: int, part: slice) -> Float[Tensor, "n d_model"]:
         kind = embedding_at_layer(self.embedding, self.heads[place][0])
         return effective_embedding(self.model, self.sources[part], kind, folded=self.folded)
+
+    def _reference(self, place: int) -> Reference:
+        """The average source vector of tokens spread over the whole vocabulary."""
+        kind = embedding_at_layer(self.embedding, self.heads[place][0])
+        n_tokens = min(self.vocabulary.size, embedding_matrix(self.model).shape[0])
+
+        def compute() -> tuple[Tensor]:
+            tokens = torch.arange(0, n_tokens, max(1, n_tokens // N_REFERENCE))
+            x = effective_embedding(self.model, tokens, kind, folded=self.folded)
+            return (Sources(x).average.float(),)
+
+        key = ("average", kind, self.folded)
+        (average,) = self.vocabulary.kept(key, compute)
+        return Reference(key, average)
 
     def _weights(self, places: Sequence[int]) -> list[OV]:
         value = folded_value_weights if self.folded else value_weights

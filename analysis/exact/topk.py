@@ -8,7 +8,7 @@ A target t is *in the top k* when fewer than k other tokens have a strictly larg
 
 1. **Low rank.** ``W_O = R·Q`` with orthonormal rows in Q, so that ``m_v = (x·W_V·R)·(Q·w_v)``: a
    source is ``d_head`` numbers, scaled here to length 1, and a token is ``d_head`` numbers.
-2. **Extreme tokens.** The average source, sent through the head, names the tokens that the
+2. **Extreme tokens.** An average source, sent through the head, names the tokens that the
    head writes most and least. These few hundred refute nearly every pair in both directions.
 3. **Full vocabulary.** Pairs that are still open meet more such competitors and then the whole
    vocabulary in blocks, and are dropped once k competitors have beaten their target.
@@ -27,7 +27,7 @@ target's rank is known. Heads are spread over threads (``threads.map_heads``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -110,12 +110,29 @@ def layer_heads(
 def pairs_at_once(d_model: int, d_head: int) -> int:
     """How many pairs ``decide_heads`` may be given so that all it holds stays within ``MEMORY``.
 
-    Half of it is for the source vectors, in float64, and for what each thread holds of a pair while
-    it decides one head: its values and what it writes in float64, its unit source in float32 and
-    copies of that for the pairs of either direction that are open, and their numbers.
+    Half of it is for the source vectors, in float64, for their targets' rows of the unembedding,
+    and for what each thread holds of a pair while it decides one head: its values and what it
+    writes in float64, its unit source in float32 and copies of that for the pairs of either
+    direction that are open, and their numbers.
     """
-    each = 8 * d_model + torch.get_num_threads() * ((2 * 8 + 8 + 4 * 4) * d_head + 200)
+    each = 12 * d_model + torch.get_num_threads() * ((2 * 8 + 8 + 4 * 4) * d_head + 200)
     return max(1, MEMORY // 2 // each)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The average source by which heads' extreme tokens are chosen.
+
+    Any will do: it decides how soon a pair is refuted, never whether. One that does not depend on
+    the pairs lets the extreme tokens be kept for the next call.
+
+    Attributes:
+        key: by which it is known to the vocabulary that keeps them.
+        average: float32 ``[d_model]``.
+    """
+
+    key: Hashable
+    average: Float[Tensor, "d_model"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,7 @@ def decide_heads(
     k: int,
     *,
     ranks: bool = False,
+    reference: Reference | None = None,
     tile: int = TILE,
 ) -> Iterator[Decisions]:
     """Decide every pair for each head, in the heads' order.
@@ -161,6 +179,7 @@ def decide_heads(
         vocabulary: the unembedding, on the device that is to do the float32 work.
         k: from 1 to ``d_vocab``.
         ranks: give the targets' exact ranks below k too.
+        reference: by which extreme tokens are chosen; the average of the sources if None.
         tile: logits held at once.
     """
     few = len(targets) * vocabulary.rows.shape[1] <= tile
@@ -170,7 +189,7 @@ def decide_heads(
     n_chosen = max(1, MEMORY // 32 // (4 * vocabulary.size) // n_together) * n_together
     for chosen in slices(len(heads), n_chosen):
         part = heads[chosen]
-        most, least = vocabulary.extreme_tokens(_directions(asked, part), asked.n_next)
+        most, least = _extreme_tokens(asked, part, reference)
 
         def decide(
             some: slice,
@@ -192,13 +211,26 @@ def _heads_together(heads: Sequence[OV]) -> int:
     return min(N_TOGETHER, max(4, len(heads) // 8), room)
 
 
-def _directions(asked: _Question, heads: Sequence[OV]) -> Float[Tensor, "n_heads d_model"]:
-    """What each head writes for its average source, float32."""
-    directions = []
-    for ov in heads:
-        average = (asked.common if ov.x is None else Sources(ov.x)).average.float()
-        directions.append(average @ ov.W_V.to(average) @ ov.W_O.to(average))
-    return torch.stack(directions).to(asked.vocabulary.rows.device)
+def _extreme_tokens(
+    asked: _Question, heads: Sequence[OV], reference: Reference | None
+) -> tuple[Int[Tensor, "n_heads n"], Int[Tensor, "n_heads n"]]:
+    """The tokens that each head writes most, and least, for an average source."""
+    vocabulary, n = asked.vocabulary, asked.n_next
+
+    def compute() -> tuple[Tensor, Tensor]:
+        directions = []
+        for ov in heads:
+            if reference is None or ov.x is not None:
+                average = (asked.common if ov.x is None else Sources(ov.x)).average.float()
+            else:
+                average = reference.average
+            directions.append(average @ ov.W_V.to(average) @ ov.W_O.to(average))
+        return vocabulary.extreme_tokens(torch.stack(directions).to(vocabulary.rows.device), n)
+
+    keys = [ov.key for ov in heads]
+    key = None if reference is None or None in keys else (reference.key, n, *keys)
+    most, least = vocabulary.kept(key, compute)
+    return most, least
 
 
 def _decide_batch(

@@ -122,10 +122,13 @@ def draw_in_browser(fig: go.Figure, picture_format: str, scale: float, chromium:
 
 def _run(command: list[str]) -> str:
     """What a browser prints; it and all that it started end here, also on Ctrl-C."""
-    own_group = {"start_new_session": True} if sys.platform != "win32" else {}
     try:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **own_group
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=sys.platform != "win32",  # a group of its own, to end whole
         )
     except OSError as error:
         raise ExportError(f"{command[0]} does not start: {error}") from error

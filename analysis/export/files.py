@@ -223,7 +223,8 @@ def _pictures(
         old = [name for name in failed if stem.with_name(f"{stem.name}.{name}").exists()]
         remark = f" ({', '.join(old)} there: of an earlier export)" if old else ""
         print(
-            f"{stem}: {', '.join(failed)} not written{remark}; {', '.join(reasons)} need a browser: "
+            f"{stem}: {', '.join(failed)} not written{remark}; "
+            f"{', '.join(reasons)} need a browser: "
             f"{'; '.join(dict.fromkeys(failed.values()))}"
         )
     return drawn

@@ -174,7 +174,7 @@ def _still(fig: go.Figure, alt: str) -> str:
 def _table(table: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     """The scores as a table whose columns sort."""
     frame = table.reset_index()
-    first = [name for name in frame.columns if str(name).endswith("_score")][0]
+    first = next(name for name in frame.columns if str(name).endswith("_score"))
     frame = frame.sort_values(first, ascending=False, kind="stable")
     order = {first: ' aria-sort="descending"'}
     cells = "".join(

@@ -35,6 +35,7 @@ from analysis.models.families import refusal
 from analysis.validation import check_model
 from analysis.weights import (
     attention_output_weights,
+    check_finite,
     embedding_matrix,
     final_norm,
     float64_device,
@@ -175,6 +176,7 @@ def admit_runs(model: ReadableModel) -> Admission:
 def _held(model: ReadableModel, identity: Identity) -> Identity:
     if identity.holds:
         return identity
+    check_finite(model)  # a weight that is NaN or infinite fails every identity
     raise ArchitectureError(
         f"{model.cfg.model_name} ({model.cfg.architecture}) is not scored, since its "
         f"{identity.name} identity fails: {identity.where} differ by {identity.error:.2g} of "
@@ -245,7 +247,7 @@ def _attention_output(reader: WeightReader, layer: int, x: Tensor) -> Tensor:
         read = name.startswith(inside) and not name.startswith(unread or ("\0",))
         return reader.tensor(name) if read else None
 
-    hf_model = one_block(reader.hf_config, paths, layer, tensor)
+    hf_model = one_block(reader.hf_config, paths, layer, tensor, reader.device)
     attention = hf_model.get_submodule(f"{paths.block(0)}.{paths.attention}")
     for name, parameter in list(attention.named_parameters()):
         if name.endswith("sinks"):  # they take attention away from the token, not from W_V
@@ -365,6 +367,7 @@ def _unembedding_identity(model: ReadableModel) -> Identity:
         paths,
         0,
         lambda name: None if name.startswith(left_out) else reader.tensor(name),
+        device,
     )
     parent, _, own = paths.blocks.rpartition(".")
     setattr(hf_model.get_submodule(parent), own, nn.ModuleList())  # straight to the final norm
@@ -400,8 +403,9 @@ def _unembedding_identity(model: ReadableModel) -> Identity:
 def _logits_identity(model: Any) -> Identity:
     reader = weight_reader(model)
     E = embedding_matrix(model)
-    hf_model: Any = plain_model(reader.hf_config, lambda name: reader.tensor(name).to(E.device))
-    hf_model.to(E.device)
+    hf_model = plain_model(
+        reader.hf_config, lambda name: reader.tensor(name).to(E.device), E.device
+    )
     ids = torch.linspace(0, E.shape[0] - 1, 12, device=E.device).long()[None]
     theirs = hf_model(input_ids=ids, use_cache=False).logits[0].double()
     ours = model(ids)[0].double()

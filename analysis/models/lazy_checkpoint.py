@@ -76,6 +76,11 @@ class LazyCheckpoint:
         return SimpleNamespace(config=self.hf_config, parameters=list)
 
     @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return torch.device("cpu")
+
+    @property
     def W_E(self) -> Tensor:
         """The embedding matrix ``[d_vocab, d_embedding]``, mapped."""
         return self.tensor(f"{self.paths.embedding}.weight")
@@ -182,7 +187,7 @@ class LazyCheckpoint:
             return self._converted[1]
 
     def _convert(self, layer: int) -> dict[str, Tensor]:
-        from transformers import AutoModelForCausalLM
+        import transformers
 
         names = self._parts_of(layer)
         self.files.prepare(names)
@@ -193,7 +198,7 @@ class LazyCheckpoint:
         config = copy.deepcopy(self.hf_config)
         config.num_hidden_layers, config.vocab_size = 1, 8  # no memory for what is not asked for
         config.pad_token_id = None
-        kind: Any = AutoModelForCausalLM._model_mapping[type(config)]
+        kind: Any = getattr(transformers, str(self.cfg.architecture))
         model, report = kind.from_pretrained(
             None, config=config, state_dict=stored, output_loading_info=True
         )

@@ -102,7 +102,7 @@ def colour_scale(kind: str, vmin: object, vmax: object) -> ColourScale:
             number = default if value is None else float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             number = math.nan
-        if isinstance(value, bool) or not 0 <= number <= 1:
+        if isinstance(value, (bool, str)) or not 0 <= number <= 1:
             raise ParameterError(f"{name} must be a score from 0 to 1, not {value!r}.")
         ends.append(number)
     if ends[1] - ends[0] < 1e-6:

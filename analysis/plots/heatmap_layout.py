@@ -195,7 +195,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
             )
         else:
             height = 330.0
-        for place, panel in enumerate(inside):
+        for place in range(columns):
             boxes.append(Box(place * column + sizes.left, top + title_room, panel_width, height))
         rest = 0.0 if one_legend else max(legend_room[panel] for panel in inside)
         top += title_room + height + sizes.below + rest + (10 if row < n_panels - 1 else 0)

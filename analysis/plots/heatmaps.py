@@ -111,7 +111,7 @@ def plot_heatmaps(
     if classes is None:
         classes = published_classes(scores.model)
     check_type("classes", classes, pd.DataFrame, "published_classes or measured_classes")
-    own = mark_sets.own_classes(classes, scores)
+    own: dict[str, Iterable[HeadPair]] = dict(mark_sets.own_classes(classes, scores))
     if marks is not None and isinstance(marks, Mapping):
         own = {**marks, **own}
     own_sets = mark_sets.own_sets(own if marks is None or own else marks, *_shape(scores))
@@ -155,7 +155,8 @@ def _shape(scores: HeadScores) -> tuple[int, int]:
 
 def _checked_panels(panels: object) -> tuple[str, ...]:
     """The panels' names, each once."""
-    names = (panels,) if isinstance(panels, str) else tuple(panels or ())  # type: ignore[arg-type]
+    names = (panels,) if isinstance(panels, str) else panels
+    names = tuple(names) if isinstance(names, Iterable) else ()
     for name in names:
         check_choice("panels", name, PANELS)
     if not names or len(set(names)) < len(names):

@@ -64,7 +64,7 @@ def test_no_more_is_done_than_is_taken(n_threads: int) -> None:
     assert len(begun) <= 3 * n_threads + 1
 
 
-MATMUL = torch.backends.mkldnn.matmul
+MATMUL = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 
 
 def test_float32_settings_come_back_when_the_last_of_two_threads_is_done() -> None:

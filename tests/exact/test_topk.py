@@ -61,7 +61,10 @@ def answers(decided: list[Decisions]) -> tuple[Tensor, Tensor]:
 def ranks_of(decided: list[Decisions]) -> tuple[Tensor, Tensor]:
     both = [(d.ranks_top, d.ranks_bottom) for d in decided]
     assert all(top is not None and bottom is not None for top, bottom in both)
-    return torch.stack([top for top, _ in both]), torch.stack([bottom for _, bottom in both])
+    top, bottom = (
+        torch.stack([one for one in side if one is not None]) for side in zip(*both, strict=True)
+    )
+    return top, bottom
 
 
 @st.composite
@@ -112,7 +115,9 @@ def test_ranks_up_to_k_of_whole_numbers_are_those_of_brute_force(
         assert torch.equal(ranks, counted.clamp(max=k))
 
 
-def random_layer(seed: int, d_vocab: int = 3000, n: int = 200, dtype=torch.float32) -> Layer:
+def random_layer(
+    seed: int, d_vocab: int = 3000, n: int = 200, dtype: torch.dtype = torch.float32
+) -> Layer:
     """Two groups of two heads; head 0 copies, head 1 suppresses, heads 2 and 3 do what they do."""
     generator = torch.Generator().manual_seed(seed)
     d_model, d_head = 48, 8
@@ -316,7 +321,7 @@ def test_the_work_is_a_small_part_of_the_dense_product() -> None:
     assert all(0 < d.multiply_adds < 0.12 * dense for d in decided[2:])
 
 
-MATMUL: Any = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)
+MATMUL: Any = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "tf32", "none"])

@@ -150,7 +150,7 @@ def test_the_explorer_in_jupyterlab(page: Page, lab: tuple[str, Path]) -> None:
     assert card.locator(".nh-card-title").inner_text() == "Head 1.1"
     assert re.search(r"Copying score\s*1\.000\s*16 of 16", card.inner_text())
     page.wait_for_function(
-        "document.querySelector('.nh-chip')?.title.includes('before')", timeout=RUN_S
+        "document.querySelector('.nh-chip')?.title.includes('before')", timeout=RUN_MS
     )
     page.get_by_label("Token to look up").fill("Mary")
     page.get_by_role("button", name="Look up").click()
@@ -178,7 +178,7 @@ def test_the_explorer_in_jupyterlab(page: Page, lab: tuple[str, Path]) -> None:
     page.get_by_label("Names, separated by").fill("Mary, John, Anna")
     page.get_by_role("button", name="Score these").click()
     page.wait_for_function(
-        "document.querySelector('.nh-provenance').textContent.includes('3 names')", timeout=RUN_S
+        "document.querySelector('.nh-provenance').textContent.includes('3 names')", timeout=RUN_MS
     )
 
     # what has not been computed is computed when asked for
@@ -190,7 +190,7 @@ def test_the_explorer_in_jupyterlab(page: Page, lab: tuple[str, Path]) -> None:
     page.locator("summary", has_text="Keep it").click()
     page.get_by_role("button", name="Page, pictures and PDF").click()
     page.wait_for_function(
-        "document.querySelector('.nh-keep').textContent.includes('Written to')", timeout=RUN_S
+        "document.querySelector('.nh-keep').textContent.includes('Written to')", timeout=RUN_MS
     )
     written = {path.suffix for path in (home / "figures").iterdir()}
     assert {".html", ".svg", ".png", ".pdf", ".csv", ".json"} <= written

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.errors import ModelError
 from analysis.models import hub_ranges
-from analysis.models.hub_listing import HubError
+from analysis.models.hub_errors import HubError
 from analysis.models.hub_ranges import HubTensors
 from analysis.models.load import load_model
 from analysis.models.open_checkpoint import checksums_of, open_checkpoint

@@ -13,7 +13,8 @@ import torch
 
 from analysis.embeddings import source_vectors
 from analysis.models.families import FAMILIES
-from analysis.static.scores import HeadScores, score_heads
+from analysis.static.head_scores import HeadScores
+from analysis.static.scores import score_heads
 from analysis.weights import output_weights, unembedding_matrix, value_weights
 from tests import checkpoints, planted
 from tests.families import plain

@@ -23,7 +23,8 @@ KINDS = ["gpt2", "gpt-neox", "llama"]
 @torch.no_grad()
 def cache_of(model: TransformerBridge, prompts: IOIPrompts, prompt: int) -> dict[str, torch.Tensor]:
     end = prompts.frame.loc[prompt, "end_position"]
-    return model.run_with_cache(prompts.tokens[prompt : prompt + 1, : end + 1])[1]
+    _, cache = model.run_with_cache(prompts.tokens[prompt : prompt + 1, : end + 1])
+    return dict(cache)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -281,7 +281,7 @@ def test_a_password_in_the_address_is_never_shown(
     import traceback
 
     point_at(hub.url.replace("://", "://me:secret@"), tmp_path / "cache", monkeypatch)
-    packaged = ModelIdentity(models.PACKAGED, models.PACKAGED_TITLE, source="package")
+    packaged = ModelIdentity(models.PACKAGED, models.PACKAGED_TITLE, source="package")  # type: ignore[attr-defined]
     monkeypatch.setattr(models, "packaged_checkpoint", lambda: Checkpoint(saved, packaged))
     shown = ""
     for kind in ("listing", "file"):

@@ -189,7 +189,7 @@ def test_auto_falls_back_to_the_packaged_model_and_says_so_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    packaged = ModelIdentity(models.PACKAGED, models.PACKAGED_TITLE, source="package")
+    packaged = ModelIdentity(models.PACKAGED, models.PACKAGED_TITLE, source="package")  # type: ignore[attr-defined]
     monkeypatch.setattr(
         models, "packaged_checkpoint", lambda: Checkpoint(saved / "llama-like", packaged)
     )

@@ -146,7 +146,7 @@ def settings_now() -> tuple[Any, ...]:
         torch.get_default_dtype(),
         torch.get_float32_matmul_precision(),
         torch.backends.cuda.matmul.fp32_precision,
-        torch.backends.mkldnn.matmul.fp32_precision,
+        torch.backends.mkldnn.matmul.fp32_precision,  # type: ignore[attr-defined]
         torch.is_autocast_enabled("cpu"),
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,9 @@ from hypothesis import strategies as st
 
 from analysis.errors import ClassesError, ParameterError
 from analysis.ioi.head_classes import MEASURED, HeadClass, published_classes
-from analysis.plots.heatmap_layout import TEXT_PX, fit_width, label_step, title_lines
+from analysis.plots.heatmap_layout import fit_width, label_step, wrapped
 from analysis.plots.heatmaps import plot_heatmaps
+from analysis.plots.style import text_width
 from analysis.provenance import GPT2_SMALL, ModelIdentity
 from analysis.static.head_scores import HeadScores
 from tests.made_up import scores_from_counts
@@ -54,8 +54,13 @@ def marks(fig: go.Figure) -> dict[str, list[tuple[int, int]]]:
     """Where the marks stand, by the legend's words."""
     return {
         trace.name: [(x, y) for x, y in zip(trace.x, trace.y, strict=True) if x is not None]
-        for trace in fig.data[2:]
+        for trace in marked(fig)
     }
+
+
+def marked(fig: go.Figure) -> list[go.Scatter]:
+    """The traces of the marks, without dots and halos."""
+    return [t for t in fig.data if t.type == "scatter" and t.name not in ("above 0", "halo")]
 
 
 @settings(max_examples=25, deadline=None)
@@ -70,7 +75,7 @@ def test_figure_json_holds_the_scores(n_layers: int, n_heads: int, n_pairs: int,
     top, bottom = rng.integers(0, n_pairs + 1, size=(2, n_layers, n_heads))
     scores = scores_of(top, bottom, n_pairs=n_pairs)
     figure = json.loads(plot_heatmaps(scores).to_json())
-    left, right = figure["data"]
+    left, right = figure["data"][:2]
     assert np.array_equal(np.array(left["z"]).T, scores.relation_score)
     assert np.array_equal(np.array(right["z"]).T, scores.suppression_score)
     for number, trace in (("", left), ("2", right)):
@@ -98,6 +103,7 @@ def test_words_of_the_figure() -> None:
     assert [note.text for note in fig.layout.annotations] == [
         "GPT-2: Name-Copying heads",
         "GPT-2: (Suppression) Name-Copying heads",
+        "GPT-2 · k = 1 · with first MLP · 100 of 100 names",
     ]
     bars = [trace.colorbar for trace in fig.data[:2]]
     assert [bar.title.text for bar in bars] == [
@@ -129,26 +135,26 @@ def test_marks_stand_on_the_published_heads() -> None:
         # Of the backup heads those that suppress more than they copy, here two.
         "Backup (Negative) Name-Mover Heads": [(10, 2), (11, 9)],
     }
-    looks = [(t.marker.symbol, t.marker.color, t.legend, t.xaxis) for t in fig.data[2:]]
+    looks = [(t.marker.symbol, t.marker.color, t.legend, t.xaxis) for t in marked(fig)]
     assert looks == [
-        ("x", "black", "legend", "x"),
+        ("x", "#000000", "legend", "x"),
         ("circle", "lightgreen", "legend", "x"),
-        ("x", "black", "legend2", "x2"),
+        ("x", "#000000", "legend2", "x2"),
         ("circle", "lightgreen", "legend2", "x2"),
     ]
 
 
 def test_equal_counts_are_not_suppression() -> None:
     tie = scores_of(np.full((12, 12), 5), np.full((12, 12), 5), model=GPT2)
-    assert marks(plot_heatmaps(tie))["Backup (Negative) Name-Mover Heads"] == []
+    assert "Backup (Negative) Name-Mover Heads" not in marks(plot_heatmaps(tie))
 
 
 def test_other_models_get_no_marks() -> None:
     fig = plot_heatmaps(blank(12, 12))
-    assert len(fig.data) == 2
+    assert marks(fig) == {}
     assert "class" not in fig.data[0].hovertext[0][0]
     none = published_classes("none")
-    assert len(plot_heatmaps(gpt2_scores(), none).data) == 2
+    assert marks(plot_heatmaps(gpt2_scores(), none)) == {}
 
 
 def test_given_classes_are_drawn() -> None:
@@ -182,7 +188,7 @@ def test_measured_classes_have_marks_and_a_legend_of_their_own() -> None:
         "Measured (Negative) Name-Mover Heads": [(10, 7)],
         "Measured Backup (Negative) Name-Mover Heads": [(2, 3)],
     }
-    assert [trace.marker.symbol for trace in fig.data[2:]] == ["square-open", "diamond-open"] * 2
+    assert [trace.marker.symbol for trace in marked(fig)] == ["square-open", "diamond-open"] * 2
     assert fig.layout.legend.title.text == "Measured on the indirect-object task"
     assert fig.data[0].hovertext[9][9].endswith("<br>measured class: name mover")
     assert fig.data[0].hovertext[0][0].endswith("<br>measured class: none measured")
@@ -192,20 +198,16 @@ def test_both_overlays_leave_the_published_marks_as_they_are() -> None:
     published = published_classes(GPT2)
     alone = plot_heatmaps(gpt2_scores(), published)
     both = plot_heatmaps(gpt2_scores(), pd.concat([published, measured_classes(*MEASURED_HEADS)]))
-    looks = {trace.name: trace.to_plotly_json() for trace in both.data[2:]}
-    assert len(looks) == 8
-    for trace in alone.data[2:]:
+    looks = {trace.name: trace.to_plotly_json() for trace in marked(both)}
+    assert len(looks) == 7  # no head suppresses more than it copies: no empty entry
+    for trace in marked(alone):
         assert looks[trace.name] == trace.to_plotly_json()
-    symbols = {(trace.marker.symbol, trace.marker.color) for trace in both.data[2:]}
+    symbols = {(trace.marker.symbol, trace.marker.color) for trace in marked(both)}
     assert len(symbols) == 4
     # Published marks lie on top: the open measured ones are larger around them.
-    assert [trace.name.startswith("Measured") for trace in both.data[2:]] == [
-        True,
-        True,
-        False,
-        False,
-    ] * 2
-    sizes = {trace.name: trace.marker.size for trace in both.data[2:]}
+    order = [trace.name.startswith("Measured") for trace in marked(both)]
+    assert order == [True, True, False, False, True, True, False]
+    sizes = {trace.name: trace.marker.size for trace in marked(both)}
     assert sizes["Measured Name-Mover Heads"] > 1.5 * sizes["Name-Mover Heads"]
     title = both.layout.legend.title.text
     assert title == "'Interp. in the Wild' and measured classifications"
@@ -235,44 +237,20 @@ def test_hovering_tells_head_counts_and_class() -> None:
     assert all(trace.hoverinfo == "skip" for trace in fig.data[2:])
 
 
-@pytest.mark.parametrize("width", [858, 1053])
-@pytest.mark.parametrize("shape", [(48, 25), (30, 9), (12, 12), (1, 1), (2, 3), (100, 64)])
-def test_tick_labels_stay_apart(shape: tuple[int, int], width: float) -> None:
-    fig = plot_heatmaps(blank(*shape), width=width)
-    left, right, top, bottom = (fig.layout.margin[side] for side in "lrtb")
-    x, y = fig.layout.xaxis, fig.layout.yaxis
-    x_px = (x.domain[1] - x.domain[0]) * (width - left - right) / shape[0] * x.ticklabelstep
-    y_px = (fig.layout.height - top - bottom) / shape[1] * y.ticklabelstep
-    assert x_px > 0.6 * TEXT_PX * len(str(shape[0] - 1)) + 4
-    assert y_px >= TEXT_PX
-    if shape == (12, 12):
-        assert (x.ticklabelstep, y.ticklabelstep) == (1, 1)
-
-
 def test_label_step_is_the_smallest_that_fits() -> None:
     assert [label_step(px, 20) for px in (40, 20, 19, 10, 9, 4, 3, 2)] == [1, 1, 2, 2, 5, 5, 10, 10]
 
 
-def test_parts_do_not_overlap_or_leave_the_figure() -> None:
-    for scores in (gpt2_scores(), blank(48, 25), blank(1, 1)):
-        for width in (858, 1050):
-            fig = plot_heatmaps(scores, width=width)
-            inner = width - fig.layout.margin.l - fig.layout.margin.r
-            edges = [
-                0.0,
-                fig.layout.xaxis.domain[1] * inner,  # the panel's end, and its colour bar's start
-                fig.layout.xaxis.domain[1] * inner + fig.layout.margin.r,  # the bar's title's end
-                fig.layout.xaxis2.domain[0] * inner - fig.layout.margin.l,  # the next axis's title
-                inner,
-            ]
-            assert all(a < b for a, b in pairwise(edges))
-
-
-@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=200))
-def test_titles_fit_whatever_the_models_name(name: str) -> None:
-    lines = title_lines(name, "(Suppression) Name-Copying heads", 400)
-    assert max(map(len, lines)) <= 400 / (0.55 * 16)
-    assert "".join(lines).replace(" ", "") == f"{name}:(Suppression)Name-Copyingheads"
+@given(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=200),
+    st.floats(60, 600),
+)
+def test_wrapped_lines_fit_and_lose_nothing(text: str, room: float) -> None:
+    lines = wrapped(text.replace("<", "&lt;").replace("&", "&amp;"), room, 16)
+    whole = "".join(lines).replace(" ", "")
+    assert whole == text.replace("<", "&lt;").replace("&", "&amp;").replace(" ", "")
+    shown = [line.replace("&amp;", "&").replace("&lt;", "<") for line in lines]
+    assert all(text_width(line, 16) <= room or len(line) <= 8 for line in shown)
 
 
 def test_a_models_name_is_no_markup() -> None:
@@ -283,12 +261,99 @@ def test_a_models_name_is_no_markup() -> None:
 def test_fit_width_lays_out_a_copy() -> None:
     fig = plot_heatmaps(blank(48, 25))
     before = fig.to_json()
-    assert fit_width(fig, 700) == plot_heatmaps(blank(48, 25), width=700)
+    assert fit_width(fig, 800) == plot_heatmaps(blank(48, 25), width=800)
+    assert json.loads(fit_width(fit_width(fig, 400), 920).to_json()) == json.loads(before)
     assert fig.to_json() == before
     assert fit_width(go.Figure(), 700).layout.width == 700
 
 
-@pytest.mark.parametrize("width", [100, -5, "wide"])
+@pytest.mark.parametrize("width", [100, -5, "wide", None, True, float("nan")])
 def test_a_figure_too_narrow_to_be_drawn_is_an_error(width: Any) -> None:
     with pytest.raises(ParameterError, match="width must be"):
         plot_heatmaps(blank(3, 4), width=width)
+
+
+def test_one_panel_or_both_in_either_order() -> None:
+    scores = gpt2_scores((10, 7))
+    only = plot_heatmaps(scores, panels=("suppression",), title="Mine")
+    assert [trace.type for trace in only.data].count("heatmap") == 1
+    assert np.array(only.data[0].z)[7, 10] == 0.11
+    assert only.layout.annotations[0].text == "Mine"
+    both = plot_heatmaps(scores, title="Over both")
+    assert both.layout.title.text == "Over both"
+    assert both.layout.annotations[0].text == "GPT-2: Name-Copying heads"
+    assert plot_heatmaps(scores, title=["a", "b"]).layout.annotations[1].text == "b"
+
+
+def test_own_sets_share_one_legend_and_unknown_classes_are_drawn() -> None:
+    fig = plot_heatmaps(blank(5, 3), marks={"my circuit": [(4, 1), (0, 2)], "empty": []})
+    assert marks(fig) == {"my circuit": [(4, 1), (0, 2)]}
+    assert [trace.showlegend for trace in marked(fig)] == [True, False]
+    own = published_classes(GPT2).iloc[:2].assign(**{"class": "my <b>class", "model": OTHER.name})
+    assert list(marks(plot_heatmaps(blank(12, 12), own))) == ["my &lt;b&gt;class"]
+    nameless = own.assign(**{"class": np.nan})
+    with pytest.raises(ClassesError, match="give each class a name"):
+        plot_heatmaps(blank(12, 12), nameless)
+
+
+def test_dots_mark_the_scores_that_colour_hides() -> None:
+    counts = np.zeros((4, 2), dtype=int)
+    counts[0, 0], counts[1, 1], counts[2, 0] = 1, 9, 50
+    fig = plot_heatmaps(scores_of(counts), panels=("copying",))
+    dots = next(trace for trace in fig.data if trace.name == "above 0")
+    assert list(zip(dots.x, dots.y, strict=True)) == [(0, 0), (1, 1)]
+    assert dots.marker.color == "#ffffff"
+    lifted = plot_heatmaps(scores_of(counts), panels=("copying",), scale="sqrt")
+    dots = next(trace for trace in lifted.data if trace.name == "above 0")
+    assert not dots.x or list(dots.x) == [0]
+
+
+@pytest.mark.parametrize("scale", ["sqrt", "rank"])
+def test_scales_keep_the_order_and_label_true_scores(scale: str) -> None:
+    counts = np.arange(20).reshape(5, 4) * 5
+    fig = plot_heatmaps(scores_of(counts), scale=scale, panels="copying")
+    z = np.array(fig.data[0].z).T.ravel()
+    assert (np.diff(z) > 0).all()
+    assert (z.min(), z.max()) == (0, 1) if scale == "rank" else (0, pytest.approx(0.95**0.5))
+    bar = fig.data[0].colorbar
+    for place, label in zip(bar.tickvals, bar.ticktext, strict=True):
+        score = place**2 if scale == "sqrt" else np.interp(place, z, counts.ravel() / 100)
+        assert float(label) == pytest.approx(score, abs=0.03)
+
+
+def test_ticks_fit_the_ends_of_the_bar() -> None:
+    bar = plot_heatmaps(blank(2, 2), vmax=0.25).data[0].colorbar
+    assert bar.tickvals == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.25])
+    assert bar.ticktext[1] == "0.05"
+
+
+def test_the_sorted_view_names_the_best_apart_from_each_other() -> None:
+    fig = plot_heatmaps(gpt2_scores((10, 7)), view="sorted", panels=("suppression",))
+    points, _, names = fig.data
+    assert list(points.y) == [0.11] + [0.0] * 143
+    assert names.text == ("10.7  0.11",)
+    crowded = plot_heatmaps(scores_of(np.full((12, 12), 50)), view="sorted")
+    heights = np.array(crowded.data[3].y)
+    assert len(heights) == 10 and (np.diff(heights) < -0.05).all()
+    assert heights.min() >= 0 and heights.max() <= 1
+
+
+def test_few_names_do_not_look_like_many() -> None:
+    few = plot_heatmaps(scores_of(np.zeros((2, 2), dtype=int), n_pairs=3))
+    assert "<b>only 3 names</b>" in few.layout.annotations[2].text
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"panels": ()}, {"panels": ("copying", "copying")}, {"panels": 3}, {"scale": "log"},
+        {"vmin": 0.5, "vmax": 0.5}, {"vmax": float("nan")}, {"vmax": "1"}, {"vmin": True},
+        {"scale": "rank", "vmax": 0.5}, {"colorscale": "no such"}, {"font": None}, {"font": 3},
+        {"title": 3}, {"title": ["one"]}, {"view": None}, {"arrangement": "below"},
+        {"marks": [(0, 0)]}, {"marks": {"a": "xy"}}, {"marks": {"a": [(9, 9)]}},
+        {"marks": {"a": None}}, {"marks": {str(n): [(0, 0)] for n in range(9)}},
+    ],
+)  # fmt: skip
+def test_parameters_out_of_range_are_the_packages_own_errors(bad: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError):
+        plot_heatmaps(blank(2, 3), **bad)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 
@@ -68,14 +66,3 @@ def test_precision_recall_has_a_line_for_each_score() -> None:
     assert fig.data[0].line.width > fig.data[1].line.width, "where they coincide, both show"
     assert [trace.showlegend for trace in fig.data] == [True, True, False, False]
     assert len({trace.line.color for trace in fig.data}) == 2
-
-
-def test_a_still_picture_keeps_the_diverging_colours() -> None:
-    numbers = pd.DataFrame({"direct_effect": [0, 1, 2, -2, 0.5, 0]}, index=INDEX)
-    svg = '<svg><image x="0" y="0" width="30" height="20"/></svg>'
-    sharp = sharp_svg(svg, plot_direct_effects(numbers, "title"))
-    fills = re.findall(r'fill="rgb\((.*?)\)"', sharp)
-    assert len(fills) == 6
-    assert fills[0] == fills[5] == "255, 255, 255"
-    assert fills[1] == "5, 48, 97"  # 2, the largest
-    assert fills[4] == "103, 0, 31"  # -2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,17 +26,17 @@ from tests import checkpoints, planted
 
 WORDS = ("John", "Mary", "Apple", "apple", "1984")
 TOKENIZER = checkpoints.make_tokenizer(WORDS)
-SPACED = [TOKENIZER.convert_tokens_to_ids(f"Ġ{word}") for word in WORDS]
-LETTER = TOKENIZER.convert_tokens_to_ids("x")
-MARK = TOKENIZER.convert_tokens_to_ids("!")
+SPACED: list[Any] = [TOKENIZER.convert_tokens_to_ids(f"Ġ{word}") for word in WORDS]
+LETTER: Any = TOKENIZER.convert_tokens_to_ids("x")
+MARK: Any = TOKENIZER.convert_tokens_to_ids("!")
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Any:
     return planted.boot(checkpoints.gpt2_model(len(TOKENIZER)), TOKENIZER)
 
 
-def test_tokens_are_sorted_by_what_they_spell(model) -> None:
+def test_tokens_are_sorted_by_what_they_spell(model: Any) -> None:
     names = load_names(model, ["John", "Mary"])
     kinds = token_kinds(model, [*SPACED, LETTER, MARK], names)
     assert kinds.tolist() == [
@@ -67,7 +69,7 @@ def planted_answers() -> VocabularyScores:
     )
 
 
-def test_shares_and_examples_are_those_of_the_answers(model) -> None:
+def test_shares_and_examples_are_those_of_the_answers(model: Any) -> None:
     answers = planted_answers()
     kinds = token_kinds(model, answers.tokens, load_names(model, ["John", "Mary"]))
     shares = shares_by_kind(answers, kinds, [(0, 1)])
@@ -85,7 +87,7 @@ def test_shares_and_examples_are_those_of_the_answers(model) -> None:
     assert set(examples.loc["0.1", "for example"].split(" '")) >= {"'x'"}
 
 
-def test_definitions_stand_side_by_side(model) -> None:
+def test_definitions_stand_side_by_side(model: Any) -> None:
     static = score_heads(model, ["John", "Mary"])
     whole = score_vocabulary(model)
     frame = all_definitions(static, whole, {"embedding": eigenvalue_scores(model)})

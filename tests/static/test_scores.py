@@ -478,6 +478,6 @@ def test_processed_weights_are_an_error() -> None:
 
 def test_what_is_no_model_or_no_truth_value_is_an_error(bridge: TransformerBridge) -> None:
     with pytest.raises(ParameterError, match="a model is needed"):
-        score_heads("gpt2", NAMES)  # type: ignore[arg-type]
+        score_heads(3, NAMES)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="first_mlp must be True or False"):
         score_heads(bridge, NAMES, first_mlp="no")  # type: ignore[arg-type]

@@ -1519,23 +1519,23 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
     const { name, revision, source } = data.model;
     const load = source === "memory" ? "model = ...  # this model was built in memory"
       : `model = load_model(${python(name)}${revision && source === "hub"
-        ? `, revision=${python(revision)}` : ""})`;
+        ? `, revision=${python(revision)}` : ""})${source === "folder"
+        ? "  # the path of this folder" : ""}`;
     const given = set.key === "shipped" ? "" : `, ${python(set.targets
       ? set.sources.map((word, at) => [word, set.targets[at]]) : set.sources)}`;
     const names = set.targets
       ? `names = [tuple(pair) for pair in ${given.slice(2)}]`
       : `names = load_names(model${given})`;
-    const lines = ["from analysis import load_model, load_names, score_heads", "", load, names,
-      `scores = score_heads(model, names, k=${state.k}, first_mlp=${python(state.mlp)})`,
-      "frame = scores.to_frame(intervals=True)"];
     if (view.key !== "static") {
-      const shown = new Set([view.left, view.right]);
-      const extra = data.measures.filter((known) => shown.has(known.key) && known.python);
-      for (const code of new Set(extra.map((known) => known.python))) lines.push("", code);
+      const shown = [view.left, view.right].map((key) => measure(key).python).filter(Boolean);
+      return `${["from analysis import load_model, load_names", "", load, names, "",
+        ...new Set(shown)].join("\n")}\n`;
     }
-    lines.push(state.head ? `frame.loc[(${state.head.replace(".", ", ")})]`
-      : 'frame.sort_values(frame.columns[0], ascending=False).head(10)');
-    return `${lines.join("\n")}\n`;
+    return `${["from analysis import load_model, load_names, score_heads", "", load, names,
+      `scores = score_heads(model, names, k=${state.k}, first_mlp=${python(state.mlp)})`,
+      "frame = scores.to_frame(intervals=True)",
+      state.head ? `frame.loc[(${state.head.replace(".", ", ")})]`
+        : "frame.sort_values(frame.columns[0], ascending=False).head(10)"].join("\n")}\n`;
   }
 
   async function copy(text, what) {

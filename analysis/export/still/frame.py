@@ -238,12 +238,10 @@ def draw_words(canvas: Canvas, axes: dict[tuple[str, str], Axes]) -> None:
         style = canvas.text_style(title.get("font"), scale=1.0 if title.get("font") else 1.4)
         anchor = title.get("xanchor", "auto")
         x = title.get("x", 0.05)
-        if title.get("y") is None:
-            place = {"y": 1 - source.margins.top / 2 / source.height, "va": "center"}
-        else:
-            middle = {"top": "top", "bottom": "bottom"}.get(title.get("yanchor", ""), "center")
-            place = {"y": title["y"], "va": middle}
-        canvas.write(x, place["y"], title["text"], ha=_anchored(anchor, x), va=place["va"], **style)
+        y, va = 1 - source.margins.top / 2 / source.height, "center"
+        if title.get("y") is not None:
+            y, va = title["y"], title.get("yanchor", "center").replace("auto", "center")
+        canvas.write(x, y, title["text"], ha=_anchored(anchor, x), va=va, **style)
     for note in layout.get("annotations") or ():
         if note.get("visible", True):
             _annotate(canvas, axes, note)

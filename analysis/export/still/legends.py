@@ -50,7 +50,7 @@ def _draw(canvas: Canvas, legend: dict[str, Any], traces: list[dict[str, Any]]) 
     x, y = canvas.share(float(legend.get("x", 1.02)), float(legend.get("y", 1)))
     horizontal = legend.get("xanchor", "left")
     vertical = {"top": "upper", "bottom": "lower"}.get(legend.get("yanchor", "top"), "center")
-    place = f"{vertical} {horizontal}".replace("center center", "center")
+    place: Any = f"{vertical} {horizontal}".replace("center center", "center")
     title = legend.get("title") or {}
     box = canvas.figure.legend(
         handles=[_handle(trace, pt) for trace in traces],

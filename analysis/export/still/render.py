@@ -6,6 +6,7 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -48,7 +49,7 @@ def render(
     from matplotlib.figure import Figure
 
     source = resolve(fig)
-    settings = {
+    settings: Any = {
         "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and edited
         "svg.hashsalt": "figure",
         "pdf.fonttype": 42,  # TrueType: journals refuse the other kind

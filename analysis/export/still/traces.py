@@ -61,11 +61,8 @@ def _heatmap(
     y_px = abs(np.diff(axes.get_ylim())[0]) / (box.height * canvas.source.height)
     half_x = 0.5 - trace.get("xgap", 0) * x_px / 2
     half_y = 0.5 - trace.get("ygap", 0) * y_px / 2
-    cells = [
-        [(x - half_x, y - half_y), (x + half_x, y - half_y), (x + half_x, y + half_y), (x - half_x, y + half_y)]
-        for y in ys
-        for x in xs
-    ]  # fmt: skip
+    corners = ((-half_x, -half_y), (half_x, -half_y), (half_x, half_y), (-half_x, half_y))
+    cells = [[(x + dx, y + dy) for dx, dy in corners] for y in ys for x in xs]
     gapless = not trace.get("xgap")
     axes.add_collection(
         PolyCollection(
@@ -113,7 +110,7 @@ def _cell_texts(
             continue
         text = trace["texttemplate"].replace(form[0], format(value, form[1] or ""))
         bright = shades[row * len(xs) + column] @ (0.299, 0.587, 0.114) > 0.5
-        own = dict(style) if trace.get("textfont", {}).get("color") else dict(style)
+        own = dict(style)
         if not trace.get("textfont", {}).get("color"):
             own["color"] = "#000" if bright else "#fff"
         axes.text(xs[column], ys[row], text, ha="center", va="center", zorder=order + 0.005, **own)

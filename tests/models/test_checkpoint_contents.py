@@ -1,0 +1,300 @@
+"""What a checkpoint's files hold, against what its config and loading make of them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from analysis import load_names
+from analysis.errors import ArchitectureError, ModelError
+from analysis.models import load as models
+from analysis.models import load_model
+from analysis.models.checkpoint import sha256_of
+from analysis.provenance import GPT2_SMALL, model_identity
+from tests import checkpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def saved(folder: Path, maker: Callable[..., Any] = checkpoints.gpt2_model, **changes: Any) -> Path:
+    tokenizer = checkpoints.make_tokenizer()
+    return checkpoints.save_checkpoint(maker(len(tokenizer), **changes), tokenizer, folder / "mine")
+
+
+def change_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+# --- weights that loading would leave out ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("transformer.h.1.attn.c_attn.lora_A.weight", "merge the adapter"),
+        ("base_model.model.transformer.h.0.attn.c_proj.lora_B.default.weight", "merge the adapter"),
+        ("transformer.h.3.ln_1.weight", "hold 1 weights"),
+        ("transformer.h.0.attn.gate.weight", r"attn\.gate\.weight"),
+        ("score.weight", r"score\.weight"),
+    ],
+)
+def test_a_weight_without_a_place_is_refused_by_name(tmp_path: Path, name: str, said: str) -> None:
+    folder = saved(tmp_path)
+    change_weights(folder, lambda weights: weights.update({name: torch.ones(4, 4)}))
+    with pytest.raises(ArchitectureError, match=said):
+        load_model(folder)
+
+
+def test_more_layers_than_the_config_says_are_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    change_json(folder / "config.json", n_layer=2)
+    with pytest.raises(ArchitectureError, match=r"h\.2\.attn"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("switch", ["attention_bias", "mlp_bias"])
+def test_biases_that_the_config_switches_off_are_refused(tmp_path: Path, switch: str) -> None:
+    folder = saved(tmp_path, checkpoints.llama_model, **{switch: True})
+    change_json(folder / "config.json", **{switch: False})
+    with pytest.raises(ArchitectureError, match=r"proj\.bias"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("maker", "names"),
+    [
+        (checkpoints.gpt2_model, ["transformer.h.0.attn.bias", "transformer.h.0.attn.masked_bias"]),
+        (checkpoints.gpt_neox_model, ["gpt_neox.layers.0.attention.bias"]),
+        (checkpoints.gpt_neox_model, ["gpt_neox.layers.1.attention.rotary_emb.inv_freq"]),
+        (checkpoints.llama_model, ["model.layers.0.self_attn.rotary_emb.inv_freq"]),
+    ],
+)
+def test_old_masks_and_tables_of_positions_are_known(
+    tmp_path: Path, maker: Callable[..., Any], names: list[str]
+) -> None:
+    folder = saved(tmp_path, maker)
+    change_weights(folder, lambda weights: weights.update({name: torch.ones(8) for name in names}))
+    assert model_identity(load_model(folder)).source == "folder"
+
+
+# --- a config that lies about sizes ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"n_embd": 2**20, "n_head": 4},
+        {"n_layer": 10**9},
+        {"n_layer": 4},
+        {"vocab_size": 10**12},
+        {"n_positions": 10**9},
+        {"n_inner": 10**9},
+        {"n_embd": 33},
+        {"n_embd": -32},
+        {"n_embd": "32"},
+        {"n_layer": 0},
+        {"vocab_size": None},
+    ],
+)
+def test_a_lie_about_sizes_is_found_before_memory_is_taken(
+    tmp_path: Path, lie: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved(tmp_path)
+    change_json(folder / "config.json", **lie)
+    monkeypatch.setattr("analysis.models.bridge._weights", lambda *_: pytest.fail("memory taken"))
+    with pytest.raises(ModelError):
+        load_model(folder)
+
+
+# --- the tokenizer --------------------------------------------------------------------------------
+
+
+def backend(kind: str) -> Any:
+    """Tokenizers that transformers' own class for GPT-2 does not rebuild as they are."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    own = checkpoints.make_tokenizer().backend_tokenizer
+    if kind == "ignore_merges":
+        return own
+    if kind == "prefix_space":
+        own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        return own
+    if kind == "lowercase":
+        own.normalizer = normalizers.Lowercase()
+        return own
+    words = [f"▁{name}" for name in checkpoints.NAMES]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [checkpoints.END, "▁the", *words, *alphabet]
+    if kind == "unigram":
+        built = Tokenizer(models.Unigram([(p, -float(i)) for i, p in enumerate(pieces)], 0))
+        built.pre_tokenizer = pre_tokenizers.Metaspace()
+    else:
+        built = Tokenizer(
+            models.WordLevel({p: i for i, p in enumerate(pieces)}, unk_token=checkpoints.END)
+        )
+        built.pre_tokenizer = pre_tokenizers.Metaspace()
+    built.decoder = decoders.Metaspace()
+    return built
+
+
+@pytest.mark.parametrize("settings", ["kept", "gone"])
+@pytest.mark.parametrize(
+    "kind", ["ignore_merges", "prefix_space", "lowercase", "unigram", "wordlevel"]
+)
+def test_the_tokenizer_is_the_files_own(tmp_path: Path, kind: str, settings: str) -> None:
+    folder = saved(tmp_path)
+    own = backend(kind)
+    own.save(str(folder / "tokenizer.json"))
+    if settings == "gone":  # a bare tokenizer.json beside a gpt2 config
+        (folder / "tokenizer_config.json").unlink()
+    text = "the John and Mary, MARY  went 1984"
+    try:
+        tokenizer = load_model(folder).tokenizer
+    except ArchitectureError as error:
+        assert "tokenizer of mine cannot be built" in str(error)
+        return
+    assert (
+        tokenizer(text, add_special_tokens=False)["input_ids"]
+        == own.encode(text, add_special_tokens=False).ids
+    )
+
+
+def test_names_of_a_unigram_model_are_found(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    backend("unigram").save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").unlink()
+    assert load_names(load_model(folder), ["John", "Mary"]).sources == ("John", "Mary")
+
+
+def test_a_tokenizer_model_alone_is_refused(tmp_path: Path) -> None:
+    for name in ("tokenizer.model", "spiece.model"):
+        folder = saved(tmp_path / name)
+        (folder / "tokenizer.json").rename(folder / name)
+        with pytest.raises(ModelError, match=f"only as {name}, which cannot be checked here"):
+            load_model(folder)
+
+
+@pytest.mark.parametrize("words", [("a1", "b2"), tuple(f"w{i}" for i in range(50))])
+def test_ids_beyond_the_embedding_are_refused_with_both_numbers(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    folder = saved(tmp_path)
+    checkpoints.make_tokenizer((*checkpoints.NAMES, *words)).save_pretrained(folder)
+    highest = 264 + len(words)
+    with pytest.raises(ArchitectureError, match=f"ids up to {highest}, and its embedding has 265"):
+        load_model(folder)
+
+
+def test_an_added_bos_beyond_the_embedding_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    tokenizer = checkpoints.make_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ArchitectureError, match="ids up to 265, and its embedding has 265 rows"):
+        load_model(folder)
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def test_a_config_with_a_byte_order_mark_or_without_architectures_is_read(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    for other in ({**config}, {k: v for k, v in config.items() if k != "architectures"}):
+        (folder / "config.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(other).encode())
+        assert load_model(folder).cfg.n_layers == 3
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_adapter_is_refused(tmp_path: Path, whole: bool) -> None:
+    folder = saved(tmp_path)
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "gpt2"}')
+    if not whole:
+        (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"holds an adapter .*merge it into that model"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_git_lfs_pointer_is_known(tmp_path: Path, name: str) -> None:
+    folder = saved(tmp_path)
+    (folder / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}")
+    with pytest.raises(ModelError, match=r"is not the file but a git-lfs pointer .*git lfs pull"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "weight_map",
+    [
+        {"a": "../outside.safetensors"},
+        {"a": "/etc/passwd"},
+        {"a": "model.bin"},
+        {"a": 3},
+        {"a": None},
+        {"a": ["x.safetensors"]},
+        ["model.safetensors"],
+        {},
+        None,
+        "x",
+    ],
+)
+def test_a_hostile_index_is_refused(tmp_path: Path, weight_map: Any) -> None:
+    folder = saved(tmp_path)
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="lists"):
+        load_model(folder)
+
+
+def test_json_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer_config.json", "tokenizer.json"):
+        folder = saved(tmp_path / name)
+        (folder / name).write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+        with pytest.raises(ModelError, match=r"cannot be (read as JSON|loaded)"):
+            load_model(folder)
+
+
+def test_gpt2_in_a_folder_is_known_by_its_checksum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved(tmp_path)
+    checksum = sha256_of(folder / "model.safetensors")
+    monkeypatch.setattr(models, "PUBLISHED_WEIGHTS", {checksum: GPT2_SMALL})
+    identity = load_model(folder).identity
+    assert (identity.name, identity.title, identity.source) == (GPT2_SMALL, "GPT-2", "folder")
+
+
+def test_a_path_and_its_text_are_the_same_model(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    assert load_model(folder).identity == load_model(str(folder)).identity
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "./" + "x" * 300, "/" + "x/" * 3000, "~nobody9/x"])
+def test_names_longer_than_a_path_can_be_are_refused(name: str) -> None:
+    from analysis.errors import AnalysisError
+
+    with pytest.raises(AnalysisError):
+        load_model(name)
+
+
+def test_loading_leaves_random_numbers_as_they_were(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    load_model(folder)
+    assert torch.equal(torch.rand(3), expected)
