@@ -141,7 +141,8 @@ def test_no_template_or_place_is_refused(model: TransformerBridge) -> None:
 def test_performance_of_a_model_that_can_and_of_one_that_cannot(model: TransformerBridge) -> None:
     can = task_performance(model, ioi_prompts(model, 64))
     assert can.accuracy == 1
-    assert can.accuracy_interval[0] > 0.9
+    # All right: each of the 16 templates counts for one trial, with t for 15 degrees of freedom.
+    assert can.accuracy_interval[0] == pytest.approx(16 / (16 + 2.13145**2), abs=1e-4)
     assert can.logit_difference_interval[0] > 0
     assert can.solved
     assert "solves the task: of 64 prompts" in str(can)
@@ -169,8 +170,9 @@ def test_the_right_name_can_be_preferred_without_being_the_likeliest_token(
     model: TransformerBridge,
 ) -> None:
     first = torch.tensor([True, False, False, False])
-    clean = replace(run_prompts(model, ioi_prompts(model, 4)), io_is_argmax=first)
-    performance = performance_of(model, clean)
+    prompts = ioi_prompts(model, 4)
+    clean = replace(run_prompts(model, prompts), io_is_argmax=first)
+    performance = performance_of(model, prompts, clean)
     assert performance.accuracy == 1
     assert performance.io_is_argmax == 0.25
     assert str(performance).endswith("in 25% that name is the likeliest of all tokens.")
