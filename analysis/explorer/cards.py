@@ -209,11 +209,11 @@ def _table(scores: HeadScores, evidence: Evidence, layer: int, head: int) -> pd.
     rows: dict[str, dict[str, object]] = {}
     counted = zip(scores.score_columns, (scores.n_in_top_k, scores.n_in_bottom_k), strict=True)
     for column, counts in counted:
-        low, high = wilson_interval(counts[layer, head], scores.n_pairs)
+        low, high = wilson_interval(counts, scores.n_pairs)
         rows[column] = {
             "value": counts[layer, head] / scores.n_pairs,
-            "low": float(low),
-            "high": float(high),
+            "low": float(low[layer, head]),
+            "high": float(high[layer, head]),
             "of": f"{counts[layer, head]} of {scores.n_pairs} names, k = {scores.k}",
         }
     at = layer * scores.n_heads + head

@@ -23,7 +23,7 @@ LEGEND_TITLE = "'Interp. in the Wild' classifications"
 MEASURED_TITLE = "Measured on the indirect-object task"
 BOTH_TITLE = "'Interp. in the Wild' and measured classifications"
 OWN_TITLE = "Marked heads"
-MEASURED_COLOUR = "#8f0018"
+MEASURED_COLOUR = "#7d0015"
 """A red dark enough to stand out, with its white halo, from every colour of the scale."""
 _LABEL_LETTERS = 40
 

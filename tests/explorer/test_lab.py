@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
@@ -115,6 +116,8 @@ def run_all(page: Page) -> None:
 
 
 def test_the_explorer_in_jupyterlab(page: Page, lab: tuple[str, Path]) -> None:
+    from playwright.sync_api import TimeoutError
+
     address, home = lab
     complaints: list[str] = []
     elsewhere: list[str] = []
@@ -129,6 +132,10 @@ def test_the_explorer_in_jupyterlab(page: Page, lab: tuple[str, Path]) -> None:
     )
     page.goto(f"{address}/lab/tree/explorer.ipynb")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=RUN_MS)
+    # Where no setting names the kernel to start, JupyterLab asks for it.
+    choose_kernel = page.locator(".jp-Dialog .jp-mod-accept")
+    with suppress(TimeoutError):
+        choose_kernel.click(timeout=10_000)
     page.wait_for_selector(".jp-NotebookPanel [data-status=idle]", timeout=RUN_MS)
     run_all(page)
     page.wait_for_selector(".nh-map [role=gridcell]", timeout=RUN_MS)

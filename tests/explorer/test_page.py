@@ -69,14 +69,6 @@ def colors(page: Page, panel: int = 0) -> list[str]:
     )
 
 
-def shown(value: float) -> str:
-    """A number as the front end writes it."""
-    if value == 0:
-        return "0"
-    text = f"{value:.3f}" if abs(value) >= 0.0005 else f"{value:.1e}".replace("e-0", "e-")
-    return text.replace("-", "−")
-
-
 def test_k_changes_the_colours_and_the_address(visit: Open) -> None:
     page = visit()
     before = colors(page)
@@ -107,9 +99,10 @@ def test_the_cards_of_ten_heads_show_the_scores(
             "(name) => document.querySelector('.nh-card-title')?.textContent === name",
             arg=f"Head {layer}.{head}",
         )
+        cells = page.locator(".nh-value").all()
         read = {
-            cell.get_attribute("data-measure"): cell.inner_text()
-            for cell in page.locator(".nh-value").all()
+            cell.get_attribute("data-measure"): float(cell.get_attribute("data-value"))
+            for cell in cells
         }
         expected = {
             "copying": frame.loc[(layer, head), "copying_score"],
@@ -117,7 +110,10 @@ def test_the_cards_of_ten_heads_show_the_scores(
         }
         for measure in results.evidence.measures:
             expected[measure.key] = measure.values[layer * 4 + head]
-        assert read == {key: shown(float(value)) for key, value in expected.items()}
+        assert read == expected  # to the last bit; the text is the same number, rounded
+        for cell in cells:
+            text = cell.inner_text().replace("−", "-")
+            assert float(text) == pytest.approx(read[cell.get_attribute("data-measure")], abs=6e-4)
 
 
 def test_names_are_listed_with_their_ranks(visit: Open, results: Results) -> None:

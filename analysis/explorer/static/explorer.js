@@ -652,7 +652,7 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
       return;
     }
     const names = words.map((word) => {
-      const pair = word.split(/\s*(?:>|→|\t)\s*/);
+      const pair = word.split(/\s+>\s+|\s*→\s*|\t/);
       return pair.length === 2 ? pair : word;
     });
     const mixed = names.some(Array.isArray) && !names.every(Array.isArray);
@@ -1024,7 +1024,8 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
       ? `[${format(interval[0])}, ${format(interval[1])}]` : "";
     const counts = one.counts ? `${one.counts[i]} of ${one.n}` : shownInterval;
     return h("tr", { title: one.note || "" }, h("td", {}, one.title),
-      h("td", { class: "nh-value", "data-measure": one.key },
+      h("td", { class: "nh-value", "data-measure": one.key, title: String(value),
+        "data-value": value },
         isNumber(value) ? format(value) : one.note_missing || "–"),
       h("td", { class: "nh-interval" }, counts,
         one.counts ? h("span", { class: "nh-muted" }, ` ${shownInterval}`) : null));
