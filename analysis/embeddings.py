@@ -137,3 +137,18 @@ def mlp_output(
     """What a block's MLP adds to float64 residual streams ``x``, through its own norms."""
     block = block_without_attention(weight_reader(model), embedding_matrix(model).shape[1], layer)
     return torch.cat([block.mlp_of(part) for part in x.split(SOURCE_BLOCK)])
+
+
+@torch.no_grad()
+def mlp_reads_attention(model: ReadableModel) -> bool:
+    """Whether a block's MLP reads what its heads write; not so in parallel blocks (GPT-NeoX).
+
+    Found by running the first block with its attention made to write something.
+    """
+    E = embedding_matrix(model)
+    block = block_without_attention(weight_reader(model), E.shape[1])
+    rows = E[:1].to(float64_device(model))
+    x, mlp = block.embedded(rows), block.mlp(rows)
+    written = torch.linspace(-1, 1, x.shape[1], dtype=x.dtype, device=x.device).square()[None]
+    unmoved = block.output(rows, written) - x - written
+    return not torch.allclose(unmoved, mlp, rtol=1e-9, atol=1e-9 * float(mlp.abs().max()))

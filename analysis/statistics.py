@@ -65,7 +65,7 @@ def cluster_mean_interval(
         return mean, np.full_like(mean, -np.inf), np.full_like(mean, np.inf)
     variance = n_clusters / (n_clusters - 1) * np.square(sums).sum(axis=0) / len(values) ** 2
     margin = t.ppf((1 + confidence) / 2, n_clusters - 1) * np.sqrt(variance)
-    return np.asarray(mean), np.asarray(mean - margin), np.asarray(mean + margin)
+    return mean, np.asarray(mean - margin), np.asarray(mean + margin)
 
 
 def wilson_interval(

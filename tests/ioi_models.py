@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -39,10 +39,10 @@ def random_model(kind: str) -> TransformerBridge:
     return planted.boot(model, tokenizer, name=f"random-{kind}")
 
 
-def planted_bridge(**heads: Heads) -> TransformerBridge:
+def planted_bridge(**options: Any) -> TransformerBridge:
     """``planted_gpt2`` as a bridge."""
     tokenizer = make_tokenizer()
-    return planted.boot(planted_gpt2(tokenizer, **heads), tokenizer, name="planted-ioi")
+    return planted.boot(planted_gpt2(tokenizer, **options), tokenizer, name="planted-ioi")
 
 
 @torch.no_grad()
@@ -52,10 +52,14 @@ def planted_gpt2(
     movers: Heads = ((1, 0),),
     negatives: Heads = ((2, 1),),
     backups: Heads = ((2, 2),),
+    shyness: float = 3.0,
     n_layers: int = 3,
     n_heads: int = 4,
 ) -> PreTrainedModel:
-    """A GPT-2-shaped model with planted heads among small random ones."""
+    """A GPT-2-shaped model with planted heads among small random ones.
+
+    ``shyness`` is how much a backup turns away where the name has been written already.
+    """
     from transformers import GPT2Config, GPT2LMHeadModel
 
     d_head = N + 4
@@ -107,14 +111,14 @@ def planted_gpt2(
     last_name["O"][:N] = 1.4 * subject
 
     gain = 2 / len(tuple(movers))
-    kinds = [(movers, gain, 0.0), (negatives, -0.4 * gain, 0.0), (backups, gain, 3.0)]
-    for heads, written, shyness in kinds:
+    kinds = [(movers, gain, 0.0), (negatives, -0.4 * gain, 0.0), (backups, gain, shyness)]
+    for heads, written, shy in kinds:
         for layer, number in heads:
             planted_head = head(layer, number)
             planted_head["b_Q"][N] = 8 * scale
             planted_head["K"][:, N] = is_name / size
             planted_head["K"][:, :N] = name.T / size
-            planted_head["Q"][:, :N] = -(20 * subject + 20 * shyness * answer).T * scale / size
+            planted_head["Q"][:, :N] = -(20 * subject + 20 * shy * answer).T * scale / size
             planted_head["V"][:, :N] = name.T / size
             planted_head["O"][:N] = written * answer
     return model

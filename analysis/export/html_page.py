@@ -28,8 +28,8 @@ from analysis.plots.style import SCREEN_WIDTH
 VIEW_CONFIG = {"displaylogo": False, "showSendToCloud": False, "responsive": False}
 """How plotly shows a figure: without a button that would upload it."""
 
-_NARROW = (300, 340, 380, 440, 520, 600)
-_WIDE = (700, 800, 920, 1050, 1200, 1400)
+_NARROW = (300, 360, 440, 560)
+_WIDE = (700, 820, 980, 1180, 1400)
 _TITLES = {
     "layer": "Layer",
     "head": "Head",
@@ -98,8 +98,10 @@ def _layouts(fig: go.Figure) -> dict[str, Any]:
         widths |= (
             set(_NARROW + _WIDE) if own == SCREEN_WIDTH else {w for w in _NARROW + _WIDE if w < own}
         )
-    variants = [_ready(fit_width(fig, width)) for width in sorted(widths)]
-    base = variants[0]["data"]
+    # Texts of the cells, most of the figure, are the same at every width.
+    light = go.Figure(fig).for_each_trace(lambda trace: trace.update(hovertext=None))
+    variants = [_ready(fit_width(light, width)) for width in sorted(widths)]
+    base = _ready(fig)["data"]
     return {
         "data": base,
         "dark": is_heatmap_figure(fig),

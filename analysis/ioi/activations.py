@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from analysis.embeddings import mlp_reads_attention
 from analysis.errors import ArchitectureError, ParameterError
 from analysis.models.admission import check_additive
 from analysis.models.precision import MARGIN, exact_forward, plain_settings
@@ -40,6 +41,7 @@ class Activations:
     Attributes:
         z: float64 ``[n, n_layers, n_heads, d_head]``, what each head read at END, before W_O.
         resid_final: float64 ``[n, d_model]``, the residual stream at END before the final norm.
+        mlp_input: float64 ``[n, n_layers, d_model]``, what reaches each MLP and its norm at END.
         attention: float64 ``[n, n_layers, n_heads, 3]``, from END to IO, S1 and S2.
         resid_post_0_at_names: float64 ``[n, 3, d_model]``, the residual stream after the first
             block at IO, S1 and S2.
@@ -50,6 +52,7 @@ class Activations:
 
     z: Float[Tensor, "n n_layers n_heads d_head"]
     resid_final: Float[Tensor, "n d_model"]
+    mlp_input: Float[Tensor, "n n_layers d_model"]
     attention: Float[Tensor, "n n_layers n_heads 3"]
     resid_post_0_at_names: Float[Tensor, "n 3 d_model"]
     io_logit: Float[Tensor, "n"]
@@ -85,11 +88,12 @@ def run_prompts(
     check_measurable(model)
     _check_made_for(model, prompts)
     tokens = prompts.counterfactual_tokens if counterfactual else prompts.tokens
+    sequential = mlp_reads_attention(model)
     parts = []
     what = "counterfactuals" if counterfactual else "prompts"
     with progress_bar(len(prompts), f"running {what}", "prompt") as bar, exact_forward(model):
         for rows in torch.arange(len(prompts)).split(RUN_TOGETHER):
-            parts.append(_run_together(model, prompts, tokens, rows, replaced or {}))
+            parts.append(_run_together(model, prompts, tokens, rows, replaced or {}, sequential))
             bar.update(len(rows))
     return Activations(
         **{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
@@ -132,6 +136,7 @@ def _run_together(
     all_tokens: Int[Tensor, "n longest"],
     asked: Int[Tensor, "n_asked"],
     replaced: Replaced,
+    sequential: bool,
 ) -> Activations:
     """One pass; where fewer prompts are asked for, the last of them fills it up."""
     n = len(asked)
@@ -144,6 +149,8 @@ def _run_together(
     tokens = all_tokens[rows].to(model.W_E.device)
     z: dict[int, Tensor] = {}
     attention: dict[int, Tensor] = {}
+    resid_pre: dict[int, Tensor] = {}
+    attention_out: dict[int, Tensor] = {}
     kept: dict[str, Tensor] = {}
 
     def read_z(layer: int) -> Any:
@@ -165,6 +172,12 @@ def _run_together(
 
         return hook
 
+    def read_end(into: dict[int, Tensor], layer: int) -> Any:
+        def hook(value: Tensor, hook: Any) -> None:
+            into[layer] = value[batch, end].cpu()
+
+        return hook
+
     def read_at_names(value: Tensor, hook: Any) -> None:
         kept["resid_post_0_at_names"] = value[batch[:, None], names].cpu()
 
@@ -178,6 +191,8 @@ def _run_together(
     hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = [
         *((f"blocks.{layer}.attn.hook_z", read_z(layer)) for layer in layers),
         *((f"blocks.{layer}.attn.hook_pattern", read_attention(layer)) for layer in layers),
+        *((f"blocks.{layer}.hook_in", read_end(resid_pre, layer)) for layer in layers),
+        *((f"blocks.{layer}.attn.hook_out", read_end(attention_out, layer)) for layer in layers),
         ("blocks.0.hook_out", read_at_names),
         ("ln_final.hook_in", read_final),
         ("unembed.hook_in", only_end),
@@ -187,6 +202,13 @@ def _run_together(
     found = Activations(
         z=torch.stack([z[layer] for layer in layers], dim=1),
         **kept,
+        mlp_input=torch.stack(
+            [
+                resid_pre[layer] + attention_out[layer] if sequential else resid_pre[layer]
+                for layer in layers
+            ],
+            dim=1,
+        ),
         attention=torch.stack([attention[layer] for layer in layers], dim=1),
         io_logit=io,
         s_logit=logits[batch, prompts.column("s_token")[rows]],

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 COPYING = (HeadClass.NAME_MOVER, HeadClass.BACKUP_NAME_MOVER)
 """Classes that copying scores are to find."""
-SUPPRESSING = (HeadClass.NEGATIVE_NAME_MOVER, HeadClass.BACKUP_NEGATIVE_NAME_MOVER)
+SUPPRESSING = (
+    HeadClass.NEGATIVE_NAME_MOVER,
+    HeadClass.SUBJECT_SUPPRESSOR,
+    HeadClass.BACKUP_NEGATIVE_NAME_MOVER,
+)
 """Classes that suppression scores are to find."""
 
 
@@ -80,14 +84,19 @@ def all_scores(
 
 
 def agreement_of_all(
-    copying: pd.DataFrame, suppression: pd.DataFrame, classes: pd.DataFrame, seed: int = 0
+    copying: pd.DataFrame,
+    suppression: pd.DataFrame,
+    classes: pd.DataFrame,
+    *,
+    heads_per_group: int = 1,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Each class by the scores that are to find it, as ``agreement_with_classes`` gives it.
 
-    ``task`` is one of the rules of measured classes, so that its agreement with them is no news.
+    The agreement of ``task`` with measured classes is circular: it is part of the class definition.
     """
     tables = [
-        agreement_with_classes(scores, classes, wanted, seed=seed)
+        agreement_with_classes(scores, classes, wanted, heads_per_group=heads_per_group, seed=seed)
         for scores, wanted in ((copying, COPYING), (suppression, SUPPRESSING))
     ]
     return pd.concat([table for table in tables if len(table)] or tables[:1])

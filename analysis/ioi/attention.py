@@ -20,7 +20,7 @@ from torch import Tensor
 
 from analysis.heads import all_heads, head_index
 from analysis.ioi.activations import Activations
-from analysis.ioi.direct_effects import logits_written
+from analysis.ioi.attribution import logits_written
 from analysis.prompts.indirect_object import IOIPrompts
 
 if TYPE_CHECKING:

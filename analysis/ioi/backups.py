@@ -1,16 +1,15 @@
-"""Who takes over when the name movers are gone?
+"""Which heads take over when the name movers are gone?
 
-Wang et al. (arXiv 2211.00593, section 3.4) knock the name movers out and measure the direct effects
-again: heads that did little before now do the work. Here a head is knocked out by mean ablation at
-END, the only position from which a name mover reaches the answer: in every run, over the prompts
-and over the counterfactuals, its z is replaced by its mean over the counterfactuals of the same
-template. All heads after it see the change; then the direct effects are measured as before, with
-everything between a head and the logits frozen to the run without the name movers.
+Wang et al. (arXiv 2211.00593, section 3.4) ablate the name movers and measure the direct effects
+again: heads that did little before now do the work. Ablation here is mean ablation at END, the only
+position from which a name mover reaches the answer: in every run, over the prompts and over the
+counterfactuals, its z is replaced by its mean over the counterfactuals of the same template. All
+heads after it see the change; then direct effects are measured as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.ioi.activations import Activations, Replaced, run_prompts
+from analysis.heads import HeadPair
+from analysis.ioi.ablated_runs import run_with_replaced
+from analysis.ioi.activations import Activations, Replaced
 from analysis.ioi.direct_effects import path_effects
 from analysis.prompts.indirect_object import IOIPrompts
 
@@ -27,44 +28,55 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class AfterRemoval:
+class AfterAblation:
     """The model without some heads.
 
     Attributes:
-        removed: their (layer, head).
-        effects: float64 ``[n, n_layers, n_heads]``, direct effects on each prompt; of a removed
-            head exactly 0.
+        ablated: their (layer, head).
+        effects: float64 ``[n, n_chosen]``, direct effects on each prompt, in logits, of the heads
+            asked for; of an ablated head exactly 0.
         logit_difference: float64 ``[n]``.
     """
 
-    removed: tuple[tuple[int, int], ...]
-    effects: Float[Tensor, "n n_layers n_heads"]
+    ablated: tuple[HeadPair, ...]
+    effects: Float[Tensor, "n n_chosen"]
     logit_difference: Float[Tensor, "n"]
 
 
-def after_removal(
+def effects_after_ablation(
     model: TransformerBridge,
     prompts: IOIPrompts,
     counterfactual: Activations,
-    heads: Iterable[tuple[int, int]],
-) -> AfterRemoval:
-    """Measure the direct effects again without some heads.
+    cases: Sequence[Sequence[HeadPair]],
+    *,
+    heads: Sequence[Sequence[HeadPair]],
+    freeze_mlps: bool = False,
+) -> list[AfterAblation]:
+    """Measure direct effects again without some heads.
 
     Args:
         model: the model of the run.
         prompts: that were run.
         counterfactual: their counterfactuals' run, of the whole model.
-        heads: to remove, (layer, head).
+        cases: for each case the (layer, head) of those to leave out.
+        heads: for each case the heads whose effects are wanted.
+        freeze_mlps: as ``path_effects`` takes it.
     """
-    removed = tuple((int(layer), int(head)) for layer, head in heads)
-    means = template_means(prompts, counterfactual, removed)
-    clean = run_prompts(model, prompts, replaced=means)
-    other = run_prompts(model, prompts, counterfactual=True, replaced=means)
-    return AfterRemoval(removed, path_effects(model, prompts, clean, other), clean.logit_difference)
+    means = [template_means(prompts, counterfactual, ablated) for ablated in cases]
+    clean = run_with_replaced(model, prompts, means)
+    other = run_with_replaced(model, prompts, means, counterfactual=True)
+    return [
+        AfterAblation(
+            tuple((int(layer), int(head)) for layer, head in ablated),
+            path_effects(model, prompts, c, o, heads=wanted, freeze_mlps=freeze_mlps),
+            c.logit_difference,
+        )
+        for ablated, wanted, c, o in zip(cases, heads, clean, other, strict=True)
+    ]
 
 
 def template_means(
-    prompts: IOIPrompts, counterfactual: Activations, heads: Iterable[tuple[int, int]]
+    prompts: IOIPrompts, counterfactual: Activations, heads: Iterable[HeadPair]
 ) -> Replaced:
     """For each prompt, each head's mean z over the counterfactuals of the prompt's template."""
     template = prompts.column("template")

@@ -1,59 +1,79 @@
-"""What each head adds to the logit difference by itself: path patching, and attribution.
+"""Path patching: what each head does to the logit difference by its direct path.
 
-Path patching from a head to the logits (after Wang et al., *Interpretability in the Wild*,
-arXiv 2211.00593, section 3.1) runs the prompt once more with one change: the head's output at END
-is what it was on the counterfactual, while everything between the head and the logits, all other
-heads and all MLPs, is frozen to what it was on the prompt. So the change reaches the logits through
-the residual stream alone, and only the final norm, its scale included, is computed afresh. (Wang et
-al. freeze the other heads only: their direct path may also run through later MLPs, which are
-computed afresh. Effects are then larger or smaller by what those MLPs make of the change.)
+Wang et al., *Interpretability in the Wild* (arXiv 2211.00593, section 3.1), patch the path from a
+head to the logits:
 
-    direct effect of head (l, h) = D(r) - D(r + (z'_lh - z_lh)·W_O)
+1. Run the prompt, and its counterfactual, in which no name is said twice.
+2. Run the prompt again with the head's z at END taken from the counterfactual. The queries, keys
+   and values of all later heads keep what they were in (1), so those heads write what they wrote.
+3. The later MLPs are computed again from what now reaches them, and so is the final norm.
+4. The direct effect is the logit difference D of IO and S in (1) less that in (3).
 
-with the final residual r of the prompt at END, the head's z on the prompt and z' on the
-counterfactual, and D(r) the logit difference of IO and S that the final norm and W_U make of r.
-Positive heads raise the logit difference; the paper plots the change that patching makes, which has
-the opposite sign. Because nothing between is computed, one run over the prompts and one over the
-counterfactuals give every head.
+A positive effect raises the logit difference; the paper plots the change that patching makes, which
+has the opposite sign.
 
-Direct logit attribution, beside it, is the part z·W_O of r sent through the final norm with the
-scale that it had, and through W_U. It needs no counterfactual, and is linear: all parts of r add up
-to the logit difference.
+Only END changes, so steps 2 and 3 follow one vector per head and prompt through the later MLPs:
+
+    δ ← (z'_lh - z_lh)·W_O
+    δ ← δ + MLP_m(r_m + δ) - MLP_m(r_m)        for every later MLP m, with r_m its input in (1)
+    effect = D(r) - D(r + δ)                    with r the final residual at END in (1)
+
+``freeze_mlps=True`` leaves the second line out: the effect through the residual stream alone. The
+two are different quantities, and can differ in sign.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from analysis.architecture.norms import centred, norm_parameters, normalise
-from analysis.heads import all_heads, head_index
+from analysis.architecture.norms import normalise
+from analysis.embeddings import mlp_output, mlp_reads_attention
+from analysis.heads import HeadPair, all_heads, chosen_heads, head_index
+from analysis.ioi.ablated_runs import AtEnd
 from analysis.ioi.activations import Activations, run_prompts
+from analysis.ioi.attribution import direct_logit_attribution, head_outputs, unembedding_rows
+from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
-from analysis.statistics import mean_interval
-from analysis.weights import output_weights, unembedding_matrix
+from analysis.statistics import cluster_mean_interval
+from analysis.validation import check_flag
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+PROMPTS_TOGETHER = 25
+"""Prompts whose changes are followed at once."""
 
-def direct_effects(model: TransformerBridge, prompts: IOIPrompts) -> pd.DataFrame:
+
+def direct_effects(
+    model: TransformerBridge, prompts: IOIPrompts, *, freeze_mlps: bool = False
+) -> pd.DataFrame:
     """Direct effect and direct logit attribution of every head.
 
+    Args:
+        model: raw weights, from ``load_model``.
+        prompts: from ``ioi_prompts`` for this model.
+        freeze_mlps: keep the later MLPs at what they wrote (``path_effects``).
+
     Returns:
-        Indexed by ``layer`` and ``head``, in logits: ``direct_effect`` and ``attribution``, means
-        over prompts, each with the ends ``_low`` and ``_high`` of its 95 % interval.
+        Indexed by ``layer`` and ``head``, in logits: ``direct_effect`` and
+        ``direct_logit_attribution``, means over prompts, each with the ends ``_low`` and ``_high``
+        of its 95 % interval, in which the prompts of one template are one cluster.
     """
     clean = run_prompts(model, prompts)
     other = run_prompts(model, prompts, counterfactual=True)
     return over_prompts(
-        direct_effect=path_effects(model, prompts, clean, other),
-        attribution=attributions(model, prompts, clean),
+        prompts,
+        direct_effect=every_head(
+            model, path_effects(model, prompts, clean, other, freeze_mlps=freeze_mlps)
+        ),
+        direct_logit_attribution=direct_logit_attribution(model, prompts, clean),
     )
 
 
@@ -61,86 +81,104 @@ def direct_effects(model: TransformerBridge, prompts: IOIPrompts) -> pd.DataFram
 def path_effects(
     model: TransformerBridge,
     prompts: IOIPrompts,
-    clean: Activations,
-    counterfactual: Activations,
-) -> Float[Tensor, "n n_layers n_heads"]:
-    """Direct effect of every head on every prompt's logit difference, float64, in logits."""
-    readout = _readout(model, prompts.column("io_token")) - _readout(
+    clean: Activations | AtEnd,
+    counterfactual: Activations | AtEnd,
+    *,
+    heads: Sequence[HeadPair] | None = None,
+    freeze_mlps: bool = False,
+) -> Float[Tensor, "n n_chosen"]:
+    """Direct effect of heads on every prompt's logit difference.
+
+    Args:
+        model: that was run.
+        prompts: that were run.
+        clean: the run over them.
+        counterfactual: the run over their counterfactuals.
+        heads: (layer, head) pairs; all heads if None, and none if empty.
+        freeze_mlps: whether later MLPs keep what they wrote in the clean run; Wang et al. compute
+            them again.
+
+    Returns:
+        float64, in logits; heads in ascending order of layer and head.
+
+    Raises:
+        ParameterError: a head does not exist, or ``freeze_mlps`` is not True or False.
+    """
+    check_flag("freeze_mlps", freeze_mlps)
+    chosen = chosen_heads(model, heads) if heads is None or len(heads) else ()
+    if not chosen:
+        return torch.empty(len(prompts), 0, dtype=torch.float64)
+    by_layer: dict[int, list[int]] = {}
+    for layer, head in chosen:
+        by_layer.setdefault(layer, []).append(head)
+    direction = unembedding_rows(model, prompts.column("io_token")) - unembedding_rows(
         model, prompts.column("s_token")
     )
 
-    def difference(residual: Tensor) -> Tensor:
-        return torch.einsum("n...d,nd->n...", normalise(model, model.ln_final, residual), readout)
+    def difference(residual: Tensor, rows: Tensor) -> Tensor:
+        return torch.einsum(
+            "hnd,nd->hn", normalise(model, model.ln_final, residual), direction[rows]
+        )
 
-    final = clean.resid_final.double()
-    before = difference(final)[:, None]
-    effects = []
-    for layer in range(model.cfg.n_layers):
-        change = (counterfactual.z[:, layer].double() - clean.z[:, layer].double()).contiguous()
-        effects.append(before - difference(final[:, None] + _written(model, layer, change)))
-    return torch.stack(effects, dim=1)
+    final = clean.resid_final
+    effects = torch.empty(len(prompts), len(chosen), dtype=torch.float64)
+    sequential = mlp_reads_attention(model)
+    first, n_layers = min(by_layer), model.cfg.n_layers
+    chunks = torch.arange(len(prompts)).split(PROMPTS_TOGETHER)
+    with progress_bar(len(chunks) * (n_layers - first), "path patching", "layer") as bar:
+        for rows in chunks:
+            changes = torch.empty(len(chosen), len(rows), model.cfg.d_model, dtype=torch.float64)
+            n = 0  # heads whose change is under way
+            for layer in range(first, n_layers):
+                before = n
+                if these := by_layer.get(layer):
+                    z = (c.z[rows, layer] for c in (counterfactual, clean))
+                    written = head_outputs(model, layer, next(z) - next(z))
+                    n += len(these)
+                    changes[before:n] = written[:, these].transpose(0, 1)
+                if not freeze_mlps:
+                    # In a parallel block the MLP reads what the block's heads read, not their sum.
+                    reached = changes[: n if sequential else before]
+                    reached += _mlp_response(model, layer, clean.mlp_input[rows, layer], reached)
+                bar.update()
+            whole = difference(final[None, rows], rows)
+            effects[rows] = (whole - difference(final[rows] + changes, rows)).T
+    return effects
 
 
-@torch.no_grad()
-def attributions(
-    model: TransformerBridge, prompts: IOIPrompts, clean: Activations
+def _mlp_response(
+    model: TransformerBridge,
+    layer: int,
+    x: Float[Tensor, "n d_model"],
+    changes: Float[Tensor, "n_chosen n d_model"],
+) -> Float[Tensor, "n_chosen n d_model"]:
+    """What an MLP writes for its changed inputs, less what it wrote for ``x``."""
+    both = torch.cat([x, (x + changes).flatten(0, 1)])
+    written = mlp_output(model, both, layer)
+    return written[len(x) :].view_as(changes) - written[: len(x)]
+
+
+def every_head(
+    model: TransformerBridge, effects: Float[Tensor, "n n_all_heads"]
 ) -> Float[Tensor, "n n_layers n_heads"]:
-    """Direct logit attribution of every head to the logit difference, float64, in logits."""
-    return logits_written(model, clean, prompts.column("io_token")) - logits_written(
-        model, clean, prompts.column("s_token")
-    )
+    """Effects of all heads, layer by layer."""
+    return effects.unflatten(1, (model.cfg.n_layers, model.cfg.n_heads))
 
 
-@torch.no_grad()
-def logits_written(
-    model: TransformerBridge, clean: Activations, tokens: Int[Tensor, "n"]
-) -> Float[Tensor, "n n_layers n_heads"]:
-    """What every head at END adds to the logit of each prompt's token.
-
-    The final norm keeps the scale that it had in the run; its bias belongs to no head.
-    """
-    gain, _ = norm_parameters(model, model.ln_final, torch.device("cpu"))
-    scale = _scale(model, clean.resid_final.double())
-    direction = centred(model, gain * _readout(model, tokens)) / scale[:, None]
-    return torch.stack(
-        [
-            torch.einsum(
-                "nhd,nd->nh", _written(model, layer, clean.z[:, layer].double()), direction
-            )
-            for layer in range(model.cfg.n_layers)
-        ],
-        dim=1,
-    )
-
-
-def over_prompts(**values: Float[Tensor, "n n_layers n_heads"]) -> pd.DataFrame:
-    """Means over prompts with their intervals.
+def over_prompts(
+    prompts: IOIPrompts, **values: Float[Tensor, "n n_layers n_heads"]
+) -> pd.DataFrame:
+    """Means over prompts with 95 % intervals, in which the prompts of a template are one cluster.
 
     Returns:
         For each keyword a column of its name and the columns ``_low`` and ``_high``, indexed by
         ``layer`` and ``head``.
     """
+    clusters = prompts.clusters
     columns: dict[str, np.ndarray] = {}
+    index = None
     for name, value in values.items():
-        mean, low, high = mean_interval(value.numpy())
+        index = head_index(all_heads(*value.shape[1:])) if index is None else index
+        mean, low, high = cluster_mean_interval(value.numpy(), clusters)
         columns |= {name: mean.ravel(), f"{name}_low": low.ravel(), f"{name}_high": high.ravel()}
-    return pd.DataFrame(columns, index=head_index(all_heads(*value.shape[1:])))
-
-
-def _written(
-    model: TransformerBridge, layer: int, z: Float[Tensor, "n n_heads d_head"]
-) -> Float[Tensor, "n n_heads d_model"]:
-    """``z·W_O`` of each head of a layer."""
-    W_O = output_weights(model, layer).to(z)
-    return torch.einsum("nhk,hkd->nhd", z, W_O)
-
-
-def _readout(model: TransformerBridge, tokens: Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
-    """Columns of W_U."""
-    W_U = unembedding_matrix(model)
-    return W_U[:, tokens.to(W_U.device)].T.cpu().double()
-
-
-def _scale(model: TransformerBridge, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n"]:
-    """What the final norm divides by."""
-    return (centred(model, x).square().mean(-1) + float(model.cfg.eps)).sqrt()
+    return pd.DataFrame(columns, index=index)

@@ -30,13 +30,16 @@ COLUMNS = ("class", "model", "source", "origin")
 class HeadClass(StrEnum):
     """The parts that heads play in the indirect-object circuit.
 
-    Published classes know one kind of backup; measured ones tell apart those that suppress.
+    Published classes know one kind of backup; measured ones tell apart those that suppress. A
+    subject suppressor attends from END to the subject and writes against it, which helps the right
+    name: copy suppression (arXiv 2310.04625) of the other name. GPT-2 small has none published.
     """
 
     NAME_MOVER = "name mover"
     NEGATIVE_NAME_MOVER = "negative name mover"
     BACKUP_NAME_MOVER = "backup name mover"
     BACKUP_NEGATIVE_NAME_MOVER = "backup negative name mover"
+    SUBJECT_SUPPRESSOR = "subject suppressor"
     S_INHIBITION = "s-inhibition"
     INDUCTION = "induction"
     DUPLICATE_TOKEN = "duplicate token"
@@ -75,14 +78,16 @@ def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_
 
     Args:
         classes: a frame as :func:`published_classes` returns it, of published heads, measured ones
-            (``analysis.ioi.measured_classes.measured_classes``) or both.
+            (``analysis.ioi.measured_classes.measured_classes``) or both; a head may have several
+            rows, each with another class.
         model: the model on whose scores the classes are to be drawn.
         n_layers: how many layers it has.
         n_heads: how many heads each layer has.
 
     Raises:
-        ClassesError: a column is missing, or a row names another model, an origin that has no
-            place in the figure, or a head that the model does not have.
+        ClassesError: a column is missing, a head has one class twice, or a row names another
+            model, an origin that has no place in the figure, or a head that the model does not
+            have.
     """
     missing = [column for column in COLUMNS if column not in classes.columns]
     if missing or list(classes.index.names) != ["layer", "head"]:
@@ -100,6 +105,12 @@ def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_
     if origins:
         raise ClassesError(
             f"cannot draw classes of origin {', '.join(origins)}: not {' or '.join(ORIGINS)}"
+        )
+    twice = classes[classes.reset_index().duplicated(["layer", "head", "class", "origin"]).values]
+    if len(twice):
+        (layer, head), name = twice.index[0], twice["class"].iloc[0]
+        raise ClassesError(
+            f"head {head_name(layer, head)} has the class {name} twice; keep one row"
         )
     outside = [
         head_name(layer, head)

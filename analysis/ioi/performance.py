@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from analysis.ioi.activations import Activations, run_prompts
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.provenance import model_identity
-from analysis.statistics import mean_interval, wilson_interval
+from analysis.statistics import cluster_mean_interval, cluster_share_interval
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 class TaskPerformance:
     """How well a model does the task, with 95 % intervals over prompts.
 
+    The prompts of one template are one cluster in both intervals, since they share most words.
+
     Attributes:
         title: the model's.
         n: number of prompts.
         accuracy: share of prompts with a larger logit for IO than for S (chance is 1/2), with
-            Wilson's interval.
-        logit_difference: mean logit of IO less that of S, with Student's interval.
+            Wilson's interval for clusters.
+        logit_difference: mean logit of IO less that of S, with Student's interval for clusters.
         io_is_argmax: share of prompts where IO has the largest logit of the whole vocabulary.
     """
 
@@ -61,15 +63,17 @@ class TaskPerformance:
 
 def task_performance(model: TransformerBridge, prompts: IOIPrompts) -> TaskPerformance:
     """Run the prompts and say how well the model does (Wang et al., section 2.2)."""
-    return performance_of(model, run_prompts(model, prompts))
+    return performance_of(model, prompts, run_prompts(model, prompts))
 
 
-def performance_of(model: TransformerBridge, clean: Activations) -> TaskPerformance:
+def performance_of(
+    model: TransformerBridge, prompts: IOIPrompts, clean: Activations
+) -> TaskPerformance:
     """The same from a run that has been made."""
     difference = clean.logit_difference.numpy()
     n, right = len(difference), int((difference > 0).sum())
-    mean, low, high = mean_interval(difference)
-    accuracy_low, accuracy_high = wilson_interval(right, n)
+    mean, low, high = cluster_mean_interval(difference, prompts.clusters)
+    accuracy_low, accuracy_high = cluster_share_interval(difference > 0, prompts.clusters)
     return TaskPerformance(
         title=model_identity(model).title,
         n=n,

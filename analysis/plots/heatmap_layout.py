@@ -181,7 +181,8 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
     n_heads = len(fig.data[0].z) if fig.data[0].type == "heatmap" else 0
     for row in range(n_panels // columns):
         inside = range(row * columns, (row + 1) * columns)
-        title_room = max(1.3 * sizes.title * len(titles[panel][1]) for panel in inside) + 6
+        title_room = max(1.3 * sizes.title * len(titles[panel][1]) for panel in inside)
+        title_room += 2 + _title_shift(sizes)
         panel_width = column - sizes.left - sizes.bar
         if n_heads:
             n_layers = len(fig.data[0].z[0])
@@ -363,6 +364,7 @@ def _place_panel(
     placer.put(f"layout.annotations.{at}.text", "<br>".join(lines))
     placer.put(f"layout.annotations.{at}.x", (box.left + box.width / 2) / width)
     placer.put(f"layout.annotations.{at}.y", y[1])
+    placer.put(f"layout.annotations.{at}.yshift", _title_shift(sizes))
     # A title wider than its panel is centred in its column.
     half = max(_width(line, fig.layout.annotations[at].font.size or TITLE_PX) for line in lines) / 2
     centre = box.left + box.width / 2
@@ -386,6 +388,11 @@ def _place_panel(
     placer.put(f"data.{panel}.colorbar.x", x[1])
     placer.put(f"data.{panel}.colorbar.y", sum(y) / 2)
     placer.put(f"data.{panel}.colorbar.len", y[1] - y[0])
+
+
+def _title_shift(sizes: _Sizes) -> float:
+    """How far above its panel a title ends: above the colour bar's highest label."""
+    return round(0.55 * sizes.text + 1, 1)
 
 
 def _place_marks(fig: go.Figure, placer: _Placer, boxes: list[Box]) -> None:

@@ -23,7 +23,7 @@ LEGEND_TITLE = "'Interp. in the Wild' classifications"
 MEASURED_TITLE = "Measured on the indirect-object task"
 BOTH_TITLE = "'Interp. in the Wild' and measured classifications"
 OWN_TITLE = "Marked heads"
-MEASURED_COLOUR = "#8f0018"
+MEASURED_COLOUR = "#7d0015"
 """A red dark enough to stand out, with its white halo, from every colour of the scale."""
 _LABEL_LETTERS = 40
 
@@ -54,6 +54,7 @@ MOVER = Look("x", INK, PAPER)
 BACKUP = Look("circle", "lightgreen", INK)
 MEASURED_MOVER = Look("square-open", MEASURED_COLOUR, size=1.6)
 MEASURED_BACKUP = Look("diamond-open", MEASURED_COLOUR, size=1.6)
+MEASURED_SUPPRESSOR = Look("circle-open", MEASURED_COLOUR, size=1.6)
 OWN = (
     Look("triangle-up", "#ffffff", INK, 1.1),
     Look("hexagon-open", "#00205b", size=1.8),
@@ -112,6 +113,9 @@ def class_sets(
             HeadSet(f"{prefix}{sign}Name-Mover Heads", movers, looks[0]),
             HeadSet(f"{prefix}Backup {sign}Name-Mover Heads", backups, looks[1]),
         ]
+        if suppression:  # measured alone: the published circuit has no such class
+            subject = _heads(of_origin, HeadClass.SUBJECT_SUPPRESSOR)
+            sets.append(HeadSet(f"{prefix}Subject-Suppressor Heads", subject, MEASURED_SUPPRESSOR))
     return tuple(one for one in sets if one.heads)
 
 

@@ -102,6 +102,16 @@ class IOIPrompts:
         return torch.tensor(self.frame[name].to_numpy(dtype=np.int64))
 
     @property
+    def clusters(self) -> Int[np.ndarray, "n"]:
+        """Prompts that are not independent of each other share a number: those of one template.
+
+        Where all are of one template, each is on its own: intervals then speak of this template
+        alone.
+        """
+        templates = self.frame["template"].to_numpy()
+        return templates if len(np.unique(templates)) > 1 else np.arange(len(self))
+
+    @property
     def checksum(self) -> str:
         """SHA-256 of the prompts and counterfactuals in their order."""
         lines = self.frame["text"] + "\t" + self.frame["counterfactual"] + "\n"

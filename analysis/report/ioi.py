@@ -1,4 +1,4 @@
-"""What the measurements say, in sentences and small tables that hold for any model."""
+"""What the indirect-object measurements say, in sentences and tables for any model."""
 
 from __future__ import annotations
 
@@ -6,61 +6,74 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.heads import head_name
+from analysis.heads import HeadPair, head_name
 from analysis.ioi.head_classes import HeadClass
-from analysis.ioi.measured_classes import HeadMeasurements
+from analysis.ioi.measured_classes import CLASS_COLUMNS, HeadMeasurements, head_pairs
+from analysis.prompts.indirect_object import IOIPrompts
 from analysis.report.static import tied_ranks
 from analysis.validation import check_int
 
-SHOWN = [
-    "class",
-    "direct_effect",
-    "effect_share",
-    "attention_io",
-    "attention_s1",
-    "attention_s2",
-    "correlation",
-    "copy_score",
-    "negative_copy_score",
-]
-"""Columns of the tables."""
+WORK_SHOWN = ["direct_effect", "effect_share", "attention_io", "attention_s1", "attention_s2"]
+WORK_SHOWN += ["copy_score", "negative_copy_score"]
+"""Columns of the table of direct effects."""
+
+CLASSES_SAID = (
+    HeadClass.NAME_MOVER,
+    HeadClass.NEGATIVE_NAME_MOVER,
+    HeadClass.SUBJECT_SUPPRESSOR,
+)
+"""Classes whose direct effects are summed in a sentence."""
+BACKUPS_SAID = (HeadClass.BACKUP_NAME_MOVER, HeadClass.BACKUP_NEGATIVE_NAME_MOVER)
+
+
+def shown_prompts(prompts: IOIPrompts, n: int = 4) -> pd.DataFrame:
+    """The first n prompts, whole, in quotes, and the answer with its leading space.
+
+    Returns:
+        Columns ``order``, ``prompt``, ``answer`` and ``counterfactual``.
+    """
+    some = prompts.frame.head(check_int("n", n))
+    return pd.DataFrame(
+        {
+            "order": some["order"],
+            "prompt": some["text"].map(repr),
+            "answer": [repr(f" {name}") for name in some["io"]],
+            "counterfactual": some["counterfactual"].map(repr),
+        }
+    )
 
 
 def findings(measured: HeadMeasurements) -> list[str]:
     """The measured classes and what they rest on, each sentence computed."""
     said = [str(measured.performance)]
     if not measured.performance.solved:
-        return [*said, "Its heads are measured all the same, but none is given a class."]
-    for head_class in (HeadClass.NAME_MOVER, HeadClass.NEGATIVE_NAME_MOVER):
+        return [*said, "No head is given a class, because the model does not solve the task."]
+    for head_class in CLASSES_SAID:
         heads = measured.heads(head_class)
-        total = measured.numbers.loc[heads, "effect_share"].sum()
-        together = f"; their direct effects add up to {total:+.0%} of the logit difference"
+        total = measured.numbers["effect_share"].loc[heads].sum()
+        together = f"; direct effects add up to {total:+.0%} of the logit difference"
         said.append(f"{_plural(head_class)}: {_names(heads)}{together if heads else ''}.")
-    return [*said, *_takeover(measured)]
+    return [*said, *_after_ablation(measured)]
 
 
-def _takeover(measured: HeadMeasurements) -> list[str]:
+def _after_ablation(measured: HeadMeasurements) -> list[str]:
     """What happens without the name movers."""
     if measured.logit_difference_after is None:
-        return ["Without a name mover nothing is removed, so no backup can be found."]
+        return ["There is no name mover to ablate, so no backup can be found."]
     before = measured.performance.logit_difference
-    lost = measured.numbers.loc[list(measured.removed), "direct_effect"].sum()
+    lost = measured.numbers["direct_effect"].loc[list(measured.ablated)].sum()
     said = [
         f"Without the name movers, whose direct effects add up to {lost:.2f}, the logit "
         f"difference goes from {before:.2f} to {measured.logit_difference_after:.2f}."
     ]
     grown = most_changed(measured, 3)["growth"]
-    changes = ", ".join(f"{head_name(*head)} by {change:+.2f}" for head, change in grown.items())
-    said.append(f"Of the other heads' direct effects these change most: {changes}.")
-    growth = measured.numbers["growth"].drop(index=list(measured.removed))
-    negative = growth.loc[measured.heads(HeadClass.NEGATIVE_NAME_MOVER)]
-    eased = ", of which the negative name movers, now less against it, {:+.2f}"
-    said.append(
-        f"All other heads' direct effects together change by {growth.sum():+.2f}"
-        f"{eased.format(negative.sum()) if negative.sum() > 0 else ''}."
+    changes = ", ".join(
+        f"{head_name(*head)} by {change:+.2f}"
+        for head, change in zip(head_pairs(grown.index), grown, strict=True)
     )
-    for head_class in (HeadClass.BACKUP_NAME_MOVER, HeadClass.BACKUP_NEGATIVE_NAME_MOVER):
-        said.append(f"{_plural(head_class)}: {_names(measured.heads(head_class))}.")
+    if changes:
+        said.append(f"Of the other heads' direct effects these change most: {changes}.")
+    said.extend(f"{_plural(name)}: {_names(measured.heads(name))}." for name in BACKUPS_SAID)
     return said
 
 
@@ -82,92 +95,117 @@ def what_scores_find(
     for head_class, scores, kind in (
         (HeadClass.NAME_MOVER, copying, "copying"),
         (HeadClass.NEGATIVE_NAME_MOVER, suppression, "suppression"),
+        (HeadClass.SUBJECT_SUPPRESSOR, suppression, "suppression"),
     ):
         heads = measured.heads(head_class)
         if not heads:
             continue
-        static = scores.columns[0]
-        place = tied_ranks(scores[static])
-        each = ", ".join(f"{head_name(*head)} is number {place[head]}" for head in heads)
-        said.append(f"{_plural(head_class)} by static {kind} score, of {len(place)}: {each}.")
-        found = agreement.loc[str(head_class)]
-        row = found.loc[static]
+        static = str(scores.columns[0])
+        rank = tied_ranks(scores[static])
+        each = ", ".join(f"{head_name(*head)} is number {rank.loc[head]}" for head in heads)
+        said.append(f"{_plural(head_class)} by static {kind} score, of {len(rank)}: {each}.")
+        row = agreement.loc[(str(head_class), static)]
+        how = "all" if row["exact"] else "random"
         said.append(
-            f"Its AUROC for them is {row['auroc']:.2f} ({row['auroc_low']:.2f} to "
-            f"{row['auroc_high']:.2f}), its average precision {row['average_precision']:.2f} "
-            f"({row['average_precision_low']:.2f} to {row['average_precision_high']:.2f}; at "
-            f"random {row['chance']:.2f})."
+            f"The static {kind} score finds them with an AUROC of {row['auroc']:.3f} and an "
+            f"average precision of {row['average_precision']:.2f} (at random "
+            f"{row['chance']:.2f}); {row['average_precision_p']:.1%} of {how} placements of the "
+            "class are found as well."
         )
-        others = found.drop(index="task", errors="ignore")["average_precision"]
-        best = others.index[others == others.max()]
-        said.append(f"Highest average precision, {others.max():.2f}: {'; '.join(best)}.")
-    remarks = strongest_effects(measured, 5)["remark"] if measured.performance.solved else {}
-    outside = ", ".join(f"{head_name(*head)} ({text})" for head, text in remarks.items() if text)
+    outside = [
+        f"{head_name(*head)} ({remark})"
+        for head, remark in zip(
+            head_pairs(strongest_effects(measured, 5).index),
+            strongest_effects(measured, 5)["remark"],
+            strict=True,
+        )
+        if remark
+    ]
     if outside:
-        said.append(f"Of the {len(remarks)} largest direct effects, in no class: {outside}.")
+        said.append(f"Of the 5 largest direct effects, in no class: {', '.join(outside)}.")
     return said
+
+
+def agreement_table(agreement: pd.DataFrame) -> pd.DataFrame:
+    """AUROC and average precision with their p-values, to the digits that matter."""
+    columns = ["heads", "auroc", "auroc_p", "average_precision", "average_precision_p", "chance"]
+    return agreement[columns].round(
+        {"auroc": 3, "auroc_p": 4, "average_precision": 2, "average_precision_p": 4, "chance": 3}
+    )
 
 
 def strongest_effects(measured: HeadMeasurements, n: int = 10) -> pd.DataFrame:
     """The n heads with the largest direct effects of either sign, and what else is known of them.
 
     Returns:
-        The columns of ``SHOWN`` and ``remark``, what keeps a head from a class.
+        ``class`` (both classes where there are two), ``remark`` (what keeps a head from a class)
+        and the columns of ``WORK_SHOWN``.
     """
     n = check_int("n", n)
     order = measured.numbers["direct_effect"].abs().sort_values(ascending=False, kind="stable")
-    return with_remarks(measured).loc[order.index[:n], [SHOWN[0], "remark", *SHOWN[1:]]].round(3)
+    table = with_remarks(measured).loc[order.index[:n]].assign(**{"class": class_names(measured)})
+    return table[["class", "remark", *WORK_SHOWN]].round(3)
+
+
+def class_names(measured: HeadMeasurements) -> pd.Series:
+    """Both classes of every head in words, empty for none."""
+    return measured.numbers[list(CLASS_COLUMNS)].agg(
+        lambda row: ", ".join(name for name in row if name), axis=1
+    )
 
 
 def most_changed(measured: HeadMeasurements, n: int = 8) -> pd.DataFrame:
-    """The n heads whose direct effect changes most once the name movers are removed.
+    """The n heads whose direct effect changes most once the name movers are ablated.
 
     Returns:
-        ``class``, ``direct_effect`` (before), ``effect_after``, ``growth`` with its interval,
-        ``copy_score`` and ``negative_copy_score``; the removed heads left out.
+        ``class``, ``direct_effect`` (before), ``effect_after``, ``growth`` with its interval, and
+        ``negative_copy_score``; the ablated heads left out.
     """
     n = check_int("n", n)
-    others = measured.numbers.drop(index=list(measured.removed)).dropna(subset="growth")
+    others = measured.numbers.drop(index=list(measured.ablated)).dropna(subset=["growth"])
     order = others["growth"].abs().sort_values(ascending=False, kind="stable").index[:n]
     columns = ["class", "direct_effect", "effect_after", "growth", "growth_low", "growth_high"]
-    return others.loc[order, [*columns, "copy_score", "negative_copy_score"]].round(3)
+    table = others.loc[order].assign(**{"class": class_names(measured)})
+    return table[[*columns, "copy_score", "negative_copy_score"]].round(3)
 
 
 def with_remarks(measured: HeadMeasurements) -> pd.DataFrame:
-    """The measured numbers with a column ``remark``: why a head is no (negative) name mover.
+    """The measured numbers with a column ``remark``: why a head is in no class.
 
     Empty for heads in a class, and for all where the task is not solved.
     """
     numbers = measured.numbers
+    classed = (numbers[list(CLASS_COLUMNS)] != "").any(axis=1)
+    lines = measured.thresholds
     remarks = [
         ""
-        if row["class"] or not measured.performance.solved
-        else _remark(row, measured.thresholds.effect, measured.thresholds.copying)
-        for _, row in numbers.iterrows()
+        if done or not measured.performance.solved
+        else _remark(row, lines.min_direct_effect, lines.min_copy_score)
+        for done, (_, row) in zip(classed, numbers.iterrows(), strict=True)
     ]
     return numbers.assign(remark=remarks)
 
 
-def _remark(row: pd.Series, effect: float, copying: float) -> str:
+def _remark(row: pd.Series, min_direct_effect: float, min_copy_score: float) -> str:
     """The first of the rules that a head fails."""
-    tied_ranks = {"IO": row["attention_io"], "S1": row["attention_s1"], "S2": row["attention_s2"]}
-    most = max(tied_ranks, key=lambda name: tied_ranks[name])
+    attention = {"IO": row["attention_io"], "S1": row["attention_s1"], "S2": row["attention_s2"]}
+    most = max(attention, key=lambda name: float(attention[name]))
     suppresses = row["negative_copy_score"] > row["copy_score"]
-    writes = "suppresses names" if suppresses else "writes names"
-    if abs(row["effect_share"]) < effect:
-        return "little direct effect"
-    if max(row["copy_score"], row["negative_copy_score"]) < copying:
-        return "neither writes nor suppresses names"
-    if most != "IO":
-        return f"{writes}, attends to {most} most"
+    writes = "suppresses names" if suppresses else "copies names"
+    if abs(row["effect_share"]) < min_direct_effect:
+        return "small direct effect"
+    if max(row["copy_score"], row["negative_copy_score"]) < min_copy_score:
+        return "neither copies nor suppresses names"
     if row["direct_effect_low"] <= 0 <= row["direct_effect_high"]:
         return f"{writes}, but the interval of its direct effect includes 0"
-    return f"{writes}, yet its direct effect has the other sign"
+    if most != "IO":
+        return f"{writes}, attends to {most} most"
+    return f"{writes}, but its direct effect has the other sign"
 
 
 def _plural(head_class: HeadClass) -> str:
     return f"{str(head_class).capitalize()}s"
 
 
-def _names(heads: Iterable[tuple[int, int]]) -> str:
+def _names(heads: Iterable[HeadPair]) -> str:
     return ", ".join(head_name(*head) for head in heads) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 HIGH = 0.5
-"""A head that does it for at least half of the names is spoken of as a copier or suppressor."""
+"""A head with at least this score is called a copier or a suppressor."""
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#$|~&]")
 
 
 def strongest_heads(scores: HeadScores, by: str = COPYING_SCORE, n: int = 10) -> pd.DataFrame:
@@ -117,6 +119,15 @@ def key_observations(scores: HeadScores, classes: pd.DataFrame) -> list[str]:
     return said
 
 
+def as_markdown(sentences: Sequence[str]) -> str:
+    """Sentences as a Markdown list that shows every character of them as it stands.
+
+    Args:
+        sentences: without markup of their own.
+    """
+    return "\n".join("- " + _MARKUP.sub(r"\\\g<0>", text) for text in sentences)
+
+
 def _list(heads: pd.Index, limit: int = 8) -> str:
     names = [head_name(*head) for head in heads[:limit]]
     more = f" and {len(heads) - limit} more" if len(heads) > limit else ""
@@ -150,20 +161,20 @@ def _where(frame: pd.DataFrame) -> list[str]:
     if last == 0:
         return []
     if len(strong) == 1:
-        return [f"It lies in layer {layers[0]} of 0 to {last}."]
+        return [f"It is in layer {layers[0]} of 0 to {last}."]
     where = (
         f"layer {layers[0]}"
         if layers.nunique() == 1
         else f"layers {layers.min()} to {layers.max()}"
     )
     return [
-        f"They lie in {where} of 0 to {last}; {int((layers > last / 2).sum())} of {len(strong)} "
+        f"They are in {where} of 0 to {last}; {int((layers > last / 2).sum())} of {len(strong)} "
         "are in the upper half."
     ]
 
 
 def _both(frame: pd.DataFrame, what: str) -> str:
-    """Whether the same heads do both."""
+    """Heads that both copy and suppress."""
     both = frame.index[(frame > 0.1).all(axis=1)]
     which = f"{len(both)} ({_list(both)})" if len(both) else "none"
     text = f"Heads that both copy and suppress more than a tenth of the {what}: {which}."

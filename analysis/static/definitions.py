@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from analysis.heads import head_name
+from analysis.heads import HeadPair, head_name
 from analysis.names import TokenPairs
 from analysis.static.head_scores import HeadScores
 from analysis.static.vocabulary import VocabularyScores
@@ -62,7 +62,9 @@ def shares_by_kind(
     """
     answers = scores.copied if which == "copied" else scores.suppressed
     rows = {
-        head_name(*head): pd.Series(answers[scores.heads.index(head)]).groupby(kinds.values).mean()
+        head_name(*head): pd.Series(answers[scores.heads.index(head)])
+        .groupby(kinds.to_numpy())
+        .mean()
         for head in heads
     }
     frame = pd.DataFrame(rows).T.rename_axis("head")
@@ -124,7 +126,7 @@ def agreement(definitions: pd.DataFrame) -> pd.DataFrame:
     return definitions.corr(method="spearman").round(2)
 
 
-def where_they_part(
+def rank_differences(
     definitions: pd.DataFrame, other: str, one: str = "names copied"
 ) -> pd.DataFrame:
     """The heads that two definitions rank most differently, the farthest apart first.
@@ -155,8 +157,9 @@ def describe_disagreements(definitions: pd.DataFrame) -> list[str]:
             else f"{column}: no head is above 0.9"
         )
         if len(never):
-            layer, head = never[column].idxmax()
-            row = never.loc[(layer, head)]
+            example = int(never[column].argmax())
+            layer, head = never.index.to_list()[example]
+            row = never.iloc[example]
             text += (
                 f", for example {head_name(layer, head)} ({row[column]:.2f}, and "
                 f"{row['names copied']:.1%} of names)"
@@ -174,8 +177,8 @@ def describe_disagreements(definitions: pd.DataFrame) -> list[str]:
 
 
 def names_against_rest(
-    scores: VocabularyScores, kinds: pd.Series, copier: tuple[int, int], suppressor: tuple[int, int]
-) -> str:
+    scores: VocabularyScores, kinds: pd.Series, copier: HeadPair, suppressor: HeadPair
+) -> list[str]:
     """Two sentences: whether a copier, and a suppressor, treat names unlike the rest."""
     sentences = []
     for head, answers, verb in (
@@ -185,9 +188,8 @@ def names_against_rest(
         row = answers[scores.heads.index(head)]
         is_name = (kinds == "name").to_numpy()
         of_names, of_rest = row[is_name].mean(), row[~is_name].mean()
-        more = "more" if of_names > of_rest else "no more"
         sentences.append(
             f"Head {head_name(*head)} {verb} {of_names:.0%} of the names and {of_rest:.1%} of all "
-            f"other tokens: {more} of names than of the rest."
+            "other tokens."
         )
-    return " ".join(sentences)
+    return sentences

@@ -134,7 +134,7 @@ def test_pictures_have_the_width_in_mm(tmp_path: Path, width: float) -> None:
     svg = (tmp_path / "f.svg").read_text()
     found = re.search(r'width="([\d.]+)pt"', svg)
     assert found and float(found[1]) == pytest.approx(mm / 25.4 * 72, abs=0.5)
-    sizes = [float(px) for px in re.findall(r"font: (?:\w+ )*([\d.]+)px", svg)]
+    sizes = [float(px) for px in re.findall(r"font(?:-size)?: (?:\w+ )*([\d.]+)px", svg)]
     assert sizes and min(sizes) >= 5.99  # matplotlib's SVG has a user unit of 1 pt
 
 

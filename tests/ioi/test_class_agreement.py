@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from analysis.errors import ParameterError
 from analysis.ioi.class_agreement import agreement_with_classes, disagreements, precision_recall
@@ -34,7 +36,7 @@ def test_both_numbers_are_those_of_plain_counting(values: list[int], members: se
     index = heads(3, 4)
     scores = pd.DataFrame({"a": values}, index=index)
     classes = classes_of([index[m] for m in sorted(members)])
-    row = agreement_with_classes(scores, classes, n_draws=3).loc[(str(MOVER), "a")]
+    row = agreement_with_classes(scores, classes).loc[(str(MOVER), "a")]
     inside = [values[m] for m in members]
     outside = [v for i, v in enumerate(values) if i not in members]
     wins = sum((a > b) + 0.5 * (a == b) for a in inside for b in outside)
@@ -56,50 +58,59 @@ def test_a_perfect_and_a_blind_score() -> None:
     scores = pd.DataFrame({"perfect": member, "blind": 0.5, "wrong": -member}, index=index)
     classes = classes_of([index[i] for i in (3, 30, 77)])
     table = agreement_with_classes(scores, classes).loc[str(MOVER)]
-    assert table.loc["perfect", ["auroc_low", "auroc", "average_precision_low"]].tolist() == [1] * 3
+    assert table.loc["perfect", ["auroc", "average_precision"]].tolist() == [1, 1]
     assert table.loc["blind", "auroc"] == 0.5
     assert table.loc["blind", "average_precision"] == pytest.approx(0.03)
-    assert table.loc["wrong", "auroc_high"] == 0
+    assert table.loc["blind", ["auroc_p", "average_precision_p"]].tolist() == [1, 1]
+    assert table.loc["wrong", "auroc"] == 0 and table.loc["wrong", "auroc_p"] == 1
 
 
-def test_intervals_hold_the_value_and_come_from_the_seed() -> None:
+@settings(max_examples=25, deadline=None)
+@given(
+    values=st.lists(st.integers(0, 6), min_size=12, max_size=12),
+    members=st.sets(st.integers(0, 11), min_size=1, max_size=3),
+)
+def test_p_values_are_those_of_all_classes_of_that_size(
+    values: list[int], members: set[int]
+) -> None:
+    """Every subset of the class's size, each scored by scikit-learn."""
+    index = heads(3, 4)
+    scores = pd.DataFrame({"a": values}, index=index)
+    row = agreement_with_classes(scores, classes_of([index[m] for m in members])).iloc[0]
+    for name, score in (("auroc", roc_auc_score), ("average_precision", average_precision_score)):
+        reached = []
+        for subset in combinations(range(12), len(members)):
+            member = np.isin(np.arange(12), subset)
+            reached.append(score(member, values) >= row[name] - 1e-9)
+        assert row[f"{name}_p"] == pytest.approx(np.mean(reached))
+    assert row["exact"]
+
+
+def test_the_best_of_n_heads_has_a_p_value_of_one_in_n() -> None:
+    scores = pd.DataFrame({"a": np.arange(270.0)}, index=heads(30, 9))
+    row = agreement_with_classes(scores, classes_of([(29, 8)])).iloc[0]
+    assert row["auroc_p"] == row["average_precision_p"] == pytest.approx(1 / 270)
+
+
+def test_heads_of_a_group_are_moved_together() -> None:
+    """Three heads of one group are one finding in 90, not one in C(270, 3)."""
+    scores = pd.DataFrame({"a": np.arange(270.0)}, index=heads(30, 9))
+    classes = classes_of([(29, 6), (29, 7), (29, 8)])
+    together = agreement_with_classes(scores, classes, heads_per_group=3).iloc[0]
+    assert together["auroc_p"] == pytest.approx(1 / 90) and together["exact"]
+    alone = agreement_with_classes(scores, classes).iloc[0]
+    assert alone["auroc_p"] == pytest.approx(1e-4) and not alone["exact"]
+    with pytest.raises(ParameterError, match="270 heads do not make groups of 4"):
+        agreement_with_classes(scores, classes, heads_per_group=4)
+
+
+def test_many_arrangements_are_sampled_from_the_seed() -> None:
     rng = np.random.default_rng(1)
-    index = heads(12, 12)
-    members = [index[i] for i in range(0, 144, 12)]
-    scores = pd.DataFrame({"a": rng.normal(size=144)}, index=index)
-    scores.loc[members, "a"] += 1
-    first, again = (agreement_with_classes(scores, classes_of(members), seed=4) for _ in range(2))
+    scores = pd.DataFrame({"a": rng.normal(size=144)}, index=heads(12, 12))
+    classes = classes_of(list(scores.index[:12]))
+    first, again = (agreement_with_classes(scores, classes, seed=4) for _ in range(2))
     pd.testing.assert_frame_equal(first, again)
-    row = first.iloc[0]
-    for kind in ("auroc", "average_precision"):
-        assert row[f"{kind}_low"] < row[kind] < row[f"{kind}_high"]
-
-
-@pytest.mark.parametrize("one_in_class", [True, False])
-def test_intervals_are_those_of_the_binomial_distribution(one_in_class: bool) -> None:
-    """One head of the class against 100 others, or 100 of the class against one.
-
-    Of the pairs 60 in 100 are in the right order; only the 100 heads can be drawn differently.
-    """
-    right, wrong = (0.0, 2.0) if one_in_class else (2.0, 0.0)
-    index = heads(101, 1)
-    scores = pd.DataFrame({"a": [1.0, *[right] * 60, *[wrong] * 40]}, index=index)
-    classes = classes_of(list(index[:1] if one_in_class else index[1:]))
-    row = agreement_with_classes(scores, classes, n_draws=4000).iloc[0]
-
-    def average_precision(share: float) -> float:
-        if one_in_class:  # the others in the wrong order stand before it
-            return 1 / (1 + 100 * (1 - share))
-        return share + (1 - share) * 100 / 101  # those behind the one have precision 100 of 101
-
-    assert row["auroc"] == 0.6
-    assert row["average_precision"] == pytest.approx(average_precision(0.6))
-    shares = scipy.stats.binom(100, 0.6).ppf([0.025, 0.975]) / 100
-    assert shares.tolist() == [0.5, 0.69]
-    for end, share in zip(("low", "high"), shares, strict=True):
-        less, more = share - 0.011, share + 0.011  # draws may miss it by one head
-        assert less < row[f"auroc_{end}"] < more
-        assert average_precision(less) < row[f"average_precision_{end}"] < average_precision(more)
+    assert not first["exact"].any()
 
 
 def test_classes_without_heads_are_left_out() -> None:

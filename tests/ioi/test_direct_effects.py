@@ -1,4 +1,4 @@
-"""Path patching against one forward pass for each head with everything between frozen."""
+"""Path patching against one plain forward pass for each head, in both of its ways."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from torch import Tensor
 
 from analysis.errors import ArchitectureError, ParameterError
 from analysis.ioi import activations
+from analysis.ioi.ablated_runs import run_with_replaced
 from analysis.ioi.activations import run_prompts
-from analysis.ioi.backups import after_removal, template_means
-from analysis.ioi.direct_effects import attributions, direct_effects, path_effects
+from analysis.ioi.attribution import direct_logit_attribution as attributions
+from analysis.ioi.backups import effects_after_ablation, template_means
+from analysis.ioi.direct_effects import direct_effects, path_effects
+from analysis.models.precision import exact_forward
 from analysis.prompts.indirect_object import TEMPLATES, IOIPrompts, ioi_prompts
 from tests import ioi_models
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 KINDS = ["gpt2", "gpt-neox", "llama"]
 Hooks = list[tuple[str, Any]]
+TOLERANCE = 1e-6
 
 
 @torch.no_grad()
@@ -32,8 +36,10 @@ def plain_effects(
     rows: list[int],
     heads: list[tuple[int, int]],
     always: Hooks | None = None,
+    *,
+    freeze_mlps: bool = False,
 ) -> np.ndarray:
-    """Run prompts again, a head's output replaced and everything after it frozen, head by head.
+    """Run prompts again, a head's output replaced and all later heads frozen, head by head.
 
     Args:
         model: with any hooks that are to be there in every run (``always``).
@@ -41,11 +47,24 @@ def plain_effects(
         rows: of the prompts.
         heads: to patch.
         always: hooks of every run.
+        freeze_mlps: freeze the MLPs too.
 
     Returns:
         ``[n_rows, n_heads]``.
     """
-    frame, always = prompts.frame.loc[rows], always or []
+    with exact_forward(model):
+        return _plain_effects(model, prompts, rows, heads, always or [], freeze_mlps)
+
+
+def _plain_effects(
+    model: TransformerBridge,
+    prompts: IOIPrompts,
+    rows: list[int],
+    heads: list[tuple[int, int]],
+    always: Hooks,
+    freeze_mlps: bool,
+) -> np.ndarray:
+    frame = prompts.frame.loc[rows]
     (length,) = set(frame["end_position"] + 1)
     batch = torch.arange(len(rows))
     io, s = (torch.tensor(frame[f"{name}_token"].to_numpy()) for name in ("io", "s"))
@@ -73,69 +92,103 @@ def plain_effects(
 
         later = range(layer + 1, model.cfg.n_layers)
         hooks: Hooks = [(f"blocks.{layer}.attn.hook_z", replace)]
-        hooks += [(f"blocks.{at}.hook_mlp_out", freeze) for at in (layer, *later)]
+        if freeze_mlps:
+            hooks += [(f"blocks.{at}.hook_mlp_out", freeze) for at in (layer, *later)]
         hooks += [(f"blocks.{at}.hook_attn_out", freeze) for at in later]
         effects.append(before - difference(hooks))
     return torch.stack(effects, dim=1).numpy()
 
 
-def effects_of(model: TransformerBridge, prompts: IOIPrompts) -> Tensor:
+def effects_of(model: TransformerBridge, prompts: IOIPrompts, **options: Any) -> Tensor:
     clean = run_prompts(model, prompts)
     other = run_prompts(model, prompts, counterfactual=True)
-    return path_effects(model, prompts, clean, other)
+    return path_effects(model, prompts, clean, other, **options)
 
 
+@pytest.mark.parametrize("freeze_mlps", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_head_of_a_small_model(kind: str) -> None:
+def test_every_head_of_a_small_model(kind: str, freeze_mlps: bool) -> None:
     model = ioi_models.random_model(kind)
     prompts = ioi_prompts(model, 12)
-    effects = effects_of(model, prompts).flatten(1).numpy()
+    effects = effects_of(model, prompts, freeze_mlps=freeze_mlps).numpy()
     heads = [(layer, head) for layer in range(3) for head in range(4)]
     for _, group in prompts.frame.groupby("template"):
         rows = list(group.index)
-        plain = plain_effects(model, prompts, rows, heads)
+        plain = plain_effects(model, prompts, rows, heads, freeze_mlps=freeze_mlps)
         assert np.abs(plain).max() > 0.01
-        assert np.abs(effects[rows] - plain).max() < 1e-4
+        assert np.abs(effects[rows] - plain).max() < TOLERANCE
 
 
-def test_twenty_heads_of_smollm2(smollm2: TransformerBridge) -> None:
+def test_chosen_heads_are_those_of_all() -> None:
+    model = ioi_models.random_model("llama")
+    prompts = ioi_prompts(model, 6)
+    some = effects_of(model, prompts, heads=[(2, 1), (1, 3)])
+    torch.testing.assert_close(some, effects_of(model, prompts)[:, [7, 9]])
+
+
+def test_the_two_ways_are_different_quantities() -> None:
+    model = ioi_models.random_model("gpt2")
+    prompts = ioi_prompts(model, 6)
+    again, frozen = (effects_of(model, prompts, freeze_mlps=f) for f in (False, True))
+    assert (again - frozen).abs().max() > 0.01
+    with pytest.raises(ParameterError, match="freeze_mlps must be True or False"):
+        effects_of(model, prompts, freeze_mlps="yes")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("freeze_mlps", [False, True])
+def test_heads_of_smollm2(smollm2: TransformerBridge, freeze_mlps: bool) -> None:
     prompts = ioi_prompts(smollm2, 4, seed=1, templates=TEMPLATES[:1])
-    effects = effects_of(smollm2, prompts).flatten(1)
-    largest = effects.abs().mean(0).argsort(descending=True)
-    chosen = torch.cat([largest[:10], largest[10::26][:10]])
-    heads = [divmod(index, smollm2.cfg.n_heads) for index in chosen.tolist()]
-    assert len(set(heads)) == 20
-    plain = plain_effects(smollm2, prompts, [0, 1, 2, 3], heads)
+    heads = [(3, 4), (20, 1), (23, 1), (23, 3), (24, 4), (29, 1)]
+    effects = effects_of(smollm2, prompts, heads=heads, freeze_mlps=freeze_mlps)
+    plain = plain_effects(smollm2, prompts, [0, 1, 2, 3], heads, freeze_mlps=freeze_mlps)
     assert np.abs(plain).max() > 0.5
-    assert np.abs(effects[:, chosen].numpy() - plain).max() < 1e-4
+    assert np.abs(effects.numpy() - plain).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_after_removal_it_is_the_same_with_the_heads_replaced(kind: str) -> None:
+def test_after_ablation_it_is_the_same_with_the_heads_replaced(kind: str) -> None:
     model = ioi_models.random_model(kind)
-    prompts = ioi_prompts(model, 12, templates=TEMPLATES[:2])
+    prompts = ioi_prompts(model, 12, templates=TEMPLATES[:3])
     other = run_prompts(model, prompts, counterfactual=True)
-    removed = [(0, 1), (1, 2)]
-    after = after_removal(model, prompts, other, removed)
-    means = template_means(prompts, other, removed)
-    for template, group in prompts.frame.groupby("template"):
-        rows = list(group.index)
-        always: Hooks = []
-        for layer, head in removed:
-            mean = other.z[rows, layer, head].mean(0)
-            assert torch.allclose(means[layer, head][rows].float(), mean), template
+    cases = [[(0, 1), (1, 2)], [(1, 0)]]
+    wanted = [(0, 0), (0, 1), (1, 3), (2, 2)]
+    found = effects_after_ablation(model, prompts, other, cases, heads=[wanted, wanted])
+    for case, after in zip(cases, found, strict=True):
+        means = template_means(prompts, other, case)
+        for _, group in prompts.frame.groupby("template"):
+            rows = list(group.index)
+            always: Hooks = []
+            for layer, head in case:
+                mean = other.z[rows, layer, head].mean(0)
+                assert torch.allclose(means[layer, head][rows], mean.to(means[layer, head]))
 
-            def ablate(z: Tensor, hook: Any, head: int = head, mean: Tensor = mean) -> Tensor:
-                z = z.clone()
-                z[:, -1, head] = mean
-                return z
+                def ablate(z: Tensor, hook: Any, head: int = head, mean: Tensor = mean) -> Tensor:
+                    z = z.clone()
+                    z[:, -1, head] = mean
+                    return z
 
-            always.append((f"blocks.{layer}.attn.hook_z", ablate))
-        heads = [(0, 0), (1, 3), (2, 2)]
-        plain = plain_effects(model, prompts, rows, heads, always)
-        mine = torch.stack([after.effects[rows, layer, head] for layer, head in heads], dim=1)
-        assert np.abs(mine.numpy() - plain).max() < 1e-4
-    assert all(float(after.effects[:, layer, head].abs().max()) == 0 for layer, head in removed)
+                always.append((f"blocks.{layer}.attn.hook_z", ablate))
+            heads = [head for head in wanted if head not in case]
+            plain = plain_effects(model, prompts, rows, heads, always)
+            mine = after.effects[rows][:, [wanted.index(head) for head in heads]]
+            assert np.abs(mine.numpy() - plain).max() < TOLERANCE
+    assert float(found[0].effects[:, wanted.index((0, 1))].abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_of_end_alone_are_whole_runs(kind: str) -> None:
+    model = ioi_models.random_model(kind)
+    prompts = ioi_prompts(model, 20)
+    z = torch.randn(20, model.cfg.d_head, generator=torch.Generator().manual_seed(0))
+    cases = [{}, {(1, 2): z, (2, 0): -z}]
+    for counterfactual in (False, True):
+        found = run_with_replaced(model, prompts, cases, counterfactual=counterfactual)
+        for at_end, replaced in zip(found, cases, strict=True):
+            whole = run_prompts(model, prompts, counterfactual=counterfactual, replaced=replaced)
+            for name in vars(at_end):
+                mine, theirs = getattr(at_end, name), getattr(whole, name)
+                torch.testing.assert_close(mine, theirs, atol=TOLERANCE, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

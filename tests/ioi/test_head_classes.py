@@ -65,7 +65,15 @@ def test_other_frames_are_refused() -> None:
         (classes.reset_index(), "index"),
         (classes.drop(columns="model"), "model"),
         (classes.assign(origin="guessed"), "guessed: not published or measured"),
+        (pd.concat([classes, classes.loc[[(9, 9)]]]), r"head 9\.9 has the class name mover twice"),
     ]
     for frame, message in wrong:
         with pytest.raises(ClassesError, match=message):
             check_classes(frame, GPT2, 12, 12)
+
+
+def test_a_head_may_have_several_classes() -> None:
+    classes = published_classes(GPT2)
+    more = classes.loc[[(9, 9)]].assign(**{"class": HeadClass.BACKUP_NAME_MOVER})
+    check_classes(pd.concat([classes, more]), GPT2, 12, 12)
+    check_classes(pd.concat([classes, classes.assign(origin="measured")]), GPT2, 12, 12)

@@ -263,7 +263,7 @@ def test_fit_width_lays_out_a_copy() -> None:
     before = fig.to_json()
     assert fit_width(fig, 800) == plot_heatmaps(blank(48, 25), width=800)
     assert json.loads(fit_width(fit_width(fig, 400), 920).to_json()) == json.loads(before)
-    assert fig.to_json() == before
+    assert json.loads(fig.to_json()) == json.loads(before)
     assert fit_width(go.Figure(), 700).layout.width == 700
 
 

@@ -169,8 +169,9 @@ def test_the_right_name_can_be_preferred_without_being_the_likeliest_token(
     model: TransformerBridge,
 ) -> None:
     first = torch.tensor([True, False, False, False])
-    clean = replace(run_prompts(model, ioi_prompts(model, 4)), io_is_argmax=first)
-    performance = performance_of(model, clean)
+    prompts = ioi_prompts(model, 4)
+    clean = replace(run_prompts(model, prompts), io_is_argmax=first)
+    performance = performance_of(model, prompts, clean)
     assert performance.accuracy == 1
     assert performance.io_is_argmax == 0.25
     assert str(performance).endswith("in 25% that name is the likeliest of all tokens.")

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.ioi.head_classes import published_classes
 from analysis.provenance import GPT2_SMALL, ModelIdentity
-from analysis.report.static import key_observations, strongest_head, strongest_heads
+from analysis.report.static import as_markdown, key_observations, strongest_head, strongest_heads
 from analysis.static.head_scores import HeadScores
 from tests.made_up import scores_from_counts
 
@@ -57,3 +57,8 @@ def test_a_model_without_any_such_head_is_spoken_of_too() -> None:
     assert "No head of 144 copies at least half" in said
     assert "No head of 144 suppresses at least half of the names; the highest suppression" in said
     assert "nan" not in said
+
+
+def test_observations_as_markdown_keep_every_character() -> None:
+    text = as_markdown(["a_b *c* <img onerror=x> $1", "9.6 and 10.0"])
+    assert text == "- a\\_b \\*c\\* \\<img onerror=x\\> \\$1\n- 9.6 and 10.0"

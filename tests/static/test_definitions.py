@@ -15,9 +15,9 @@ from analysis.static.definitions import (
     all_definitions,
     describe_disagreements,
     example_tokens,
+    rank_differences,
     shares_by_kind,
     token_kinds,
-    where_they_part,
 )
 from analysis.static.eigenvalues import eigenvalue_scores
 from analysis.static.scores import score_heads
@@ -101,7 +101,7 @@ def test_where_two_definitions_part() -> None:
     frame = pd.DataFrame(
         {"names copied": [0.9, 0.0, 0.2], "eigenvalue, mlp": [0.95, 0.99, -0.5]}, index=index
     )
-    parted = where_they_part(frame, "eigenvalue, mlp")
+    parted = rank_differences(frame, "eigenvalue, mlp")
     assert parted.index[0] == (0, 1)
     assert parted.loc[(0, 1), "apart"] == 2
     (said,) = describe_disagreements(frame)

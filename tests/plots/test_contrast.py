@@ -1,0 +1,53 @@
+"""Marks and small scores stand out from every colour, for every kind of colour vision and in grey.
+
+Colour vision is simulated by the matrices of Viénot, Brettel & Mollon (1999) for protanopia and
+deuteranopia, applied to linear light; contrast is the ratio of relative luminances of WCAG 2, which
+asks for 3 of graphics. Grey is the luminance alone, the same ratio.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from analysis.export.still.resolved import colours_on
+from analysis.plots import marks
+from analysis.plots.style import PAPER, SEQUENTIAL
+
+LEAST = 3.0
+_RGB_TO_LMS = np.array(
+    [[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]]
+)
+_SIMULATED = {
+    "usual": np.eye(3),
+    "protanopia": np.array([[0, 2.02344, -2.52581], [0, 1, 0], [0, 0, 1]]),
+    "deuteranopia": np.array([[1, 0, 0], [0.494207, 0, 1.24827], [0, 0, 1]]),
+}
+LOOKS = [marks.MOVER, marks.BACKUP, marks.MEASURED_MOVER, marks.MEASURED_BACKUP, *marks.OWN]
+
+
+def luminance(rgb: np.ndarray, vision: str) -> np.ndarray:
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.linalg.inv(_RGB_TO_LMS) @ _SIMULATED[vision] @ _RGB_TO_LMS @ linear.T
+    return np.asarray([0.2126, 0.7152, 0.0722] @ seen.clip(0, 1))
+
+
+def contrast(a: np.ndarray, b: np.ndarray, vision: str) -> np.ndarray:
+    first, second = luminance(a, vision) + 0.05, luminance(b, vision) + 0.05
+    return np.maximum(first / second, second / first)
+
+
+@pytest.mark.parametrize("vision", _SIMULATED)
+@pytest.mark.parametrize("look", LOOKS)
+def test_marks_stand_out_from_every_colour(look: marks.Look, vision: str) -> None:
+    ground = colours_on(SEQUENTIAL, np.linspace(0, 1, 101))
+    parts = (look.colour, PAPER if look.is_open else look.edge)
+    best = np.max([contrast(ground, np.array([to_rgb(p)]), vision) for p in parts], axis=0)
+    assert best.min() >= LEAST
+
+
+@pytest.mark.parametrize("vision", _SIMULATED)
+def test_dots_stand_out_from_small_scores(vision: str) -> None:
+    ground = colours_on(SEQUENTIAL, np.linspace(0, 0.1, 11))
+    assert contrast(ground, np.array([to_rgb(PAPER)]), vision).min() >= LEAST

@@ -1,0 +1,107 @@
+"""No text of the figure overlaps another or leaves it, at any width, for any model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.export.files import _MM_PER_PX, _PRINT_SCALE
+from analysis.export.still.render import render
+from analysis.ioi.head_classes import MEASURED, HeadClass, published_classes
+from analysis.plots.heatmap_layout import fit_width
+from analysis.plots.heatmaps import plot_heatmaps
+from analysis.provenance import ModelIdentity
+from analysis.static.head_scores import HeadScores
+from tests.made_up import scores_from_counts
+from tests.plots.drawn_svg import TextBox, clipped, overlaps, text_boxes
+
+SHAPES = ((12, 12), (30, 9), (48, 25))
+MODEL = ModelIdentity("some/model", "SmolLM2-135M-Instruct")
+WIDTHS = {
+    "85 mm": 85 / _MM_PER_PX,
+    "180 mm": 180 / _MM_PER_PX,
+    "1500": 1500,
+    "1024": 1024,
+    "390": 390,
+}
+
+
+def made_up(shape: tuple[int, int]) -> HeadScores:
+    rng = np.random.default_rng(0)
+    top, bottom = (rng.random((2, *shape)) ** 6 * 100).astype(int)
+    return scores_from_counts(top, bottom, model=MODEL)
+
+
+def overlay(which: str, shape: tuple[int, int]) -> pd.DataFrame:
+    published = published_classes("gpt2").assign(model=MODEL.name)
+    published = published[published.index.get_level_values("head") < shape[1]]
+    heads = [(2, 3), (4, 5), (6, 7), (8, 1)]
+    names = [HeadClass.NAME_MOVER, HeadClass.BACKUP_NAME_MOVER]
+    names += [HeadClass.NEGATIVE_NAME_MOVER, HeadClass.BACKUP_NEGATIVE_NAME_MOVER]
+    measured = pd.DataFrame(
+        {"class": names, "model": MODEL.name, "source": "a run", "origin": MEASURED},
+        index=pd.MultiIndex.from_tuples(heads, names=["layer", "head"]),
+    )
+    return {
+        "none": published.iloc[:0],
+        "one": published,
+        "both": pd.concat([published, measured]),
+    }[which]
+
+
+def drawn(fig, scale: float = 1.0) -> tuple[tuple[float, float], list[TextBox]]:  # type: ignore[no-untyped-def]
+    return text_boxes(render(fig, "svg", scale=scale))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("which", ["none", "one", "both"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nothing_overlaps_or_is_cut(shape: tuple[int, int], which: str, width: str) -> None:
+    fig = fit_width(
+        plot_heatmaps(made_up(shape), overlay(which, shape)), WIDTHS[width], screen=False
+    )
+    scale = _PRINT_SCALE if "mm" in width else 1.0
+    size, boxes = drawn(fig, scale)
+    assert overlaps(boxes) == []
+    assert clipped(size, boxes) == []
+    assert min(box.size for box in boxes) >= (5.99 if "mm" in width else 9.7)
+    if "mm" in width:
+        assert size[0] == pytest.approx(float(width[:-3]) / 25.4 * 72, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"view": "sorted"},
+        {"scale": "rank"},
+        {"scale": "sqrt", "vmax": 0.01},
+        {"panels": "suppression", "title": "A long title of my own " * 6},
+        {"title": "A heading above both of the panels " * 4},
+        {"marks": {f"a set with quite a long name, number {n}": [(n, n)] for n in range(6)}},
+    ],
+)
+@pytest.mark.parametrize("width", ["85 mm", "180 mm", "390"])
+def test_nor_with_options(options: dict[str, object], width: str) -> None:
+    fig = plot_heatmaps(made_up((12, 12)), **options)  # type: ignore[arg-type]
+    size, boxes = drawn(fit_width(fig, WIDTHS[width], screen=False))
+    assert overlaps(boxes) == []
+    assert clipped(size, boxes) == []
+
+
+@pytest.mark.parametrize("width", ["85 mm", "180 mm"])
+def test_nor_with_larger_fonts_of_the_owner(width: str) -> None:
+    fig = plot_heatmaps(made_up((12, 12)), overlay("both", (12, 12)))
+    fig.update_layout(font_size=17)
+    fig.layout.annotations[0].font.size = 24
+    size, boxes = drawn(fit_width(fig, WIDTHS[width], screen=False))
+    assert overlaps(boxes) == []
+    assert clipped(size, boxes) == []
+
+
+def test_the_test_finds_overlaps() -> None:
+    fig = fit_width(plot_heatmaps(made_up((12, 12))), 920)
+    fig.layout.annotations[0].x = fig.layout.annotations[1].x
+    fig.layout.annotations[2].x = 0.01
+    size, boxes = drawn(fig)
+    assert overlaps(boxes) and clipped(size, boxes)
