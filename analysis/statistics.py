@@ -82,7 +82,7 @@ def wilson_interval(
     middle = share + z2 / (2 * n)
     reach = np.sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n)
     low, high = (middle - reach) / (1 + z2 / n), (middle + reach) / (1 + z2 / n)
-    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+    return np.asarray(np.clip(low, 0.0, 1.0)), np.asarray(np.clip(high, 0.0, 1.0))
 
 
 def cluster_share_interval(

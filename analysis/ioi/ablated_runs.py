@@ -87,8 +87,8 @@ def run_with_replaced(
 def _run_end(
     model: TransformerBridge,
     prompts: IOIPrompts,
-    rows: Int[Tensor, "n"],
-    last: Int[Tensor, "n 1"],
+    rows: Int[Tensor, "n_some"],
+    last: Int[Tensor, "n_some 1"],
     before: PrefixCache | None,
     replaced: Replaced,
     sequential: bool,

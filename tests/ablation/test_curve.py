@@ -313,7 +313,7 @@ def test_the_intervals_are_over_prompts_and_know_their_clusters() -> None:
         answers.right[0], np.arange(32)
     )
     change = answers.log_probability[0] - likely[0]
-    mean, low, high = mean_interval(change)
+    mean, low, high = map(float, mean_interval(change))
     assert (row["change"], row["change_low"], row["change_high"]) == pytest.approx(
         (mean, low, high)
     )

@@ -141,7 +141,8 @@ def test_no_template_or_place_is_refused(model: TransformerBridge) -> None:
 def test_performance_of_a_model_that_can_and_of_one_that_cannot(model: TransformerBridge) -> None:
     can = task_performance(model, ioi_prompts(model, 64))
     assert can.accuracy == 1
-    assert can.accuracy_interval[0] > 0.9
+    # All right: each of the 16 templates counts for one trial, with t for 15 degrees of freedom.
+    assert can.accuracy_interval[0] == pytest.approx(16 / (16 + 2.13145**2), abs=1e-4)
     assert can.logit_difference_interval[0] > 0
     assert can.solved
     assert "solves the task: of 64 prompts" in str(can)
