@@ -104,7 +104,7 @@ def write_checkpoint(shape: dict[str, Any], folder: Path, whole: bool = True) ->
 def names() -> list[str]:
     """Made-up words, each one token of the benchmark's tokenizer."""
     letters = "abcdefghijklmnopqrstuvwxyz"
-    return [f"N{letters[i // 26 % 26]}{letters[i % 26]}{i // 676}" for i in range(N_NAMES)]
+    return [f"N{letters[i // 676]}{letters[i // 26 % 26]}{letters[i % 26]}" for i in range(N_NAMES)]
 
 
 def measure(folder: Path) -> tuple[float, float]:

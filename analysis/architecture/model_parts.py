@@ -219,7 +219,7 @@ def probed(
         return args, kwargs
 
     def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
+        hidden = output[0] if isinstance(output, (tuple, list)) else output
         probe.gave = hidden.detach().clone()
         if stop:
             raise _StoppedError

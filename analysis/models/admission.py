@@ -6,12 +6,16 @@ name is on a list:
 1. **attention**: for a single token Σ_heads (x·W_V + b_V)·W_O + b_O is what transformers' attention
    module gives for x, in float64, for every layer;
 2. **first block**: what ``effective_embedding`` gives is what the loaded model's own modules give
-   when they run, in the loaded dtype, with the attention's output zero;
+   when they run, the attention's output being zero;
 3. **unembedding**: W_U applied to a final residual stream, after the final norm, orders the
    vocabulary as the model's logits do (a scale or a soft-cap keeps the order), in float64;
 4. **logits** (for what runs the model): transformer_lens' logits are those of transformers;
 5. **residual stream** (for direct effects): each block adds Σ_heads z·W_O + b_O and its MLP's
-   output to the residual stream as they are, with no norm or factor between.
+   output to the residual stream as they are, with no norm or factor between;
+6. **direct path** (likewise): the final norm and W_U make the logits of the final residual stream,
+   with no scale, bias or soft-cap.
+
+All run in float64, the model as it is loaded included.
 
 What was found is kept in the open, as the model's attribute ``admission``.
 """
@@ -28,6 +32,7 @@ from torch import Tensor, nn
 
 from analysis.architecture.float64 import Float64Mode
 from analysis.architecture.model_parts import one_block, plain_model, probed, set_parameter
+from analysis.architecture.norms import normalise
 from analysis.architecture.readable import ReadableModel, WeightReader
 from analysis.embeddings import effective_embedding
 from analysis.errors import ArchitectureError
@@ -46,18 +51,19 @@ from analysis.weights import (
 )
 
 N_TOKENS = 8
-"""Tokens whose first block is compared; the median over them counts, for a router may turn on
-rounding."""
+"""Tokens whose first block is compared."""
 N_LOGITS = 4096
 """Tokens, at most, whose logits are compared."""
 
 _EXACT = 1e-6
 """Largest relative difference of what is computed in float64 both times."""
-_AS_RUN = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-"""Largest relative difference from what a model computes in its own dtype."""
-_RUNNING = 3e-2
-"""Largest difference between two implementations' logits, as a share of their range, in float32
-and less."""
+_HALF = 3e-2
+"""The same for a model in half precision, some of whose computed buffers (positions, a scale of the
+embedding) are rounded to its dtype when it is cast."""
+
+
+def _limit(model: ReadableModel) -> float:
+    return _EXACT if embedding_matrix(model).dtype in (torch.float32, torch.float64) else _HALF
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ class Identity:
     """One identity, as found.
 
     Attributes:
-        name: ``attention``, ``first block``, ``unembedding``, ``logits`` or ``residual stream``.
+        name: ``attention``, ``first block``, ``unembedding``, ``logits``, ``residual stream`` or
+            ``direct path``.
         error: largest difference, relative to the size of what was compared.
         limit: the largest that is admitted.
         where: what was compared.
@@ -112,8 +119,8 @@ def check_additive(model: ReadableModel) -> None:
             f"{model.cfg.model_name}: transformer_lens names no final norm, which direct effects "
             "go through; use another model."
         )
-    identity = _held(model, _residual_identity(model))
-    model.admission = replace(found, identities=(*found.identities, identity))  # type: ignore[attr-defined]
+    identities = [_held(model, identity) for identity in _direct_identities(model)]
+    model.admission = replace(found, identities=(*found.identities, *identities))  # type: ignore[attr-defined]
 
 
 def admit(model: ReadableModel) -> Admission:
@@ -280,21 +287,20 @@ def _first_block_identity(model: ReadableModel) -> Iterator[Identity]:
     """The embedding and the MLP, against the model as it runs."""
     if not isinstance(model, nn.Module):
         return  # the modules that a checkpoint's vectors come from are the model's own already
-    dtype = embedding_matrix(model).dtype
     d_vocab = embedding_matrix(model).shape[0]
     tokens = torch.linspace(0, d_vocab - 1, min(N_TOKENS, d_vocab)).long()
     for kind in ("embedding", "mlp"):
         ours = effective_embedding(model, tokens, kind)
         theirs = _as_run(model, tokens, kind).to(ours)
-        sizes = theirs.abs().amax(1).clamp_min(1e-300)
-        error = float(((ours - theirs).abs().amax(1) / sizes).median())
+        error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-300))
         where = (
             "the embedding that enters the first block"
             if kind == "embedding"
             else ("the first MLP's output")
         )
-        limit = _AS_RUN.get(dtype, _AS_RUN[torch.bfloat16])
-        yield Identity("first block", error, limit, f"{where} and that of the model as it runs")
+        yield Identity(
+            "first block", error, _limit(model), f"{where} and that of the model as it runs"
+        )
 
 
 def _as_run(model: Any, tokens: Tensor, kind: str) -> Tensor:
@@ -305,6 +311,7 @@ def _as_run(model: Any, tokens: Tensor, kind: str) -> Tensor:
     ids = tokens.to(embedding_matrix(model).device)[:, None]
     with contextlib.ExitStack() as stack:
         stack.enter_context(_evaluating(model.original_model))
+        stack.enter_context(Float64Mode())
         stack.enter_context(_zeroed(block.attn.o))
         if hasattr(model, "pos_embed"):
             stack.enter_context(_zeroed(model.pos_embed))
@@ -407,21 +414,23 @@ def _logits_identity(model: Any) -> Identity:
         reader.hf_config, lambda name: reader.tensor(name).to(E.device), E.device
     )
     ids = torch.linspace(0, E.shape[0] - 1, 12, device=E.device).long()[None]
-    theirs = hf_model(input_ids=ids, use_cache=False).logits[0].double()
-    ours = model(ids)[0].double()
+    with Float64Mode():
+        theirs = hf_model(input_ids=ids, use_cache=False).logits[0].double()
+        ours = model(ids)[0].double()
     error = float((ours - theirs).abs().max() / (theirs.max() - theirs.min()).clamp_min(1e-300))
     where = "the logits of transformer_lens and of transformers"
-    return Identity("logits", error, _RUNNING if E.dtype in _AS_RUN else _EXACT, where)
+    return Identity("logits", error, _limit(model), where)
 
 
-# --- 5 ------------------------------------------------------------------------------------------
+# --- 5 and 6 ------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def _residual_identity(model: Any) -> Identity:
+def _direct_identities(model: Any) -> Iterator[Identity]:
     E = embedding_matrix(model)
     ids = torch.linspace(0, E.shape[0] - 1, 6, device=E.device).long()[None]
-    _, cache = model.run_with_cache(ids)
+    with Float64Mode():
+        logits, cache = model.run_with_cache(ids)
     worst = 0.0
     for layer in range(model.cfg.n_layers):
         at = f"blocks.{layer}"
@@ -434,4 +443,10 @@ def _residual_identity(model: Any) -> Identity:
         error = float((change - added).abs().max() / change.abs().max().clamp_min(1e-300))
         worst = error if not error <= worst else worst
     where = "what a block adds to the residual stream and the sum of its heads and MLP"
-    return Identity("residual stream", worst, _AS_RUN.get(E.dtype, _AS_RUN[torch.bfloat16]), where)
+    yield Identity("residual stream", worst, _limit(model), where)
+    final = cache[f"blocks.{model.cfg.n_layers - 1}.hook_out"][0].double()
+    W_U = unembedding_matrix(model).to(final)
+    ours, theirs = normalise(model, final_norm(model), final) @ W_U, logits[0].double()
+    error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-300))
+    where = "the logits and W_U applied to the final norm of the residual stream"
+    yield Identity("direct path", error, _limit(model), where)

@@ -57,7 +57,7 @@ def refusal(architecture: str) -> str:
 _POST_NORM = "not 6: a norm stands between heads and residual stream"
 _SCALED = "not 6: a factor stands between heads and residual stream"
 _BIAS = "not 6: unembedding bias"
-_NO_FINAL_NORM = "not 6: transformer_lens names no final norm"
+_LOGITS = "not 6: the logits are scaled"
 FAMILIES = (
     Family("Arcee", "ArceeForCausalLM", "MLP without a gate, ReLU²"),
     Family("Bloom", "BloomForCausalLM", "norm after the embedding, ALiBi, fused W_QKV"),
@@ -68,8 +68,14 @@ FAMILIES = (
         NOT_6,
         _BIAS,
     ),
-    Family("Cohere", "CohereForCausalLM", "parallel block, norm without bias, scaled logits"),
-    Family("Cohere 2", "Cohere2ForCausalLM", "as Cohere, sliding windows"),
+    Family(
+        "Cohere",
+        "CohereForCausalLM",
+        "parallel block, norm without bias, scaled logits",
+        NOT_6,
+        _LOGITS,
+    ),
+    Family("Cohere 2", "Cohere2ForCausalLM", "as Cohere, sliding windows", NOT_6, _LOGITS),
     Family(
         "EXAONE 4", "Exaone4ForCausalLM", "norms after attention and MLP only", NOT_6, _POST_NORM
     ),
@@ -114,13 +120,7 @@ FAMILIES = (
     Family("OLMo 2", "Olmo2ForCausalLM", "norms after attention and MLP only", NOT_6, _POST_NORM),
     Family("OLMo 3", "Olmo3ForCausalLM", "as OLMo 2, sliding windows", NOT_6, _POST_NORM),
     Family("OLMoE", "OlmoeForCausalLM", "routed experts, normed queries"),
-    Family(
-        "OPT",
-        "OPTForCausalLM",
-        "350m: projections around the blocks, norms after each part",
-        NOT_6,
-        _NO_FINAL_NORM,
-    ),
+    Family("OPT", "OPTForCausalLM", "350m: projections, norms after each part, so not notebook 6"),
     Family("Phi", "PhiForCausalLM", "parallel block, unembedding bias", NOT_6, _BIAS),
     Family("Phi-3", "Phi3ForCausalLM", "fused W_QKV, fused gate"),
     Family("Qwen2", "Qwen2ForCausalLM", "biases of queries, keys and values"),

@@ -39,7 +39,6 @@ ATTEMPTS = 5
 PAUSE = 1.0
 """Seconds before the second attempt, twice as many before each further one."""
 TIMEOUT = 20.0
-_CHUNK = 1 << 20
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 RECORD = "tensors.json"
@@ -210,7 +209,7 @@ class HubTensors:
             answer.raise_for_status()
             self._check_same(file, start, end, [*answer.history, answer])
             left = end - start
-            for block in answer.iter_bytes(_CHUNK):
+            for block in answer.iter_raw():
                 yield block[:left]
                 left -= len(block)
                 if left <= 0:

@@ -42,8 +42,8 @@ def test_half_precision_is_admitted(name: str, dtype: torch.dtype) -> None:
 @torch.no_grad()
 def test_values_read_of_another_head_fail_the_attention_identity() -> None:
     bridge = planted.boot(tiny_model("gpt2", len(TOKENIZER)), TOKENIZER)
-    weight = bridge.blocks[1].attn.v.weight  # a copy that transformer_lens cuts out of W_QKV
-    weight.copy_(weight.roll(8, dims=0))
+    value = bridge.blocks[1].attn.v.original_component  # cut out of W_QKV by transformer_lens
+    value.weight = torch.nn.Parameter(value.weight.roll(8, dims=0))
     with pytest.raises(ArchitectureError, match=r"its attention identity fails: .* differ by"):
         score_heads(bridge, planted.NAMES)
 

@@ -23,6 +23,8 @@ from tests.word_lists import MADE_UP_NAMES as NAMES
 
 TOKENIZER = checkpoints.make_tokenizer(NAMES)
 TEMPLATE = "No <X> means no"
+REFUSED_FOR_6 = {"opt-projected"}
+"""Variants that differ from their family in this."""
 BY_ARCHITECTURE = {family.architecture: family for family in FAMILIES}
 
 
@@ -80,10 +82,10 @@ def test_path_patching_is_plain_patching_where_notebook_6_runs(name: str) -> Non
     bridge = planted.boot(model, tokenizer)
     family = BY_ARCHITECTURE[TINY[name].architecture]
     prompts = ioi_prompts(bridge, 6, templates=TEMPLATES[:1])
-    if family.notebooks != EVERYTHING:
+    if family.notebooks != EVERYTHING or name in REFUSED_FOR_6:
         with pytest.raises(ArchitectureError):
             effects_of(bridge, prompts)
-        assert family.why_not
+        assert family.why_not or name in REFUSED_FOR_6
         assert bias is not None or "bias" not in family.why_not
         return
     check_additive(bridge)

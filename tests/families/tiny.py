@@ -150,13 +150,17 @@ TINY: dict[str, Tiny] = {
 
 
 def tiny_model(name: str, vocabulary: int = 300) -> PreTrainedModel:
-    """The family's tiny model, every parameter far from its initial value.
+    """The tiny model of a name in ``TINY``."""
+    return made(TINY[name], vocabulary)
+
+
+def made(tiny: Tiny, vocabulary: int = 300) -> PreTrainedModel:
+    """A tiny model, every parameter far from its initial value.
 
     Norm gains, biases and projections are random, so that leaving one out changes the result.
     """
     import transformers
 
-    tiny = TINY[name]
     tokens = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     kind: Any = getattr(transformers, tiny.architecture)
     settings = tokens | {"tie_word_embeddings": tiny.tied} | tiny.settings
