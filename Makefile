@@ -15,7 +15,7 @@ PYTEST  := $(ONE) $(PY) -m pytest -n $(WORKERS)
 NBVAL   := NAME_HEADS_FIGURES=$(CURDIR)/build/figures $(PACKAGED) $(PYTEST) --dist loadfile --nbval --nbval-current-env
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures explore site sweep families lint test test-fast test-notebooks notebooks check-gpt2 bench lock hooks lab clean
+.PHONY: help setup figures explore site sweep families lint test test-fast test-notebooks test-portable notebooks check-gpt2 bench lock hooks lab clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ test-fast: $(READY) ## the tests that need neither a browser nor more than some 
 
 test-notebooks: $(READY) ## compare every notebook's outputs with the committed ones
 	$(NBVAL) notebooks
+
+test-portable: $(READY) ## compare every notebook's outputs as other processors compute them
+	$(PY) -m tests.portable notebooks
 
 notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping their outputs
 	$(PACKAGED) $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \

@@ -19,8 +19,8 @@ from analysis.prompts.few_shot import name_copying
 from analysis.prompts.indirect_object import ioi_prompts
 from analysis.prompts.templates import TEMPLATES, fill_template
 from tests import checkpoints, ioi_models, planted
+from tests.word_lists import MADE_UP_NAMES as NAMES
 
-NAMES = tuple(f"{first}{rest}" for first in "ABCDEFGH" for rest in ("an", "el", "io", "us"))
 KINDS = ("gpt2", "gpt-neox", "llama")
 
 

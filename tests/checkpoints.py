@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tests.word_lists import NAMES as NAMES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-NAMES = ("John", "Mary", "James", "Anna", "Peter", "Julia", "Frank", "Laura")
 END = "<|endoftext|>"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tests import checkpoints
+from tests.word_lists import NAMES as FIRST_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-NAMES: tuple[str, ...] = ("John", "Mary", "James", "Anna", "Peter", "Julia", "Frank", "Laura")
-NAMES += ("Paul", "Emma", "Henry", "Alice", "Simon", "Clara", "Oscar", "Ruth")
+NAMES = (*FIRST_NAMES, "Paul", "Emma", "Henry", "Alice", "Simon", "Clara", "Oscar", "Ruth")
 COPYING = ((0, 1), (1, 1), (2, 3))
 """Heads (layer, head) that ``plant`` makes copy."""
 SUPPRESSING = ((0, 2), (1, 0), (2, 2))

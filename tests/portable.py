@@ -22,6 +22,7 @@ PACKAGED = {
     "HF_HUB_CACHE": str(ROOT / "build" / "no-hub"),
     "TQDM_DISABLE": "1",
     "NAME_HEADS_FIGURES": str(ROOT / "build" / "figures"),
+    "NAME_HEADS_STILL": "1",
 }
 """With these, notebooks run on the packaged model, whatever is in reach; as in the Makefile."""
 

@@ -52,7 +52,8 @@ def test_it_starts_with_a_question_the_package_and_one_parameters_cell(notebook:
     assert first.source == FIRST_CELL
     tagged = [cell for cell in code(notebook) if "parameters" in cell.metadata.get("tags", [])]
     assert tagged == [parameters]
-    assert 'model_name = "auto"' in parameters.source
+    models = "models = [" if "Many models" in notebook.cells[0].source else 'model_name = "auto"'
+    assert models in parameters.source
 
 
 def test_its_cells_are_short_and_hold_no_logic(notebook: Any) -> None:

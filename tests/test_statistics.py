@@ -81,8 +81,7 @@ def test_equal_clusters_are_students_interval_of_their_means() -> None:
 
 def test_one_cluster_alone_says_nothing() -> None:
     one = np.zeros(5)
-    ends = [float(end) for end in cluster_mean_interval(np.arange(5.0), one)]
-    assert ends == [2, -np.inf, np.inf]
+    assert tuple(map(float, cluster_mean_interval(np.arange(5.0), one))) == (2, -np.inf, np.inf)
     assert cluster_share_interval(np.array([True] * 5), one) == (0, 1)
 
 
@@ -94,7 +93,8 @@ def test_a_share_counts_for_as_many_trials_as_its_clusters_tell() -> None:
     for end in (low, high):  # the variance of 10 trials with the divisor 9
         assert abs(0.8 - end) == pytest.approx(t * (end * (1 - end) / 9) ** 0.5)
     low, high = cluster_share_interval(np.ones(30, dtype=bool), np.arange(30) % 10)
-    assert low == pytest.approx(10 / (10 + t**2)) and high == 1
+    assert low == pytest.approx(10 / (10 + t**2))
+    assert high == 1
 
 
 def simulated_prompts(

@@ -101,7 +101,9 @@ def off_the_line(static: pd.DataFrame, dynamic: pd.DataFrame) -> pd.DataFrame:
         far = table[table["residual"].abs() > OUTLIER]
         order = (far["dynamic"] - far["fitted"]).abs().sort_values(ascending=False).index
         shown = far.loc[order, ["static", "dynamic", "fitted"]]
-        parts[kind] = shown.apply(lambda column: rounded(column.to_numpy(), 2))
+        parts[kind] = pd.DataFrame(
+            {name: rounded(shown[name].to_numpy(), 2) for name in shown}, index=shown.index
+        )
     return pd.concat(parts, names=["kind"])
 
 

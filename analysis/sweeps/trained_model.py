@@ -263,5 +263,8 @@ def _loss(logits: Tensor, tokens: Int[Tensor, "n length"]) -> Tensor:
 def _save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     import copy
 
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     copy.deepcopy(model).float().eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -22,12 +22,12 @@ from analysis.provenance import ModelIdentity
 from analysis.statistics import cluster_share_interval, mean_interval
 from tests import checkpoints, planted
 from tests.planted import MAKERS
+from tests.word_lists import MADE_UP_NAMES as NAMES
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-NAMES = tuple(f"{first}{rest}" for first in "ABCDEFGH" for rest in ("an", "el", "io", "us"))
 WORDS = tuple(f"{a}{b}ord" for a in "bcdfgh" for b in ("lo", "ma", "ni", "pe", "ru", "sti", "to"))
 TOKENIZER = checkpoints.make_tokenizer((*NAMES, *WORDS))
 D_VOCAB = len(TOKENIZER)
@@ -313,7 +313,7 @@ def test_the_intervals_are_over_prompts_and_know_their_clusters() -> None:
         answers.right[0], np.arange(32)
     )
     change = answers.log_probability[0] - likely[0]
-    mean, low, high = mean_interval(change)
+    mean, low, high = map(float, mean_interval(change))
     assert (row["change"], row["change_low"], row["change_high"]) == pytest.approx(
         (mean, low, high)
     )

@@ -60,9 +60,13 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = 
         "ioi_prompts": lambda: {"model": model(), "n": 2},
         "published_classes": dict,
         "plot_heatmaps": lambda: {"scores": scores()},
-        "export_figure": lambda: {"figure": figure(), "formats": ["html"]},
+        "export_figure": lambda: {"fig": figure(), "stem": "figure", "formats": ["html"]},
         "dynamic_scores": lambda: {"model": model(), "names": list(NAMES)},
-        "ablation_curve": lambda: {"model": model()},
+        "ablation_curve": lambda: {
+            "model": model(),
+            "names": [],  # refused at once; removing heads takes longer than a try may
+            "heads": [(0, 0)],
+        },
         "measured_classes": lambda: {"model": model()},
     }.items()
 }

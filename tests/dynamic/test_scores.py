@@ -21,12 +21,12 @@ from analysis.prompts.templates import SLOT, TEMPLATES
 from analysis.weights import output_weights, ov_weights, unembedding_matrix, value_weights
 from tests import checkpoints, planted
 from tests.planted import MAKERS
+from tests.word_lists import MADE_UP_NAMES as NAMES
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-NAMES = tuple(f"{first}{rest}" for first in "ABCDEFGH" for rest in ("an", "el", "io", "us"))
 TOKENIZER = checkpoints.make_tokenizer(NAMES)
 D_VOCAB = len(TOKENIZER)
 N_LAYERS, N_HEADS = 3, 4

@@ -19,8 +19,8 @@ from tests import checkpoints, ioi_models, planted
 from tests.families import plain
 from tests.families.tiny import N_HEADS, N_LAYERS, TINY, tiny_model
 from tests.ioi.test_direct_effects import effects_of, plain_effects
+from tests.word_lists import MADE_UP_NAMES as NAMES
 
-NAMES = tuple(f"{first}{rest}" for first in "ABCDEFGH" for rest in ("an", "el", "io", "us"))
 TOKENIZER = checkpoints.make_tokenizer(NAMES)
 TEMPLATE = "No <X> means no"
 BY_ARCHITECTURE = {family.architecture: family for family in FAMILIES}

@@ -13,11 +13,11 @@ from analysis.prompts.few_shot import control_tasks, few_shot, name_copying
 from analysis.prompts.prefix_cache import build_prefix_cache
 from tests import checkpoints, planted
 from tests.planted import MAKERS
+from tests.word_lists import MADE_UP_NAMES as NAMES
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-NAMES = tuple(f"{first}{rest}" for first in "ABCDEFGH" for rest in ("an", "el", "io", "us"))
 WORDS = tuple(f"{a}{b}ord" for a in "bcdfgh" for b in ("lo", "ma", "ni", "pe", "ru", "sti", "to"))
 TOKENIZER = checkpoints.make_tokenizer((*NAMES, *WORDS))
 

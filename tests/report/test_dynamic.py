@@ -32,11 +32,11 @@ from analysis.report.dynamic import (
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
 from analysis.static.scores import score_heads
 from tests import checkpoints, planted
+from tests.word_lists import MADE_UP_NAMES as NAMES
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-NAMES = tuple(f"{first}{rest}" for first in "ABCDEFGH" for rest in ("an", "el", "io", "us"))
 TOKENIZER = checkpoints.make_tokenizer(NAMES)
 
 
