@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from tests.word_lists import NAMES as NAMES
@@ -87,9 +88,16 @@ def _sizes() -> dict[str, int]:
 
 
 def _random(kind: type[PreTrainedModel], config: Any) -> PreTrainedModel:
+    """A model far from the small initial weights, so that every part matters.
+
+    numpy draws them: torch's random numbers depend on the processor in their last digits.
+    """
     torch.manual_seed(0)
     model = kind(config).eval()
-    with torch.no_grad():  # far from the small initial weights, so that every part matters
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1)
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            drawn = torch.from_numpy(0.1 * rng.standard_normal(tuple(weight.shape)))
+            norm = weight.ndim == 1 and name.endswith("weight")  # gains are about 1
+            weight.copy_(drawn + 1 if norm else drawn)
     return model

@@ -162,22 +162,23 @@ class _Handler(BaseHTTPRequestHandler):
         etag = _sha256(true) if _is_lfs(path) else _git_sha1(true)
         etag = repository.etags.get(name, etag)
         if "Range" in self.headers and self.command == "GET":
-            return self._send_range(repository, name, true)
+            return self._send_range(repository, name, true, etag)
         self.send_response(200)
         self.send_header("X-Repo-Commit", repository.commit)
         self.send_header("ETag", f'"{etag}"')
         self.send_header("X-Linked-Size", str(len(true)))
         self._finish(repository.sent.get(name, true))
 
-    def _send_range(self, repository: Repository, name: str, true: bytes) -> None:
+    def _send_range(self, repository: Repository, name: str, true: bytes, etag: str) -> None:
         """Part of a file; what is sent in its place has a checksum and size of its own."""
         content = repository.sent.get(name, true)
         first, last = self.headers["Range"].removeprefix("bytes=").split("-")
-        start, end = int(first), int(last) + 1
+        start, end = int(first), int(last) + 1 if last else len(content)
         self.hub.ranges.append((name, start, end))
         self.send_response(206)
         self.send_header("X-Repo-Commit", repository.commit)
-        self.send_header("ETag", f'"{_sha256(content)}"')
+        same = name not in repository.sent
+        self.send_header("ETag", f'"{etag if same else _sha256(content)}"')
         self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
         body = content[start:end]
         self.send_header("Content-Length", str(len(body)))

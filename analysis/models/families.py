@@ -16,7 +16,15 @@ import pandas as pd
 from analysis.errors import ArchitectureError
 
 _LATENT = "its attention is latent: values come from one compressed vector, so no head has a W_V"
+_NO_HEADS = "its blocks have no attention heads"
 _REFUSED = {
+    "BertForMaskedLM": "it is not a causal language model",
+    "BertLMHeadModel": "it is not a causal language model",
+    "FalconMambaForCausalLM": _NO_HEADS,
+    "Mamba2ForCausalLM": _NO_HEADS,
+    "MambaForCausalLM": _NO_HEADS,
+    "RWKV7ForCausalLM": _NO_HEADS,
+    "RwkvForCausalLM": _NO_HEADS,
     "DeepseekV2ForCausalLM": _LATENT,
     "DeepseekV3ForCausalLM": _LATENT,
     "DeepseekV4ForCausalLM": _LATENT,
@@ -58,9 +66,16 @@ _POST_NORM = "not 6: a norm stands between heads and residual stream"
 _SCALED = "not 6: a factor stands between heads and residual stream"
 _BIAS = "not 6: unembedding bias"
 _LOGITS = "not 6: the logits are scaled"
+_UNPATCHED = "not 6: path patching disagrees with plain patching"
 FAMILIES = (
     Family("Arcee", "ArceeForCausalLM", "MLP without a gate, ReLU²"),
-    Family("Bloom", "BloomForCausalLM", "norm after the embedding, ALiBi, fused W_QKV"),
+    Family(
+        "Bloom",
+        "BloomForCausalLM",
+        "norm after the embedding, ALiBi, fused W_QKV",
+        NOT_6,
+        _UNPATCHED,
+    ),
     Family(
         "CodeGen",
         "CodeGenForCausalLM",
@@ -147,11 +162,15 @@ def check_architecture(config: Mapping[str, Any], title: str = "the model") -> N
         ArchitectureError: no causal language model that transformer_lens boots, or attention
             without a W_V for each head.
     """
+    named = config.get("architectures")
+    known = {family.architecture for family in FAMILIES}
+    if isinstance(named, list) and named and named[0] in known and not config.get("kv_lora_rank"):
+        return  # without importing transformers, which takes seconds
+
     from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
     from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    named = config.get("architectures")
     kind = config.get("model_type")
     architecture = named[0] if isinstance(named, list) and named else None
     if architecture is None and isinstance(kind, str):
@@ -170,6 +189,10 @@ def check_architecture(config: Mapping[str, Any], title: str = "the model") -> N
             f"{title} is a {architecture or kind}: {reason}; use another model "
             "(`make families` lists those that are tested)."
         )
+
+
+UNPATCHED = frozenset(f.architecture for f in FAMILIES if f.why_not == _UNPATCHED)
+"""Architectures whose direct effects are refused, though every identity holds."""
 
 
 def families_table() -> pd.DataFrame:

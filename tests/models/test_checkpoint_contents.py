@@ -137,7 +137,7 @@ def backend(kind: str) -> Any:
         return own
     words = [f"▁{name}" for name in checkpoints.NAMES]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = [checkpoints.END, "▁the", *words, *alphabet]
+    pieces = [checkpoints.END, "▁the", *words, *alphabet][:265]  # as many as the embedding's rows
     if kind == "unigram":
         built = Tokenizer(models.Unigram([(p, -float(i)) for i, p in enumerate(pieces)], 0))
         built.pre_tokenizer = pre_tokenizers.Metaspace()

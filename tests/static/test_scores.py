@@ -430,7 +430,7 @@ def test_weights_changed_between_two_calls_are_noticed() -> None:
 def test_tokens_of_a_larger_vocabulary_are_refused(bridge: TransformerBridge) -> None:
     larger = checkpoints.make_tokenizer((*NAMES, *(f"word{i}" for i in range(40)), "Zoe"))
     other = planted.boot(checkpoints.llama_model(len(larger)), larger)
-    with pytest.raises(NamesError, match="load the names with this model's tokenizer"):
+    with pytest.raises(NamesError, match="load them again with load_names"):
         score_heads(bridge, load_names(other, ["John", "Zoe"]))
 
 
