@@ -158,7 +158,8 @@ def ablation_curve(
     check_flag("layer_matched", layer_matched)
     removed = _check_removed(range(len(heads) + 1) if removed is None else removed, len(heads))
     modes = (modes,) if isinstance(modes, str) else modes
-    if not isinstance(modes, Sequence) or not modes or set(modes) - set(MODES):
+    known = isinstance(modes, Sequence) and all(mode in MODES for mode in modes)
+    if not known or not modes:
         raise ParameterError(f"modes must be some of {', '.join(MODES)}, not {modes!r}.")
     for control in controls or []:
         check_type("a control", control, Task, "control_tasks or few_shot")

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.errors import ExportError
+from analysis.errors import ExportError, ParameterError
 from analysis.export.chromium import INSTALL_HINT, draw_in_browser, find_chromium
 from analysis.export.html_page import html_page
 from analysis.export.places import FIGURES, FORMATS, checked_formats, checked_stem, figure_stem
@@ -92,6 +92,8 @@ def export_figure(
         raise ExportError(f"no format is given; a figure is written as {', '.join(FORMATS)}")
     width_px = _checked_width(width)
     resolution = _checked_dpi(dpi, _SCREEN_DPI if width is None else _PRINT_DPI)
+    if not (provenance is None or isinstance(provenance, Mapping)):
+        raise ParameterError(f"provenance must be a mapping, not a {type(provenance).__name__}.")
     extra = None if provenance is None else ready_for_json(timeless(provenance), "provenance")
 
     with staging(path) as folder:

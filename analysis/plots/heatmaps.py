@@ -70,7 +70,7 @@ def plot_heatmaps(
     vmin: float | None = None,
     vmax: float | None = None,
     title: str | Sequence[str] | None = None,
-    colorscale: str | Sequence[Any] = SEQUENTIAL,
+    colorscale: str | Sequence[Any] | None = None,
     font: str = FONT,
     width: float = SCREEN_WIDTH,
 ) -> go.Figure:
@@ -95,7 +95,8 @@ def plot_heatmaps(
         vmax: the score at its upper end; 1 if None.
         title: a heading above the whole figure; of a figure with one panel, the panel's title. A
             list gives each panel's title.
-        colorscale: plotly's name of one, or a list of colours.
+        colorscale: plotly's name of one, or a list of colours; the paper's purple to yellow if
+            None.
         font: family, or several separated by commas.
         width: of the figure in CSS pixels; its height follows.
 
@@ -228,7 +229,7 @@ def _heatmaps(
                 hoverinfo="text",
                 zmin=zmin,
                 zmax=zmax,
-                colorscale=colorscale,
+                colorscale=SEQUENTIAL if colorscale is None else colorscale,
                 colorbar={
                     "title": {"text": panel.score_name, "side": "right", "font": {"size": 14}},
                     **(
