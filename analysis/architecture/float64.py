@@ -51,7 +51,7 @@ class Float64Mode(TorchFunctionMode):
         if name in ("__get__", "__set__") or name in _MOVES:  # attributes and views
             return func(*args, **kwargs)
         if name in ("float", "half", "bfloat16"):
-            return _lifted(args[0])
+            return args[0].double()
         if name == "embedding":  # a table is not copied for the sake of some rows
             return _lifted(func(*args, **kwargs))
         # What a function changes in place must be the caller's tensor, not a copy of it.

@@ -151,7 +151,7 @@ def test_performance_of_a_model_that_can_and_of_one_that_cannot(model: Transform
     prompts = ioi_prompts(random, 64)
     cannot = task_performance(random, prompts)
     assert not cannot.solved
-    assert "does not do the task" in str(cannot)
+    assert "solves the task" not in str(cannot)
 
     with torch.no_grad():
         differences, io_first = [], []

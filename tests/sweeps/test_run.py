@@ -66,7 +66,9 @@ def test_a_worker_killed_a_model_broken_and_a_stop_in_the_middle(
     command = [sys.executable, "-m", "analysis.cli.sweep", *map(str, models)]
     command += ["--folder", str(folder), "--workers", "2"]
     options = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}}
-    with subprocess.Popen(command, **options) as process:  # type: ignore[call-overload]
+    # Where the tests run in the background, SIGINT is ignored, and a child would inherit that.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, **options, **heard) as process:  # type: ignore[call-overload]
         wait_for(folder, 3, process)
         workers = [
             child
