@@ -92,6 +92,7 @@ def _weights(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> Any:
             use_safetensors=True,
             output_loading_info=True,
             attn_implementation="eager",  # ours, whatever the config asks for
+            experts_implementation="eager",
             **LOCAL,
         )
     except Exception as error:  # transformers raises many kinds, none of them its own
