@@ -67,7 +67,7 @@ def score_heads(
     Raises:
         NamesError: no name is usable, or a name is no row of this model's vocabulary.
         ParameterError: k or ``max_rank`` is not a whole number in its range.
-        ArchitectureError: the model's weights would not be read rightly.
+        ArchitectureError: the scores would misread the model's weights.
         WeightsError: a weight is NaN or infinite.
     """
     model = readable_model(model)
@@ -174,7 +174,7 @@ def target_ranks(
     Raises:
         NamesError: no name is usable.
         ParameterError: a head does not exist.
-        ArchitectureError: the model's weights would not be read rightly.
+        ArchitectureError: the scores would misread the model's weights.
         WeightsError: a weight is NaN or infinite.
     """
     admit(model)
