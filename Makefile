@@ -14,6 +14,9 @@ ONE     := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST  := $(ONE) $(PY) -m pytest -n $(WORKERS)
 NBVAL   := NAME_HEADS_FIGURES=$(CURDIR)/build/figures $(PACKAGED) $(PYTEST) --dist loadfile --nbval --nbval-current-env
 
+# Without compiled modules on disk every process would compile torch and transformers once more.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup figures explore site sweep families lint test test-fast test-notebooks test-portable notebooks check-gpt2 bench lock hooks lab clean
 

@@ -21,7 +21,7 @@ head *stands out* when it does against all three nulls.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,10 +32,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.embeddings import source_vectors
-from analysis.exact.arithmetic import full_float32, slices
+from analysis.exact.arithmetic import TILE, full_float32, slices
 from analysis.exact.head_logits import OV
 from analysis.exact.prepared import PREPARED
 from analysis.exact.topk import N_TOGETHER, decide_heads, layer_heads, pairs_at_once
+from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair, all_heads, head_index
 from analysis.models.precision import plain_settings
 from analysis.progress import progress_bar
@@ -163,8 +164,6 @@ def _null_counts(
     n_layers, n_heads, _ = static.in_top_k.shape
     counts: dict[str, list[tuple[int, int]]] = {null: [] for null in NULLS}
     n_weights = -(-n_draws // 2)
-    W_V = value_weights(model, 0)
-    n_together = max(1, pairs_at_once(*W_V.shape[1:]) // len(targets))
     n_scored = n_layers * n_heads * (2 * n_weights + n_draws)
     vocabulary = PREPARED.vocabulary(model, n_real_tokens(model))
     with full_float32(), progress_bar(n_scored, "scoring random heads", "head") as bar:
@@ -172,23 +171,18 @@ def _null_counts(
             if layer < 2:  # every later layer has the sources of layer 1
                 x = source_vectors(model, sources, layer=layer, first_mlp=static.first_mlp)
             own = layer_heads(value_weights(model, layer), output_weights(model, layer), layer)
-            for null in NULLS:
-                if null == OTHER_TARGETS:
-                    drawn = _permuted(own, targets, n_draws, n_together, rng)
-                else:
-                    both = null == RANDOM_WEIGHTS
-                    drawn = ((h, targets) for h in _random_heads(own, n_weights, both, generator))
-                for heads, asked in drawn:
-                    times = len(asked) // len(targets)
-                    for decided in decide_heads(
-                        x.repeat(times, 1), asked, heads, vocabulary, static.k
-                    ):
-                        bar.update(times)
-                        if decided.n_zero_output == len(asked):
-                            continue  # a head that writes nothing ties everywhere
-                        ends = (decided.in_top_k, decided.in_bottom_k)
-                        found = [end.view(times, -1).sum(1).tolist() for end in ends]
-                        counts[null] += zip(*found, strict=True)
+            orders = [_without_fixed_points(len(targets), rng) for _ in range(n_draws)]
+            counts[OTHER_TARGETS] += _permuted_counts(
+                x, targets, own, vocabulary, static.k, orders, bar.update
+            )
+            for null in (RANDOM_WEIGHTS, RANDOM_W_V):
+                for heads in _random_heads(own, n_weights, null == RANDOM_WEIGHTS, generator):
+                    for decided in decide_heads(x, targets, heads, vocabulary, static.k):
+                        bar.update()
+                        if decided.n_zero_output < len(targets):  # else it ties everywhere
+                            ends = (decided.in_top_k, decided.in_bottom_k)
+                            top, bottom = (int(end.sum()) for end in ends)
+                            counts[null].append((top, bottom))
     return {null: np.array(found, dtype=np.int64).reshape(-1, 2) for null, found in counts.items()}
 
 
@@ -210,17 +204,69 @@ def _random_heads(
         yield heads
 
 
-def _permuted(
-    own: list[OV],
+def _permuted_counts(
+    x: Float[Tensor, "n d_model"],
     targets: Int[Tensor, "n"],
-    n_draws: int,
-    n_together: int,
-    rng: np.random.Generator,
-) -> Iterator[tuple[list[OV], Int[Tensor, "m"]]]:
-    """The model's heads, asked about permuted targets, several permutations at a time."""
-    for some in slices(n_draws, n_together):
-        orders = [_without_fixed_points(len(targets), rng) for _ in range(n_draws)[some]]
-        yield own, targets[np.concatenate(orders)]
+    own: Sequence[OV],
+    vocabulary: Vocabulary,
+    k: int,
+    orders: Sequence[Int[np.ndarray, "n"]],
+    done: Callable[[int], object],
+) -> Iterator[tuple[int, int]]:
+    """How often the model's heads have a permuted target in their top, and bottom, k.
+
+    Of all targets, no more than k can be among a source's k largest logits: the k largest of the
+    targets' own logits. Those alone are decided, once, and every permutation counts its pairs among
+    them.
+
+    Yields:
+        For each head and order the names in the top k and in the bottom k; nothing for a head that
+        writes nothing for any source.
+    """
+    tokens, place = targets.unique(return_inverse=True)
+    asked = place.numpy()[np.stack(orders)]
+    rows = vocabulary.rows[tokens].to(x)
+
+    def count(ov: OV) -> list[tuple[int, int]]:
+        source, target = _extreme_targets(x, rows, ov, k)
+        counts = np.zeros((2, len(orders)), dtype=np.int64)
+        n_zero_output = 0
+        for some in slices(len(source), pairs_at_once(*ov.W_V.shape)):
+            s, t = source[some], target[some]
+            (decided,) = decide_heads(x[s], tokens[t], [ov], vocabulary, k)
+            permuted = asked[:, s.numpy()] == t.numpy()
+            for end, answer in enumerate((decided.in_top_k, decided.in_bottom_k)):
+                counts[end] += permuted[:, answer.numpy()].sum(1)
+            n_zero_output += decided.n_zero_output
+        return list(zip(*counts.tolist(), strict=True)) if n_zero_output < len(source) else []
+
+    for found in vocabulary.map(count, own):
+        done(len(orders))
+        yield from found
+
+
+def _extreme_targets(
+    x: Float[Tensor, "n d_model"], rows: Float[Tensor, "m d_model"], ov: OV, k: int
+) -> tuple[Int[Tensor, "n_found"], Int[Tensor, "n_found"]]:
+    """Each source's k largest and k smallest logits of some tokens, and any too near to tell.
+
+    Returns:
+        The found pairs, each once: the source's place and the token's.
+    """
+    W_V, W_O = ov.W_V.to(x), ov.W_O.to(x)
+    written = x @ W_V @ W_O
+    # A bound on float64's rounding: three products of at most 10,000 terms each.
+    size = 1e-12 * W_V.norm() * W_O.norm() * rows.norm(dim=1).max()
+    found = []
+    for some in slices(len(x), max(1, TILE // len(rows))):
+        logits = written[some] @ rows.T
+        near = (size * x[some].norm(dim=1))[:, None]
+        n = min(k, len(rows))
+        least, most = (logits.topk(n, 1, end).values[:, -1:] for end in (False, True))
+        pairs = ((logits >= most - 2 * near) | (logits <= least + 2 * near)).nonzero()
+        found.append(pairs + pairs.new_tensor([some.start, 0]))
+    source, target = torch.cat(found).cpu().T
+    return source, target
 
 
 def _without_fixed_points(n: int, rng: np.random.Generator) -> Int[np.ndarray, "n"]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -132,11 +132,13 @@ def plain_settings() -> Iterator[None]:
     For what is derived from forward passes: products and comparisons that name their own dtypes.
     Only settings of the calling thread are changed. Float32 products need ``full_float32`` too.
     """
+    # A default device is a mode that sees every call of torch: only where another one is set.
+    cpu = nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
     with (
         torch.autocast("cpu", enabled=False),
         torch.autocast("cuda", enabled=False),
         torch.no_grad(),
-        torch.device("cpu"),
+        cpu,
     ):
         yield
 

@@ -20,6 +20,7 @@ from analysis.dynamic.null_heads import (
     RANDOM_W_V,
     RANDOM_WEIGHTS,
     NullComparison,
+    _permuted_counts,
     _rotated,
     _singular_values,
     _without_fixed_points,
@@ -29,6 +30,8 @@ from analysis.dynamic.null_heads import (
 )
 from analysis.dynamic.scores import CONTEXTS, DynamicScores
 from analysis.errors import ParameterError
+from analysis.exact.topk import layer_heads
+from analysis.exact.vocabulary import Vocabulary
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE, HeadScores
 from analysis.static.scores import score_heads
 from analysis.statistics import pearson, spearman, wilson_interval
@@ -284,6 +287,36 @@ def test_every_source_is_asked_about_another_target(n: int) -> None:
     for _ in range(20):
         order = _without_fixed_points(n, rng)
         assert sorted(order) == list(range(n)) and (order != np.arange(n)).all()
+
+
+@pytest.mark.parametrize("k", [1, 3, 40])
+@pytest.mark.parametrize("silent", [False, True])
+def test_permuted_targets_are_counted_as_if_each_were_asked_about(k: int, silent: bool) -> None:
+    """Held against plain logits in float64, with a head that writes nothing, and one name twice."""
+    generator = torch.Generator().manual_seed(k)
+    x, W_V, W_O, W_U = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64)
+        for shape in ((12, 8), (3, 8, 4), (3, 4, 8), (8, 50))
+    )
+    W_O[1] *= 0
+    if silent:
+        x[:3] = 0
+    targets = torch.tensor([3, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37])
+    rng = np.random.default_rng(k)
+    orders = [_without_fixed_points(len(targets), rng) for _ in range(25)]
+    expected = []
+    for head in (0, 2):
+        logits = x @ W_V[head] @ W_O[head] @ W_U
+        for order in orders:
+            own = logits.gather(1, targets[order, None])
+            writes = (logits != 0).any(1)
+            top, bottom = (((end > 0).sum(1) < k) & writes for end in (logits - own, own - logits))
+            expected.append((int(top.sum()), int(bottom.sum())))
+    done: list[int] = []
+    found = _permuted_counts(
+        x, targets, layer_heads(W_V, W_O), Vocabulary(W_U), k, orders, done.append
+    )
+    assert list(found) == expected and done == [25, 25, 25]
 
 
 def test_scores_for_other_targets_are_the_models_own_heads() -> None:
