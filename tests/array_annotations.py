@@ -8,7 +8,9 @@ mypy, so that tests of bad input still meet the package's own errors.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from inspect import isclass
+from pathlib import Path
 from typing import Any, get_args
 
 from beartype import beartype
@@ -31,6 +33,15 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     return beartype(function)
 
 
+def annotated_modules(name: str) -> list[str]:
+    """The modules of a package that annotate arrays; the others need no wrapper, which costs."""
+    spec = find_spec(name)
+    assert spec is not None and spec.submodule_search_locations
+    root = Path(next(iter(spec.submodule_search_locations)))
+    files = [f for f in sorted(root.rglob("*.py")) if "jaxtyping" in f.read_text(encoding="utf-8")]
+    return [".".join((name, *file.relative_to(root).with_suffix("").parts)) for file in files]
+
+
 def check_package(name: str) -> None:
     """Check the arrays of every module of a package that is imported from now on."""
-    install_import_hook(name, f"{checked.__module__}.{checked.__qualname__}")
+    install_import_hook(annotated_modules(name), f"{checked.__module__}.{checked.__qualname__}")

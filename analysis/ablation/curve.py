@@ -29,7 +29,7 @@ from analysis.ablation.head_ablator import MODES, Answers, HeadAblator
 from analysis.errors import ParameterError
 from analysis.heads import HeadPair, check_heads
 from analysis.models.admission import admit_runs
-from analysis.models.precision import plain_settings
+from analysis.models.precision import MARGIN, plain_settings
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
 from analysis.prompts.few_shot import Task, control_tasks, name_copying
@@ -175,6 +175,7 @@ def ablation_curve(
     n_runs = len(task) * (1 + n_draws) + sum(map(len, controls))
     n_runs *= len(modes) * len(counts)
     rows: dict[tuple[str, str, str, int, int], dict[str, float]] = {}
+    n_near_ties = 0
     with progress_bar(n_runs, "removing heads", "prompt") as bar:
         for asked in (task, *controls):
             ablator = HeadAblator(model, asked)
@@ -186,6 +187,7 @@ def ablation_curve(
                 keys = [(kind, draw, order, n) for kind, draw, order in orders for n in counts]
                 cases = [order[:n] for _, _, order, n in keys]
                 answers = ablator.measure(cases, mode, bar.update) if cases else clean
+                n_near_ties += answers.n_near_ties
                 for kind, draw, _ in orders:
                     rows[mode, asked.name, kind, draw, 0] = _row(asked, clean, clean, 0)
                 for case, (kind, draw, _, n) in enumerate(keys):
@@ -206,6 +208,8 @@ def ablation_curve(
             "removed": removed,
             "draws": n_draws,
             "forward_dtype": "float64",
+            "margin": MARGIN,
+            "near_ties": n_near_ties,
             "seed": seed,
         },
     )

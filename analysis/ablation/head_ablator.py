@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.heads import HeadPair
-from analysis.models.precision import MARGIN, exact_forward, plain_settings
+from analysis.models.precision import exact_forward, is_largest, plain_settings
 from analysis.prompts.few_shot import Task
 from analysis.prompts.prefix_cache import NO_LOGITS, PrefixCache, build_prefix_cache, prefix_kwargs
 from analysis.weights import embedding_matrix
@@ -95,7 +95,7 @@ class HeadAblator:
             for layer, head in heads:
                 gone[case, layer, head] = True
         gone = gone.to(self.last.device)
-        right, log_probability = [], []
+        right, log_probability, n_near_ties = [], [], 0
         for rows in torch.arange(n_cases * n, device=self.last.device).split(ROWS):
             prompt, removed = rows % n, gone[rows // n]
             hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = []
@@ -107,14 +107,17 @@ class HeadAblator:
                 self.last[prompt], fwd_hooks=hooks, **prefix_kwargs(self.prefix, prompt)
             )
             answer = self.answers[prompt]
-            own, largest = logits.gather(2, answer[..., None])[..., 0], logits.amax(2)
+            own = logits.gather(2, answer[..., None])[..., 0]
+            first, near = is_largest(own, logits)
+            n_near_ties += int(near.sum())
             log_probability.append((own - logits.logsumexp(2)).sum(1).cpu())
-            right.append((own >= largest - MARGIN * largest.abs()).all(1).cpu())
+            right.append(first.all(1).cpu())
             if done is not None:
                 done(len(rows))
         return Answers(
             right=torch.cat(right).view(n_cases, n).numpy(),
             log_probability=torch.cat(log_probability).view(n_cases, n).numpy(),
+            n_near_ties=n_near_ties,
         )
 
 
@@ -123,13 +126,14 @@ class Answers:
     """What is measured on every prompt, for some sets of removed heads.
 
     Attributes:
-        right: whether each token of the answer has the largest logit, or one that is smaller by
-            less than ``MARGIN`` of it.
+        right: whether each token of the answer has the largest logit (``precision.is_largest``).
         log_probability: of the whole answer, float64, nats.
+        n_near_ties: tokens of answers that have it with another token too near to tell apart.
     """
 
     right: Bool[np.ndarray, "n_cases n"]
     log_probability: Float[np.ndarray, "n_cases n"]
+    n_near_ties: int = 0
 
 
 @dataclass(frozen=True)

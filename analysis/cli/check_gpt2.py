@@ -23,15 +23,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from analysis.errors import AnalysisError
+from analysis.heads import HeadPair
 from analysis.ioi.activations import run_prompts
 from analysis.ioi.attribution import direct_logit_attribution
 from analysis.ioi.direct_effects import over_prompts
-from analysis.ioi.measured_classes import head_pairs, measure_heads
+from analysis.ioi.measured_classes import HeadMeasurements, head_pairs, measure_heads
 from analysis.models import load_model
 from analysis.models.hub_errors import HubError
 from analysis.names import load_names
@@ -56,6 +60,8 @@ if TYPE_CHECKING:
 
 FOUND, OUT_OF_REACH, MISSED, FAILED = 0, 3, 4, 5
 EXTRA, RANK_OFF, ATTRIBUTION_OFF, EIGENVALUE_OFF, COPIERS_OFF = 6, 7, 8, 9, 10
+QUANTITIES = ("mean_rank", "direct_logit_attribution", "eigenvalue_score")
+"""Published of GPT-2 small."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     try:
-        found = compare_small(model, options)
+        published = {name: published_numbers(name, options.published) for name in QUANTITIES}
+        ranked = head_pairs(published["mean_rank"].index)
+        numbers = measure_small(model, options.prompts, options.seed, ranked)
+        print(*findings(numbers.measured), sep="\n")
+        found = compare_small(numbers, published, options.published_difference)
         if large is not None:
             ours = score_heads(large, load_names(large)).to_frame()["copying_score"]
             copiers = published_numbers("static_copier", options.published)
@@ -108,40 +118,76 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def compare_small(model: TransformerBridge, options: argparse.Namespace) -> dict[int, Comparison]:
-    """Every comparison of GPT-2 small, by the exit status of its misses."""
-    published = {
-        name: published_numbers(name, options.published)
-        for name in ("mean_rank", "direct_logit_attribution", "eigenvalue_score")
-    }
-    measured = measure_heads(model, ioi_prompts(model, options.prompts, options.seed))
-    print(*findings(measured), sep="\n")
-    missed, extra = compare_classes(measured)
-    ranks = rank_vocabulary(
-        model,
-        embedding="first_block_adds",
-        folded=True,
-        heads=head_pairs(published["mean_rank"].index),
-    )
+@dataclass(frozen=True)
+class SmallNumbers:
+    """What is measured of GPT-2 small, to be held against what is published.
+
+    Attributes:
+        measured: the head classes.
+        mean_rank: by (layer, head), of a token's own logit.
+        attribution: by (layer, head), mean direct logit attribution, in logits.
+        difference: mean logit difference of the prompts of the attributions.
+        eigenvalue_score: by (layer, head).
+    """
+
+    measured: HeadMeasurements
+    mean_rank: pd.Series
+    attribution: pd.Series
+    difference: float
+    eigenvalue_score: pd.Series
+
+
+def measure_small(
+    model: TransformerBridge, n_prompts: int, seed: int, ranked: Sequence[HeadPair]
+) -> SmallNumbers:
+    """Measure GPT-2 small.
+
+    Args:
+        model: GPT-2 small.
+        n_prompts: of the indirect-object task.
+        seed: of the prompts.
+        ranked: heads whose mean ranks are wanted.
+    """
+    measured = measure_heads(model, ioi_prompts(model, n_prompts, seed))
+    ranks = rank_vocabulary(model, embedding="first_block_adds", folded=True, heads=ranked)
     # The published attributions are of prompts with BOS.
-    prompts = ioi_prompts(model, options.prompts, options.seed, prepend_bos=True)
+    prompts = ioi_prompts(model, n_prompts, seed, prepend_bos=True)
     clean = run_prompts(model, prompts)
     attribution = over_prompts(
         prompts, attribution=direct_logit_attribution(model, prompts, clean)
     )["attribution"]
+    return SmallNumbers(
+        measured,
+        ranks["mean_rank"],
+        attribution,
+        float(clean.logit_difference.mean()),
+        eigenvalue_scores(model, folded=True)["eigenvalue_score"],
+    )
+
+
+def compare_small(
+    numbers: SmallNumbers, published: Mapping[str, pd.Series], published_difference: float
+) -> dict[int, Comparison]:
+    """Every comparison of GPT-2 small, by the exit status of its misses.
+
+    Args:
+        numbers: of ``measure_small``.
+        published: by quantity, of ``published_numbers``.
+        published_difference: mean logit difference of the published attributions.
+    """
+    missed, extra = compare_classes(numbers.measured)
     return {
         MISSED: missed,
         EXTRA: extra,
-        RANK_OFF: compare_mean_ranks(published["mean_rank"], ranks["mean_rank"]),
+        RANK_OFF: compare_mean_ranks(published["mean_rank"], numbers.mean_rank),
         ATTRIBUTION_OFF: compare_attribution(
             published["direct_logit_attribution"],
-            attribution,
-            float(clean.logit_difference.mean()),
-            options.published_difference,
+            numbers.attribution,
+            numbers.difference,
+            published_difference,
         ),
         EIGENVALUE_OFF: compare_eigenvalues(
-            published["eigenvalue_score"],
-            eigenvalue_scores(model, folded=True)["eigenvalue_score"],
+            published["eigenvalue_score"], numbers.eigenvalue_score
         ),
     }
 

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.embeddings import mlp_reads_attention
-from analysis.ioi.activations import Replaced, check_measurable
+from analysis.exact.arithmetic import slices
+from analysis.ioi.activations import Replaced, check_measurable, mlp_inputs
 from analysis.models.precision import exact_forward, plain_settings
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PROMPTS_TOGETHER = 50
 """Prompts, all of one length, whose keys and values are held at once."""
+ROWS_TOGETHER = 200
+"""Prompts, times the cases that they are run for, that go through the model at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ def run_with_replaced(
     end = prompts.column("end_position")
     found: list[list[AtEnd]] = [[] for _ in cases]
     order: list[Tensor] = []
-    sequential = mlp_reads_attention(model)
+    before_mlps = mlp_inputs(model)
     what = "running prompts without some heads"
     with progress_bar(len(prompts), what, "prompt") as bar, exact_forward(model):
         for length in end.unique().tolist():
@@ -74,8 +76,11 @@ def run_with_replaced(
                 order.append(rows)
                 before = build_prefix_cache(model, tokens[rows, :length].to(model.W_E.device))
                 last = tokens[rows, length : length + 1].to(model.W_E.device)
-                for parts, replaced in zip(found, cases, strict=True):
-                    parts.append(_run_end(model, prompts, rows, last, before, replaced, sequential))
+                n_together = max(1, ROWS_TOGETHER // len(rows))
+                for some in slices(len(cases), n_together):
+                    runs = _run_end(model, prompts, rows, last, before, cases[some], before_mlps)
+                    for parts, run in zip(found[some], runs, strict=True):
+                        parts.append(run)
                 bar.update(len(rows))
     place = torch.cat(order).argsort()
     return [
@@ -90,17 +95,20 @@ def _run_end(
     rows: Int[Tensor, "n_some"],
     last: Int[Tensor, "n_some 1"],
     before: PrefixCache | None,
-    replaced: Replaced,
-    sequential: bool,
-) -> AtEnd:
+    cases: Sequence[Replaced],
+    before_mlps: Sequence[str],
+) -> list[AtEnd]:
+    """One pass over the ends of some prompts, once for each case."""
+    n = len(rows)
     kept: dict[str, Tensor] = {}
 
     def replace(layer: int) -> Callable[..., Any]:
         def hook(z: Tensor, hook: Any) -> Tensor:
             z = z.clone()
-            for (at, head), instead in replaced.items():
-                if at == layer:
-                    z[:, -1, head] = instead[rows].to(z)
+            for case, replaced in enumerate(cases):
+                for (at, head), instead in replaced.items():
+                    if at == layer:
+                        z[case * n : (case + 1) * n, -1, head] = instead[rows].to(z)
             kept[f"z{layer}"] = z[:, -1].double().cpu()
             return z
 
@@ -115,22 +123,22 @@ def _run_end(
     layers = range(model.cfg.n_layers)
     hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = [
         *((f"blocks.{layer}.attn.hook_z", replace(layer)) for layer in layers),
-        *((f"blocks.{layer}.hook_in", keep(f"resid_pre{layer}")) for layer in layers),
-        *((f"blocks.{layer}.attn.hook_out", keep(f"attention{layer}")) for layer in layers),
+        *((name, keep(name)) for name in before_mlps),
         ("ln_final.hook_in", keep("resid_final")),
     ]
-    everything = prefix_kwargs(before, torch.arange(len(rows), device=last.device))
-    logits = model.run_with_hooks(last, fwd_hooks=hooks, **everything)[:, -1].double().cpu()
-    io, s = (prompts.column(f"{name}_token")[rows, None] for name in ("io", "s"))
-    return AtEnd(
-        z=torch.stack([kept[f"z{layer}"] for layer in layers], dim=1),
-        mlp_input=torch.stack(
-            [
-                kept[f"resid_pre{layer}"] + (kept[f"attention{layer}"] if sequential else 0)
-                for layer in layers
-            ],
-            dim=1,
-        ),
-        resid_final=kept["resid_final"],
-        logit_difference=(logits.gather(1, io) - logits.gather(1, s))[:, 0],
+    everything = prefix_kwargs(before, torch.arange(n, device=last.device).repeat(len(cases)))
+    ends = last.repeat(len(cases), 1)
+    logits = model.run_with_hooks(ends, fwd_hooks=hooks, **everything)[:, -1].double().cpu()
+    io, s = (
+        prompts.column(f"{name}_token")[rows, None].repeat(len(cases), 1) for name in ("io", "s")
     )
+    whole = {
+        "z": torch.stack([kept[f"z{layer}"] for layer in layers], dim=1),
+        "mlp_input": torch.stack([kept[name] for name in before_mlps], dim=1),
+        "resid_final": kept["resid_final"],
+        "logit_difference": (logits.gather(1, io) - logits.gather(1, s))[:, 0],
+    }
+    return [
+        AtEnd(**{name: value[case] for name, value in whole.items()})
+        for case in slices(len(ends), n)
+    ]

@@ -7,7 +7,7 @@ model runs in float64 throughout (``models.precision``), and what is kept is flo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from analysis.embeddings import mlp_reads_attention
 from analysis.errors import ArchitectureError, ParameterError
 from analysis.models.admission import check_additive
-from analysis.models.precision import MARGIN, exact_forward, plain_settings
+from analysis.models.precision import exact_forward, is_largest, plain_settings
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.tokenizers import tokenizer_fingerprint
@@ -47,7 +47,8 @@ class Activations:
             block at IO, S1 and S2.
         io_logit: float64 ``[n]``.
         s_logit: float64 ``[n]``.
-        io_is_argmax: whether no token's logit is larger than IO's by more than ``MARGIN`` of it.
+        io_is_argmax: whether IO has the largest logit (``precision.is_largest``).
+        is_near_tie: where it has, whether another token is too near to tell apart.
     """
 
     z: Float[Tensor, "n n_layers n_heads d_head"]
@@ -58,6 +59,7 @@ class Activations:
     io_logit: Float[Tensor, "n"]
     s_logit: Float[Tensor, "n"]
     io_is_argmax: Bool[Tensor, "n"]
+    is_near_tie: Bool[Tensor, "n"]
 
     @property
     def logit_difference(self) -> Float[Tensor, "n"]:
@@ -88,12 +90,12 @@ def run_prompts(
     check_measurable(model)
     _check_made_for(model, prompts)
     tokens = prompts.counterfactual_tokens if counterfactual else prompts.tokens
-    sequential = mlp_reads_attention(model)
+    before_mlps = mlp_inputs(model)
     parts = []
     what = "counterfactuals" if counterfactual else "prompts"
     with progress_bar(len(prompts), f"running {what}", "prompt") as bar, exact_forward(model):
         for rows in torch.arange(len(prompts)).split(RUN_TOGETHER):
-            parts.append(_run_together(model, prompts, tokens, rows, replaced or {}, sequential))
+            parts.append(_run_together(model, prompts, tokens, rows, replaced or {}, before_mlps))
             bar.update(len(rows))
     return Activations(
         **{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
@@ -130,13 +132,23 @@ def check_measurable(model: TransformerBridge) -> None:
         )
 
 
+def mlp_inputs(model: TransformerBridge) -> list[str]:
+    """For each layer, the hook that sees what reaches the MLP and its norm.
+
+    The residual stream after the attention; in a parallel block what the attention reads too. The
+    attention's output is not added up here, for Bloom's holds the residual stream already.
+    """
+    point = "ln2.hook_in" if mlp_reads_attention(model) else "hook_in"
+    return [f"blocks.{layer}.{point}" for layer in range(model.cfg.n_layers)]
+
+
 def _run_together(
     model: TransformerBridge,
     prompts: IOIPrompts,
     all_tokens: Int[Tensor, "n longest"],
     asked: Int[Tensor, "n_asked"],
     replaced: Replaced,
-    sequential: bool,
+    before_mlps: Sequence[str],
 ) -> Activations:
     """One pass; where fewer prompts are asked for, the last of them fills it up."""
     n = len(asked)
@@ -149,8 +161,7 @@ def _run_together(
     tokens = all_tokens[rows].to(model.W_E.device)
     z: dict[int, Tensor] = {}
     attention: dict[int, Tensor] = {}
-    resid_pre: dict[int, Tensor] = {}
-    attention_out: dict[int, Tensor] = {}
+    mlp_input: dict[int, Tensor] = {}
     kept: dict[str, Tensor] = {}
 
     def read_z(layer: int) -> Any:
@@ -191,27 +202,22 @@ def _run_together(
     hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = [
         *((f"blocks.{layer}.attn.hook_z", read_z(layer)) for layer in layers),
         *((f"blocks.{layer}.attn.hook_pattern", read_attention(layer)) for layer in layers),
-        *((f"blocks.{layer}.hook_in", read_end(resid_pre, layer)) for layer in layers),
-        *((f"blocks.{layer}.attn.hook_out", read_end(attention_out, layer)) for layer in layers),
+        *((name, read_end(mlp_input, layer)) for layer, name in enumerate(before_mlps)),
         ("blocks.0.hook_out", read_at_names),
         ("ln_final.hook_in", read_final),
         ("unembed.hook_in", only_end),
     ]
     logits = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, 0].cpu()
-    io, largest = logits[batch, prompts.column("io_token")[rows]], logits.amax(1)
+    io = logits[batch, prompts.column("io_token")[rows]]
+    io_is_argmax, is_near_tie = is_largest(io, logits)
     found = Activations(
         z=torch.stack([z[layer] for layer in layers], dim=1),
         **kept,
-        mlp_input=torch.stack(
-            [
-                resid_pre[layer] + attention_out[layer] if sequential else resid_pre[layer]
-                for layer in layers
-            ],
-            dim=1,
-        ),
+        mlp_input=torch.stack([mlp_input[layer] for layer in layers], dim=1),
         attention=torch.stack([attention[layer] for layer in layers], dim=1),
         io_logit=io,
         s_logit=logits[batch, prompts.column("s_token")[rows]],
-        io_is_argmax=io >= largest - MARGIN * largest.abs(),
+        io_is_argmax=io_is_argmax,
+        is_near_tie=is_near_tie,
     )
     return Activations(**{name: value[:n] for name, value in vars(found).items()})

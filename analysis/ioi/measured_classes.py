@@ -45,6 +45,7 @@ from analysis.ioi.copy_score import copy_scores
 from analysis.ioi.direct_effects import every_head, over_prompts, path_effects
 from analysis.ioi.head_classes import COLUMNS, MEASURED, HeadClass
 from analysis.ioi.performance import TaskPerformance, performance_of
+from analysis.models.precision import MARGIN
 from analysis.prompts.indirect_object import IOIPrompts, ioi_prompts
 from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.validation import check_flag, check_type
@@ -233,6 +234,9 @@ def measure_heads(
                 "thresholds": asdict(thresholds),
                 "later_mlps": "frozen" if freeze_mlps else "computed again",
                 "ablated": [list(head) for head in movers],
+                "forward_dtype": "float64",
+                "margin": MARGIN,
+                "near_ties": int(clean.is_near_tie.sum()),
             },
         ),
     )

@@ -36,7 +36,7 @@ from analysis.architecture.norms import normalise
 from analysis.architecture.readable import ReadableModel, WeightReader
 from analysis.embeddings import effective_embedding
 from analysis.errors import ArchitectureError
-from analysis.models.families import UNPATCHED, refusal
+from analysis.models.families import refusal
 from analysis.validation import check_model
 from analysis.weights import (
     attention_output_weights,
@@ -109,15 +109,9 @@ def check_additive(model: ReadableModel) -> None:
 
     Raises:
         ArchitectureError: as ``admit_runs``; or a norm or factor stands between (Gemma 2,
-            OLMo 2, Granite); or transformer_lens names no final norm (OPT); or path patching is
-            not supported yet (Bloom).
+            OLMo 2, Granite); or transformer_lens names no final norm (OPT).
     """
     found = admit_runs(model)
-    if str(model.cfg.architecture) in UNPATCHED:
-        raise ArchitectureError(
-            f"{model.cfg.model_name} is a {model.cfg.architecture}, for which path patching does "
-            "not agree with plain patching yet; use another model for direct effects."
-        )
     if found.has("residual stream"):
         return
     if final_norm(model) is None:

@@ -66,15 +66,12 @@ _POST_NORM = "not 6: a norm stands between heads and residual stream"
 _SCALED = "not 6: a factor stands between heads and residual stream"
 _BIAS = "not 6: unembedding bias"
 _LOGITS = "not 6: the logits are scaled"
-_UNPATCHED = "not 6: path patching disagrees with plain patching"
 FAMILIES = (
     Family("Arcee", "ArceeForCausalLM", "MLP without a gate, ReLU²"),
     Family(
         "Bloom",
         "BloomForCausalLM",
         "norm after the embedding, ALiBi, fused W_QKV",
-        NOT_6,
-        _UNPATCHED,
     ),
     Family(
         "CodeGen",
@@ -189,10 +186,6 @@ def check_architecture(config: Mapping[str, Any], title: str = "the model") -> N
             f"{title} is a {architecture or kind}: {reason}; use another model "
             "(`make families` lists those that are tested)."
         )
-
-
-UNPATCHED = frozenset(f.architecture for f in FAMILIES if f.why_not == _UNPATCHED)
-"""Architectures whose direct effects are refused, though every identity holds."""
 
 
 def families_table() -> pd.DataFrame:

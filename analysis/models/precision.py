@@ -4,31 +4,27 @@ In float32 the logits of one model differ by up to 1e-4 from one processor to an
 enough to turn an answer such as "is the name the head's largest logit?". Loading a model in
 float64 is not enough: its softmax, RMSNorm and rotary positions still ask for float32.
 
-``exact_forward`` changes neither the weights nor the model's code. It watches every torch function
-that a forward pass calls (``torch.overrides.TorchFunctionMode``) and
-
-1. gives it float64 copies of what is less precise (float32 to float64 is exact);
-2. reads a request for float32 or less as one for float64;
-3. replaces buffers that a module computed in float32 from its configuration, such as rotary
-   frequencies, by the same buffers computed in float64.
-
-So no architecture is treated by name, and another thread may run the same model in float32
-meanwhile. What is left between processors is float64's own rounding, below 1e-12 of the result.
+``exact_forward`` changes neither the weights nor the model's code. It runs the model under
+``Float64Mode`` and replaces buffers that a module computed in float32 from its configuration, such
+as rotary frequencies, by the same buffers computed in float64. Another thread may run the same
+model in float32 meanwhile. What is left between processors is float64's own rounding, below 1e-12
+of the result.
 """
 
 from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from analysis.architecture.float64 import Float64Mode
 from analysis.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -41,48 +37,6 @@ HELD_BYTES = 1 << 30
 """Float64 copies of weights that are kept from one use to the next; further weights are copied
 for each use, so that large models need no more memory than this and their largest matrix."""
 
-_LOWER = frozenset({torch.float32, torch.float16, torch.bfloat16})
-_MOVES_ONLY = frozenset(
-    {
-        "__getitem__",
-        "chunk",
-        "clone",
-        "contiguous",
-        "detach",
-        "dim",
-        "expand",
-        "expand_as",
-        "flatten",
-        "gather",
-        "get_device",
-        "index_select",
-        "is_contiguous",
-        "is_floating_point",
-        "movedim",
-        "narrow",
-        "ndimension",
-        "numel",
-        "permute",
-        "repeat",
-        "repeat_interleave",
-        "reshape",
-        "select",
-        "size",
-        "split",
-        "squeeze",
-        "stride",
-        "swapaxes",
-        "t",
-        "tolist",
-        "transpose",
-        "unbind",
-        "unflatten",
-        "unsqueeze",
-        "view",
-        "view_as",
-    }
-)
-"""Functions that compute nothing: a weight goes through them as it is, and is copied later."""
 _LOCK = threading.RLock()
 """Hooks are the model's and not a thread's, so that passes take turns."""
 _ACTIVE: ContextVar[object] = ContextVar("model of the innermost exact_forward", default=None)
@@ -115,7 +69,7 @@ def exact_forward(model: TransformerBridge) -> Iterator[None]:
         for module, buffers in modules.items():
             for name, buffer in buffers.items():
                 stack.callback(setattr, module, name, buffer)
-        stack.enter_context(Float64Mode(_recomputed(modules)))
+        stack.enter_context(Float64Mode(_recomputed(modules), HELD_BYTES))
         token = _ACTIVE.set(model)
         stack.callback(_ACTIVE.reset, token)
         yield
@@ -143,95 +97,23 @@ def plain_settings() -> Iterator[None]:
         yield
 
 
-class Float64Mode(TorchFunctionMode):
-    """Every torch function in float64.
+def is_largest(
+    own: Float[Tensor, "*shape"], logits: Float[Tensor, "*shape d_vocab"]
+) -> tuple[Bool[Tensor, "*shape"], Bool[Tensor, "*shape"]]:
+    """Whether a token of each row has the largest logit, and where that is a near-tie.
 
-    Attributes:
-        instead: by ``id`` of a tensor, the float64 tensor that stands for it.
+    Args:
+        own: float64, the token's logit.
+        logits: float64, those of all tokens.
+
+    Returns:
+        Whether no logit is larger by more than ``MARGIN`` of the largest; and whether that holds
+        and another token is as near.
     """
-
-    def __init__(self, instead: Mapping[int, Tensor]) -> None:
-        super().__init__()
-        self.instead = dict(instead)
-        self._held: dict[int, tuple[Tensor, Tensor]] = {}
-        self._room = HELD_BYTES
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Call ``func`` with what it is given in float64."""
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if name in ("__get__", "__set__"):  # attributes such as shape
-            return func(*args, **kwargs)
-        if name in _MOVES_ONLY and not any(id(a) in self.instead for a in args):
-            return func(*args, **kwargs)
-        if name in ("float", "half", "bfloat16"):
-            return self._lift(args[0]).double()
-        if name == "embedding":  # a table is not copied for the sake of some rows
-            return self._lift(func(*args, **kwargs))
-        # What is changed in place must be the caller's tensor, not a copy.
-        first = args[:1] if name == "__setitem__" or _in_place(name) else ()
-        args = first + tuple(self._lift(a) for a in args[len(first) :])
-        kwargs = {
-            key: value if key == "out" else self._lift(value) for key, value in kwargs.items()
-        }
-        result = func(*args, **kwargs)
-        if isinstance(result, Tensor) and result.dtype in _LOWER and not first:
-            return _again(func, args, kwargs, result)
-        return result
-
-    def _lift(self, value: Any) -> Any:
-        """Tensors and dtypes, also in lists, in float64 instead of less."""
-        if isinstance(value, Tensor):
-            return self._double(value)
-        if isinstance(value, torch.dtype):
-            return torch.float64 if value in _LOWER else value
-        if type(value) in (tuple, list):
-            return type(value)(self._lift(v) for v in value)
-        return value
-
-    def _double(self, value: Tensor) -> Tensor:
-        if id(value) in self.instead:
-            return self.instead[id(value)]
-        if value.dtype not in _LOWER:
-            return value
-        if not isinstance(value, torch.nn.Parameter):
-            return value.double()
-        if id(value) in self._held:
-            return self._held[id(value)][1]
-        copied = value.detach().double()
-        if copied.nbytes <= self._room:
-            self._room -= copied.nbytes
-            self._held[id(value)] = value, copied  # keeping the weight keeps its id
-        return copied
-
-
-def _in_place(name: str) -> bool:
-    if name.endswith("__"):
-        return name.startswith("__i") and name not in ("__index__", "__int__", "__invert__")
-    return name.endswith("_")
-
-
-def _again(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor
-) -> Tensor:
-    """The result in float64 of a function that chose float32 itself, given integers or numbers."""
-    doubled = tuple(
-        a.double() if isinstance(a, Tensor) and not a.is_floating_point() else a for a in args
-    )
-    for again in ((doubled, kwargs), (args, kwargs | {"dtype": torch.float64})):
-        try:
-            found = func(*again[0], **again[1])
-        except (TypeError, RuntimeError, IndexError):
-            continue
-        if isinstance(found, Tensor) and found.dtype == torch.float64:
-            return found
-    return result.double()
+    largest = logits.amax(-1)
+    room = MARGIN * largest.abs()
+    first = own >= largest - room
+    return first, first & ((logits >= (own - room)[..., None]).sum(-1) > 1)
 
 
 def _computed_buffers(
@@ -274,6 +156,6 @@ def _fresh_buffers(module: torch.nn.Module, config: Any) -> dict[str, Tensor]:
     if config is None or not set(needed) <= set(known):
         return {}
     # Modules with weights draw them at random, which must not show outside.
-    with torch.random.fork_rng(devices=[]), Float64Mode({}):
+    with torch.random.fork_rng(devices=[]), Float64Mode():
         fresh = type(module)(**{name: known[name] for name in needed})
     return {name: b for name, b in fresh.named_buffers(recurse=False) if b.dtype == torch.float64}

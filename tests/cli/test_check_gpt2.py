@@ -15,17 +15,12 @@ import pytest
 
 from analysis.cli import check_gpt2
 from analysis.cli.check_gpt2 import main
-from analysis.ioi.activations import run_prompts
-from analysis.ioi.attribution import direct_logit_attribution
 from analysis.ioi.head_classes import HeadClass, published_classes
-from analysis.models.load import PINNED
-from analysis.prompts.indirect_object import ioi_prompts
+from analysis.models.load import PINNED, load_model
 from analysis.provenance import GPT2_SMALL
-from analysis.static.eigenvalues import eigenvalue_scores
-from analysis.static.vocabulary import rank_vocabulary
+from analysis.report.published_numbers import published_numbers
 from tests import checkpoints, ioi_models
 from tests.loopback_hub import LoopbackHub, Repository, point_at
-from tests.planted import boot
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,7 +28,7 @@ if TYPE_CHECKING:
 PUBLISHED = published_classes("gpt2")["class"]
 MOVERS = [*PUBLISHED.index[PUBLISHED == HeadClass.NAME_MOVER]]
 NEGATIVES = [*PUBLISHED.index[PUBLISHED == HeadClass.NEGATIVE_NAME_MOVER]]
-N_PROMPTS = 32
+N_PROMPTS = 16
 Change = Callable[[pd.DataFrame], None]
 
 
@@ -54,25 +49,31 @@ def serve(model: PreTrainedModel, folder: Path) -> LoopbackHub:
 
 
 @pytest.fixture(scope="module")
-def numbers() -> tuple[pd.DataFrame, float]:
-    """The table made for the small GPT-2, and its mean logit difference."""
-    model = boot(planted(MOVERS), ioi_models.make_tokenizer())
-    prompts = ioi_prompts(model, N_PROMPTS, prepend_bos=True)
-    clean = run_prompts(model, prompts)
-    attribution = direct_logit_attribution(model, prompts, clean).mean(0)
-    heads = [*MOVERS, *NEGATIVES]
-    ranks = rank_vocabulary(model, embedding="first_block_adds", folded=True, heads=heads)
-    eigenvalues = eigenvalue_scores(model, folded=True)["eigenvalue_score"]
-    rows = []
-    for layer, head in heads:
-        for quantity, value in (
-            ("mean_rank", ranks["mean_rank"][(layer, head)]),
-            ("direct_logit_attribution", float(attribution[layer, head])),
-            ("eigenvalue_score", eigenvalues[(layer, head)]),
-        ):
-            rows.append((quantity, layer, head, value))
-    table = pd.DataFrame(rows, columns=["quantity", "layer", "head", "value"])
-    return table, float(clean.logit_difference.mean())
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> check_gpt2.SmallNumbers:
+    """What is measured of the small GPT-2, once for all comparisons."""
+    folder = tmp_path_factory.mktemp("numbers")
+    with serve(planted(MOVERS), folder / "gpt2") as hub, pytest.MonkeyPatch.context() as patch:
+        point_at(hub.url, folder / "cache", patch)
+        model = load_model("gpt2")
+    return check_gpt2.measure_small(model, N_PROMPTS, 0, [*MOVERS, *NEGATIVES])
+
+
+@pytest.fixture
+def table(numbers: check_gpt2.SmallNumbers) -> pd.DataFrame:
+    """A table of published numbers that it fits."""
+    found = dict(
+        zip(
+            check_gpt2.QUANTITIES,
+            (numbers.mean_rank, numbers.attribution, numbers.eigenvalue_score),
+            strict=True,
+        )
+    )
+    rows = [
+        (quantity, layer, head, values[(layer, head)])
+        for layer, head in [*MOVERS, *NEGATIVES]
+        for quantity, values in found.items()
+    ]
+    return pd.DataFrame(rows, columns=["quantity", "layer", "head", "value"])
 
 
 @pytest.fixture(scope="module", params=["fits", "missed", "extra"])
@@ -85,29 +86,20 @@ def hub(
         yield request.param, served.url, folder / "cache"
 
 
-def run(
-    hub: tuple[str, str, Path],
-    numbers: tuple[pd.DataFrame, float],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *options: str,
-) -> int:
-    point_at(hub[1], hub[2], monkeypatch)
-    table, difference = numbers
-    table.to_csv(tmp_path / "published.csv", index=False)
-    made = ["--published", str(tmp_path / "published.csv")]
-    made += ["--published-difference", str(difference)]
-    return main(["--prompts", str(N_PROMPTS), *made, *options])
-
-
 def test_heads_that_are_all_found_missed_or_extra(
     hub: tuple[str, str, Path],
-    numbers: tuple[pd.DataFrame, float],
+    numbers: check_gpt2.SmallNumbers,
+    table: pd.DataFrame,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    status = run(hub, numbers, tmp_path, monkeypatch)
+    """From the hub to the exit status."""
+    point_at(hub[1], hub[2], monkeypatch)
+    table.to_csv(tmp_path / "published.csv", index=False)
+    made = ["--published", str(tmp_path / "published.csv")]
+    made += ["--published-difference", str(numbers.difference)]
+    status = main(["--prompts", str(N_PROMPTS), *made])
     said = capsys.readouterr().out
     expected = {"fits": check_gpt2.FOUND, "missed": check_gpt2.MISSED, "extra": check_gpt2.EXTRA}
     assert status == expected[hub[0]], said
@@ -145,23 +137,28 @@ def change(quantity: str, head: tuple[int, int], new: Callable[[float], float]) 
         ),
     ],
 )
-@pytest.mark.parametrize("hub", ["fits"], indirect=True)
 def test_each_kind_of_number_that_is_off_has_its_status(
-    hub: tuple[str, str, Path],
-    numbers: tuple[pd.DataFrame, float],
+    numbers: check_gpt2.SmallNumbers,
+    table: pd.DataFrame,
     changed: Change,
     status: int,
     word: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    table = numbers[0].copy()
-    changed(table)
-    assert run(hub, (table, numbers[1]), tmp_path, monkeypatch) == status
-    said = capsys.readouterr().out
-    assert f"published {word} " in said
-    assert said.count("Fails (") == 1
+    for off in (False, True):
+        if off:
+            changed(table)
+        table.to_csv(tmp_path / "published.csv", index=False)
+        published = {
+            name: published_numbers(name, tmp_path / "published.csv")
+            for name in check_gpt2.QUANTITIES
+        }
+        found = check_gpt2.compare_small(numbers, published, numbers.difference)
+        assert check_gpt2.verdict(found) == (status if off else check_gpt2.FOUND)
+        said = capsys.readouterr().out
+        assert said.count("Fails (") == off
+        assert (f"published {word} " in " ".join(found[status].misses)) == off
 
 
 def test_without_gpt2_it_says_so(

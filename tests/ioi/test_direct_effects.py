@@ -94,7 +94,7 @@ def _plain_effects(
         hooks: Hooks = [(f"blocks.{layer}.attn.hook_z", replace)]
         if freeze_mlps:
             hooks += [(f"blocks.{at}.hook_mlp_out", freeze) for at in (layer, *later)]
-        hooks += [(f"blocks.{at}.hook_attn_out", freeze) for at in later]
+        hooks += [(f"blocks.{at}.attn.hook_z", freeze) for at in later]
         effects.append(before - difference(hooks))
     return torch.stack(effects, dim=1).numpy()
 

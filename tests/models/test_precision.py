@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.architecture.float64 import Float64Mode
 from analysis.errors import ArchitectureError
 from analysis.models import precision
-from analysis.models.precision import Float64Mode, exact_forward, plain_settings
+from analysis.models.precision import exact_forward, plain_settings
 from analysis.prompts.prefix_cache import build_prefix_cache, prefix_kwargs
 from tests import checkpoints, planted
 from tests.plain_forward import MAKERS, PlainModel
@@ -279,7 +280,7 @@ def test_buffers_of_modules_with_weights_are_recomputed_without_a_trace() -> Non
 
 
 def exact(make: Callable[[], torch.Tensor]) -> torch.Tensor:
-    with Float64Mode({}):
+    with Float64Mode():
         return make()
 
 
@@ -310,7 +311,7 @@ def test_a_function_that_would_choose_float32_gives_float64(
 
 def test_what_is_written_in_place_is_written() -> None:
     target = torch.zeros(2)
-    with Float64Mode({}):
+    with Float64Mode():
         target[0] = torch.tensor(2.0)
         target.add_(torch.ones(2))
     assert target.tolist() == [3.0, 1.0]
@@ -325,3 +326,16 @@ def test_a_device_without_float64_is_refused(monkeypatch: pytest.MonkeyPatch) ->
             exact_forward(model),
         ):
             pass
+
+
+def test_a_token_leads_up_to_the_margin_and_near_ties_are_told() -> None:
+    logits = torch.tensor(
+        [[3.0, 1.0, 2.0], [3.0, 3.0, 2.0], [3.0, 3.0 + 1e-12, 0.0], [3.0, 3.0 + 1e-6, 0.0]],
+        dtype=torch.float64,
+    )
+    first, near = precision.is_largest(logits[:, 0], logits)
+    assert first.tolist() == [True, True, True, False]
+    assert near.tolist() == [False, True, True, False]
+    other, near = precision.is_largest(logits[:, 1], logits)
+    assert other.tolist() == [False, True, True, True]
+    assert near.tolist() == [False, True, True, False]
