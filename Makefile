@@ -12,6 +12,7 @@ PACKAGED := HF_ENDPOINT=https://huggingface.co HF_HUB_OFFLINE=1 HF_HUB_CACHE=$(C
 WORKERS ?= 2
 ONE     := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST  := $(ONE) $(PY) -m pytest -n $(WORKERS)
+TESTS   := $(PYTEST) -p no:nbval
 NBVAL   := NAME_HEADS_FIGURES=$(CURDIR)/build/figures $(PACKAGED) $(PYTEST) --dist loadfile --nbval --nbval-current-env
 
 # Without compiled modules on disk every process would compile torch and transformers once more.
@@ -58,11 +59,11 @@ lint: $(READY) ## ruff and mypy, as the tests run them
 	$(VENV)/bin/mypy
 
 test: lint ## lint, type-check, run every test and compare every notebook's outputs
-	$(PYTEST) tests
+	$(TESTS) tests
 	$(NBVAL) notebooks
 
 test-fast: $(READY) ## the tests that need neither a browser nor more than some seconds
-	$(PYTEST) -m "not slow and not chromium" tests
+	$(TESTS) -m "not slow and not chromium" tests
 
 test-notebooks: $(READY) ## compare every notebook's outputs with the committed ones
 	$(NBVAL) notebooks

@@ -150,7 +150,7 @@ name_lists = st.lists(words, min_size=1, max_size=16, unique=True)
 pair_lists = st.lists(st.tuples(words, words), min_size=1, max_size=24, unique=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(kinds, st.integers(0, 3), ranks, st.booleans(), name_lists | pair_lists)
 def test_counts_are_those_of_the_plain_computation(
     kind: str, seed: int, k: int, first_mlp: bool, names: list[Any]
@@ -164,7 +164,7 @@ def test_counts_are_those_of_the_plain_computation(
     assert scores.n_pairs == len(names)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(kinds, st.integers(0, 3), ranks, name_lists | pair_lists)
 def test_ties_are_not_larger(kind: str, seed: int, k: int, names: list[Any]) -> None:
     """Weights of −1, 0 and 1: every product is exact, and most logits are tied with many others."""
@@ -343,7 +343,7 @@ def test_ranks_are_of_the_heads_asked_for(bridge: TransformerBridge) -> None:
         target_ranks(bridge, NAMES, [(3, 0)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(kinds, st.integers(0, 3), ranks, st.booleans(), st.booleans(), name_lists | pair_lists)
 def test_any_k_is_looked_up_in_the_ranks(
     kind: str, seed: int, max_rank: int, whole: bool, first_mlp: bool, names: list[Any]
