@@ -91,14 +91,12 @@ def ask_hub(repo: str, revision: str | None) -> Listing:
     thread = threading.Thread(target=ask, daemon=True, name="ask-hub")
     thread.start()
     thread.join(seconds)
-    reply = (
-        answer[0]
-        if answer
-        else TimeoutError(
+    reply = answer[0] if answer else TimeoutError()
+    if "Timeout" in type(reply).__name__:  # the HTTP client's own may come just before
+        reply = TimeoutError(
             f"no answer within {seconds:g} seconds; for a slow mirror, set HF_HUB_ETAG_TIMEOUT "
             "to more"
         )
-    )
     if isinstance(reply, Exception):
         # Not "from reply": an HTTP client's error shows the address, password and all.
         raise hub_error(repo, revision, reply) from None
