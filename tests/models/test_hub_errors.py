@@ -176,7 +176,8 @@ def test_a_file_that_only_drips_is_given_up(
     monkeypatch.setattr("analysis.models.hub_download.WINDOW", 0.3)
     monkeypatch.setattr("analysis.models.hub_download.SLOWEST", 1000)
     body = (repository.folder / "config.json").read_bytes()
-    hub.file = Answer(200, {"X-Repo-Commit": COMMIT}, body, delay=0.1, pieces=len(body))  # a minute and more
+    # For a minute and more:
+    hub.file = Answer(200, {"X-Repo-Commit": COMMIT}, body, delay=0.1, pieces=len(body))
     start = time.monotonic()
     with pytest.raises(HubError, match=r"failed \(only \d+ bytes came in"):
         hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
