@@ -13,7 +13,10 @@ import fnmatch
 import glob
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +26,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError, ParameterError
 from analysis.models import fetch_model, load_model
+from analysis.models.checkpoint import first_line
 from analysis.models.hub_listing import list_revisions
 from analysis.progress import progress_bar
 from analysis.sweeps.questions import Question
@@ -30,9 +34,10 @@ from analysis.sweeps.store import Store, read_answers
 from analysis.validation import check_int, check_list, check_path, check_text
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 MAX_WORKERS = 1024
+POLL_S = 0.05
 MEMORY_PER_WORKER = 4 << 30
 """Bytes that a worker is thought to need, which decides how many a machine gets."""
 
@@ -145,8 +150,8 @@ def sweep(
     keys: list[str] = []
     tasks = list(_planned(names, asked, store, rows, keys))
     if tasks:
-        with _client(cluster, n_workers, len(tasks)) as client:
-            keys += _run(client, tasks, store, rows)
+        with _stop_heard() as check, _client(cluster, n_workers, len(tasks)) as client:
+            keys += _run(client, tasks, store, rows, check)
     columns = ["model", "question", "status", "reason"]
     table = pd.DataFrame(rows, columns=columns).sort_values(columns[:2], kind="stable")
     return SweepResult(store.folder, table.reset_index(drop=True), tuple(keys))
@@ -241,8 +246,7 @@ def _client(cluster: str | Path | None, n_workers: int | None, n_tasks: int) -> 
         except Exception as error:  # an address that is none, nobody there, no scheduler's file
             raise ParameterError(
                 f"the Dask cluster {where!r:.200} cannot be reached ({first_line(error)}): "
-                "give the "
-                "address or scheduler file of a running one."
+                "give the address or scheduler file of a running one."
             ) from error
         with client:
             yield client
@@ -274,21 +278,62 @@ def _client(cluster: str | Path | None, n_workers: int | None, n_tasks: int) -> 
         yield client
 
 
+@contextmanager
+def _stop_heard() -> Iterator[Callable[[], None]]:
+    """Let no Ctrl-C be lost: one that comes while a callback runs is passed over by Python.
+
+    Yields:
+        Raises KeyboardInterrupt if there was one.
+    """
+    stops: list[int] = []
+
+    def hear(number: int, _: object) -> None:
+        stops.append(number)
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if stops:
+            raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _ended(futures: Iterable[Future], check: Callable[[], None]) -> Iterator[Future]:
+    """The futures as they end; looked at often, so that a stop is heard at once."""
+    waiting = list(futures)
+    while waiting:
+        check()
+        ended = [future for future in waiting if future.done()]
+        yield from ended
+        waiting = [future for future in waiting if future not in ended]
+        if not ended:
+            time.sleep(POLL_S)
+
+
 def _run(
-    client: Client, tasks: Sequence[_Task], store: Store, rows: list[dict[str, str]]
+    client: Client,
+    tasks: Sequence[_Task],
+    store: Store,
+    rows: list[dict[str, str]],
+    check: Callable[[], None],
 ) -> list[str]:
     """Hand out the tasks, note what becomes of each, and return the keys of those that are done."""
-    from distributed import as_completed
-
     done = []
-
     futures = {
         client.submit(_answer, str(store.folder), task, key=f"{task.key}", pure=False): task
         for task in tasks
     }
     try:
         with progress_bar(len(tasks), "asking the models", "task") as bar:
-            for future in as_completed(futures):
+            for future in _ended(futures, check):
                 task = futures[future]
                 about = {name: str(task.about[name]) for name in ("model", "question")}
                 error = future.exception()
