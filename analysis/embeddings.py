@@ -8,7 +8,7 @@ from torch import Tensor
 
 from analysis.architecture.blocks import Block, block_without_attention, block_without_biases
 from analysis.architecture.readable import ReadableModel
-from analysis.errors import ParameterError
+from analysis.validation import check_choice
 from analysis.weights import (
     SOURCE_BLOCK,
     embedding_matrix,
@@ -53,8 +53,7 @@ def check_embedding(kind: str) -> None:
     Raises:
         ParameterError: it is unknown.
     """
-    if kind not in EMBEDDINGS:
-        raise ParameterError(f"embedding must be one of {', '.join(EMBEDDINGS)}, not {kind!r}.")
+    check_choice("embedding", kind, EMBEDDINGS)
 
 
 @torch.no_grad()

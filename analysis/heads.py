@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from analysis.errors import ParameterError
+from analysis.validation import check_int, shown
 
 if TYPE_CHECKING:
     from analysis.architecture.readable import ReadableModel
@@ -32,18 +32,28 @@ def head_index(heads: Iterable[HeadPair]) -> pd.MultiIndex:
     return pd.MultiIndex.from_tuples(list(heads), names=["layer", "head"])
 
 
-def check_heads(heads: Sequence[HeadPair], n_layers: int, n_heads: int) -> tuple[HeadPair, ...]:
+def check_heads(
+    heads: Iterable[HeadPair], n_layers: int, n_heads: int, *, none_ok: bool = False
+) -> tuple[HeadPair, ...]:
     """The heads as pairs of ints in the order given, if each exists and none comes twice.
+
+    Args:
+        heads: any iterable of pairs; the numbers may be numpy's or torch's.
+        n_layers: of the model.
+        n_heads: of each layer.
+        none_ok: whether there may be none.
 
     Raises:
         ParameterError: otherwise, or if there is none.
     """
     try:
-        checked = tuple((operator.index(layer), operator.index(head)) for layer, head in heads)
-    except (TypeError, ValueError):
+        checked = tuple((_whole(layer), _whole(head)) for layer, head in heads)
+    except (TypeError, ValueError, ParameterError):
         raise ParameterError(
-            f"heads must be a list of pairs, such as [(9, 9), (10, 0)], not {heads!r}."
+            f"heads must be a list of pairs, such as [(9, 9), (10, 0)], not {shown(heads)}."
         ) from None
+    if not checked and none_ok:
+        return ()
     if not checked:
         raise ParameterError("no head is given: give at least one (layer, head).")
     if len(checked) > n_layers * n_heads:
@@ -57,7 +67,7 @@ def check_heads(heads: Sequence[HeadPair], n_layers: int, n_heads: int) -> tuple
     ]
     if absent:
         raise ParameterError(
-            f"no such head: {', '.join(absent)}; the model has layers 0 to {n_layers - 1} with "
+            f"no such head: {', '.join(absent[:9])}; the model has layers 0 to {n_layers - 1} with "
             f"heads 0 to {n_heads - 1} each."
         )
     if twice := sorted({head for head in checked if checked.count(head) > 1}):
@@ -65,7 +75,12 @@ def check_heads(heads: Sequence[HeadPair], n_layers: int, n_heads: int) -> tuple
     return checked
 
 
-def chosen_heads(model: ReadableModel, heads: Sequence[HeadPair] | None) -> tuple[HeadPair, ...]:
+def _whole(value: object) -> int:
+    """A whole number of any size and sign; True and False are none."""
+    return check_int("a layer or head", value, -(1 << 70))
+
+
+def chosen_heads(model: ReadableModel, heads: Iterable[HeadPair] | None) -> tuple[HeadPair, ...]:
     """The (layer, head) pairs in ascending order; all of the model's if None.
 
     Raises:

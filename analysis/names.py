@@ -89,7 +89,7 @@ class TokenPairs(Sequence[Any]):
         Raises:
             NamesError: it is none of them.
         """
-        if source not in self.sources:
+        if not isinstance(source, str) or source not in self.sources:
             raise NamesError(
                 f"{shown(source)} is not among the {len(self):,} usable names, such as "
                 f"{', '.join(self.sources[:3])}."

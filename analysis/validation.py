@@ -14,6 +14,7 @@ from analysis.errors import ParameterError
 MAX_NAME = 255
 """Bytes of a file's name that every usual file system takes."""
 MAX_PATH = 4096
+MAX_SEED = 2**63 - 1
 _SHOWN = 80
 
 
@@ -156,6 +157,15 @@ def check_int(
             f"{name} must be a whole number {allowed}{reason}, not {shown(value)}."
         )
     return int(whole)
+
+
+def check_seed(value: Any) -> int:
+    """``value`` as a seed that numpy and torch take.
+
+    Raises:
+        ParameterError: it is none.
+    """
+    return check_int("seed", value, 0, MAX_SEED, "the largest that torch takes")
 
 
 def check_number(

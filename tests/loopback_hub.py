@@ -221,7 +221,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the requests are kept in ``LoopbackHub.requests``."""

@@ -17,7 +17,6 @@ other positions are as they were.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -33,10 +32,19 @@ from analysis.models.precision import MARGIN, plain_settings
 from analysis.names import TokenPairs
 from analysis.progress import progress_bar
 from analysis.prompts.few_shot import Task, control_tasks, name_copying
+from analysis.prompts.templates import MIN_NAMES
 from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.static.scores import score_heads
 from analysis.statistics import cluster_mean_interval, cluster_share_interval
-from analysis.validation import check_flag, check_int, check_type
+from analysis.validation import (
+    check_choice,
+    check_flag,
+    check_int,
+    check_list,
+    check_seed,
+    check_type,
+    shown,
+)
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -47,6 +55,7 @@ MAX_ACCURACY_GAP = 0.2
 """A fair control's accuracy, nothing removed, is less than this from the task's (MAPS)."""
 MIN_ACCURACY = 0.1
 """A fair control's accuracy, at least: removal cannot harm what the model cannot do."""
+MAX_DRAWS = 10_000
 RELATION_K = 10
 """k of the static score where the target is not the source (MAPS, section 3.1)."""
 
@@ -89,16 +98,18 @@ class AblationCurve:
         Raises:
             ParameterError: the mode or task was not measured.
         """
-        self._check_measured(mode, task or self.task)
-        return self.frame.loc[(mode, task or self.task, "given", 0)]
+        task = self.task if task is None else task
+        self._check_measured(mode, task)
+        return self.frame.loc[(mode, task, "given", 0)]
 
     def random_band(self, mode: str, column: str) -> pd.DataFrame:
         """Over the random draws, by ``removed``: ``mean``, ``low`` and ``high`` (5 % and 95 %).
 
         Raises:
-            ParameterError: the mode was not measured.
+            ParameterError: the mode was not measured, or there is no such column.
         """
         self._check_measured(mode, self.task)
+        check_choice("column", column, list(self.frame))
         draws = self.frame.loc[(mode, self.task, "random"), column].groupby("removed")
         return pd.DataFrame(
             {"mean": draws.mean(), "low": draws.quantile(0.05), "high": draws.quantile(0.95)}
@@ -107,8 +118,7 @@ class AblationCurve:
     def _check_measured(self, mode: str, task: str) -> None:
         for level, value in (("mode", mode), ("task", task)):
             known = list(dict.fromkeys(self.frame.index.get_level_values(level)))
-            if value not in known:
-                raise ParameterError(f"{level} must be one of {', '.join(known)}, not {value!r}.")
+            check_choice(level, value, known)
 
 
 @plain_settings()
@@ -152,19 +162,20 @@ def ablation_curve(
             it is in training mode, or its device has no float64.
     """
     admit_runs(model)
-    if heads is None or len(heads):
-        heads = check_heads(heads, model.cfg.n_layers, model.cfg.n_heads)
-    heads = tuple(heads)
+    heads = check_heads(heads, model.cfg.n_layers, model.cfg.n_heads, none_ok=True)
     check_flag("layer_matched", layer_matched)
     removed = _check_removed(range(len(heads) + 1) if removed is None else removed, len(heads))
-    modes = (modes,) if isinstance(modes, str) else modes
-    known = isinstance(modes, Sequence) and all(mode in MODES for mode in modes)
-    if not known or not modes:
-        raise ParameterError(f"modes must be some of {', '.join(MODES)}, not {modes!r}.")
-    for control in controls or []:
-        check_type("a control", control, Task, "control_tasks or few_shot")
-    seed = check_int("seed", seed, 0)
-    n_draws = check_int("n_draws", n_draws)
+    modes = [modes] if isinstance(modes, str) else check_list("modes", modes)
+    if not modes or not all(isinstance(mode, str) and mode in MODES for mode in modes):
+        raise ParameterError(f"modes must be some of {', '.join(MODES)}, not {shown(modes)}.")
+    if controls is not None:
+        controls = check_list("controls", controls, "tasks")
+        for control in controls:
+            check_type("a control", control, Task, "control_tasks or few_shot")
+    if n_prompts is not None:
+        n_prompts = check_int("n_prompts", n_prompts, MIN_NAMES)  # before anything slow
+    seed = check_seed(seed)
+    n_draws = check_int("n_draws", n_draws, 1, MAX_DRAWS, "of random orders")
     if controls is None:
         controls = control_tasks(model, prepend_bos=prepend_bos)
     whole = [name_copying(model, names, prepend_bos), *controls]
@@ -281,19 +292,10 @@ def _shared(model: TransformerBridge, control: Task, heads: Sequence[HeadPair]) 
 
 
 def _check_removed(removed: Sequence[int], n_given: int) -> list[int]:
-    try:
-        counts = sorted({0, *map(operator.index, removed)})
-    except TypeError:
-        raise ParameterError(
-            f"removed must be a list of whole numbers, such as [0, 4, 8], not {removed!r}."
-        ) from None
+    given = check_list("removed", removed, "whole numbers, such as [0, 4, 8]")
+    counts = sorted({0, *(check_int("a number of removed heads", n, 0, n_given) for n in given)})
     if counts == [0] and n_given:
         raise ParameterError("removed must hold a number above 0: how many heads are removed.")
-    if counts[0] < 0 or counts[-1] > n_given:
-        raise ParameterError(
-            f"between 0 and {n_given} of the given heads can be removed, not "
-            f"{counts[0] if counts[0] < 0 else counts[-1]}."
-        )
     return counts
 
 

@@ -14,7 +14,6 @@ import torch
 
 from analysis.dynamic.scores import CONTEXTS, head_z
 from analysis.embeddings import source_vectors
-from analysis.errors import PromptError
 from analysis.exact.head_logits import OV
 from analysis.exact.prepared import PREPARED
 from analysis.exact.ranks import rank_targets
@@ -22,7 +21,13 @@ from analysis.heads import HeadPair, check_heads
 from analysis.models.admission import admit_runs
 from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.names import TokenPairs, token_pairs
-from analysis.prompts.templates import TEMPLATES, fill_template, leading_tokens
+from analysis.prompts.templates import (
+    TEMPLATES,
+    check_length,
+    check_prompt,
+    fill_template,
+    leading_tokens,
+)
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
 from analysis.weights import embedding_matrix, ov_weights, unembedding_matrix
@@ -59,15 +64,15 @@ def attention_on(
     Raises:
         ParameterError: the head does not exist, or a BOS token is asked for that the tokenizer
             does not have.
-        PromptError: the prompt is not text, or empty.
+        PromptError: the prompt is not text, empty, or longer than the model's context.
         ArchitectureError: the model cannot be run exactly (``admit_runs``).
     """
     admit_runs(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    if not isinstance(prompt, str) or not prompt:
-        raise PromptError(f"the prompt must be text, not {prompt!r}.")
+    prompt = check_prompt(prompt)
     own = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     ids = torch.tensor([[*leading_tokens(model, prompt, prepend_bos), *own]])
+    check_length(model, ids.numel())
     pattern = _attention(model, ids, layer)[number]
     pattern[np.triu_indices(len(pattern), 1)] = np.nan
     labels = _labels(model, ids[0].tolist())

@@ -20,7 +20,7 @@ it, and the number of such near-ties is in the provenance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ from analysis.prompts.templates import TEMPLATES, Prompts, enough_names, fill_te
 from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.static.head_scores import score_columns
 from analysis.static.padding import n_real_tokens
-from analysis.validation import check_int
+from analysis.validation import check_int, check_list, shown
 from analysis.weights import (
     embedding_matrix,
     output_weights,
@@ -157,14 +157,13 @@ def dynamic_scores(
     n_tokens = n_real_tokens(model)
     k = check_int("k", k, 1, n_tokens, "the vocabulary's size")
     pairs = enough_names(model, names)
-    if not isinstance(templates, Iterable):
-        raise ParameterError(
-            f"templates must be a list of texts with one <X> each, not {templates!r}."
-        )
-    templates = tuple([templates] if isinstance(templates, str) else templates)
-    if len(set(templates)) < len(templates) or not templates:
-        raise ParameterError(f"templates must be different and at least one, not {templates!r}.")
+    given = [templates] if isinstance(templates, str) else templates
+    templates = tuple(check_list("templates", given, "texts with one <X> each"))
     filled = [fill_template(model, template, pairs, prepend_bos) for template in templates]
+    if len(set(templates)) < len(templates) or not templates:
+        raise ParameterError(
+            f"templates must be different and at least one, not {shown(templates)}."
+        )
     batch_size = _names_at_once(model, batch_size, len(pairs), len(templates))
     vocabulary = PREPARED.vocabulary(model, n_tokens)  # checks that every weight is finite
 

@@ -31,6 +31,7 @@ from analysis.explorer.queries import (
 from analysis.explorer.requests import Answer
 from analysis.explorer.results import OWN, Results, score_names
 from analysis.heads import HeadPair
+from analysis.validation import shown
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -194,7 +195,7 @@ def _head(args: Mapping[str, Any]) -> HeadPair:
 def _text(args: Mapping[str, Any], name: str) -> str:
     text = args.get(name)
     if not isinstance(text, str):
-        raise ParameterError(f"{name} must be text, not {text!r}.")
+        raise ParameterError(f"{name} must be text, not {shown(text)}.")
     return text
 
 

@@ -31,6 +31,7 @@ from analysis.heads import HeadPair, check_heads, head_name
 from analysis.names import TokenPairs
 from analysis.static.head_scores import HeadScores
 from analysis.statistics import wilson_interval
+from analysis.validation import check_flag, check_model, check_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,8 +171,12 @@ def head_card(
         ParameterError: the head does not exist, or k is out of its range.
         NamesError: no name is usable.
     """
+    check_model(model)
     check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    if results is None:
+    check_flag("first_mlp", first_mlp)
+    if results is not None:
+        check_type("results", results, Results, "explore(model).results")
+    else:
         results = collect(model, names, k=k, first_mlp=first_mlp)
     return card_of(model, head, results)
 

@@ -20,7 +20,7 @@ from analysis.names import TokenPairs, load_names
 from analysis.prompts.templates import MIN_NAMES
 from analysis.provenance import model_identity
 from analysis.static.head_scores import HeadScores
-from analysis.validation import check_choice
+from analysis.validation import check_choice, shown
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -98,7 +98,7 @@ class Evidence:
             if measure.key == key:
                 return measure
         raise ParameterError(
-            f"{key!r} has not been measured; known are "
+            f"{shown(key)} has not been measured; known are "
             f"{', '.join(measure.key for measure in self.measures) or 'none'}."
         )
 

@@ -60,12 +60,18 @@ def notebook_page(path: Path, css: str) -> tuple[str, str]:
     Raises:
         ExportError: it is no notebook.
     """
+    try:
+        return _converted(nbformat.read(path, as_version=4), path, css)
+    except Exception as error:  # nbformat and nbconvert raise many kinds for a damaged notebook
+        reason = str(error).strip() or type(error).__name__
+        raise ExportError(
+            f"{path} cannot be read as a notebook ({reason.splitlines()[0][:200]}): save it again."
+        ) from error
+
+
+def _converted(notebook: Any, path: Path, css: str) -> tuple[str, str]:
     from nbconvert import HTMLExporter
 
-    try:
-        notebook: Any = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
-        raise ExportError(f"{path} cannot be read as a notebook: {error}") from error
     notebook.metadata.pop("widgets", None)
     title = path.stem
     for cell in notebook.cells:

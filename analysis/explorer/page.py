@@ -18,7 +18,8 @@ from analysis.errors import ExportError, ParameterError
 from analysis.explorer.payload import pack
 from analysis.explorer.results import Results
 from analysis.explorer.still import still_picture
-from analysis.export.whole_files import move_into_place, staging
+from analysis.export.whole_files import as_export_error, move_into_place, staging
+from analysis.validation import check_list, check_path, check_type
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -73,9 +74,11 @@ def explorer_page(results: Results | Sequence[Results]) -> str:
     Raises:
         ParameterError: there are none.
     """
-    every = [results] if isinstance(results, Results) else list(results)
+    every = [results] if isinstance(results, Results) else check_list("results", results)
     if not every:
         raise ParameterError("a page needs the results of at least one model.")
+    for one in every:
+        check_type("results", one, Results, "explore(model).results")
     titles = ", ".join(one.scores.model.title for one in every)
     title = f"{titles}: name-copying heads"
     payloads = [one.payload() for one in every]
@@ -94,14 +97,16 @@ def write_page(results: Results | Sequence[Results], path: str | Path) -> Path:
 
     Raises:
         ExportError: the file cannot be written.
+        ParameterError: there are no results, or the path is none.
     """
-    path = Path(path)
+    path = check_path("path", path)
     if not path.name:
         raise ExportError(f"a page needs a name to write it under; got {str(path)!r}")
     text = explorer_page(results)
     with staging(path) as folder:
         made = folder / path.name
-        made.write_text(text, encoding="utf-8")
+        with as_export_error(path):
+            made.write_text(text, encoding="utf-8")
         return move_into_place([made], path.parent)[0]
 
 

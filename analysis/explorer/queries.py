@@ -23,6 +23,7 @@ from analysis.models.admission import admit, admit_runs
 from analysis.models.precision import exact_forward
 from analysis.names import TokenPairs, token_pairs
 from analysis.progress import progress_bar
+from analysis.prompts.templates import check_length, check_prompt
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
 from analysis.weights import embedding_matrix, ov_weights, unembedding_matrix
@@ -273,8 +274,9 @@ def head_on_prompt(
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     W_U = token_unembeddings(model)
     n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
-    if not isinstance(prompt, str) or not prompt.strip():
+    if isinstance(prompt, str) and not prompt.strip():
         raise PromptError("the prompt is empty: type a sentence.")
+    prompt = check_prompt(prompt)
     ids = list(model.tokenizer(prompt, add_special_tokens=False)["input_ids"])
     bos = model.tokenizer.bos_token_id
     if bos is not None and ids[:1] != [bos]:
@@ -284,6 +286,7 @@ def head_on_prompt(
             f"the prompt has {len(ids)} tokens, more than the {MAX_PROMPT} that are shown: "
             "shorten it."
         )
+    check_length(model, len(ids))
     names = [f"blocks.{layer}.attn.{point}" for point in ("hook_pattern", "hook_z")]
     tokens = torch.tensor([ids], device=embedding_matrix(model).device)
     with exact_forward(model):

@@ -7,13 +7,14 @@ load nothing until they are followed.
 from __future__ import annotations
 
 import html
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.errors import ExportError
 from analysis.explorer.notebook_page import notebook_page
+from analysis.export.whole_files import move_into_place, staging
+from analysis.validation import check_list, check_path, check_type
 
 PICTURES = (".svg", ".png")
 FIGURE_FILES = (".html", ".svg", ".png", ".pdf", ".csv", ".json")
@@ -75,7 +76,7 @@ class Missing:
 def export_site(
     site: str | Path,
     *,
-    explorers: Sequence[Path] = (),
+    explorers: Sequence[str | Path] = (),
     figures: str | Path | None = None,
     notebooks: str | Path | None = None,
     missing: Sequence[Missing] = (),
@@ -93,27 +94,42 @@ def export_site(
         The index.
 
     Raises:
-        ExportError: a folder does not exist, or the site cannot be written.
+        ExportError: a folder or page does not exist, or the site cannot be written.
+        ParameterError: a path or list is none.
     """
-    site = Path(site)
+    site = check_path("site", site)
+    pages = [check_path("a page of explorers", p) for p in check_list("explorers", explorers)]
+    if lacking := next((page for page in pages if not page.is_file()), None):
+        raise ExportError(f"there is no page {lacking}: write it with write_page first.")
+    absent = check_list("missing", missing, "models")
+    for one in absent:
+        check_type("a missing model", one, Missing, "Missing(name, reason)")
+    folders = [_folder("notebooks", notebooks), _folder("figures", figures)]
     try:
         site.mkdir(parents=True, exist_ok=True)
         entries = {
-            "explorers": _explorers(site, explorers, missing),
-            "notebooks": _notebooks(site, _folder(notebooks)),
-            "figures": _figures(site, _folder(figures)),
+            "explorers": _explorers(site, pages, absent),
+            "notebooks": _notebooks(site, folders[0]),
+            "figures": _figures(site, folders[1]),
         }
         index = site / "index.html"
-        index.write_text(_INDEX.format(css=CSS, **entries), encoding="utf-8")
+        _write(index, _INDEX.format(css=CSS, **entries).encode())
     except OSError as error:
         raise ExportError(f"cannot write the site {site}: {error}") from error
     return index
 
 
-def _folder(path: str | Path | None) -> Path | None:
+def _write(path: Path, content: bytes) -> None:
+    """A file, whole or not at all."""
+    with staging(path) as folder:
+        (folder / path.name).write_bytes(content)
+        move_into_place([folder / path.name], path.parent)
+
+
+def _folder(name: str, path: str | Path | None) -> Path | None:
     if path is None:
         return None
-    path = Path(path)
+    path = check_path(name, path)
     if not path.is_dir():
         raise ExportError(f"there is no folder {path}: give the folder that holds the files.")
     return path
@@ -123,7 +139,7 @@ def _explorers(site: Path, pages: Sequence[Path], missing: Sequence[Missing]) ->
     items = []
     for page in pages:
         if page.parent.resolve() != site.resolve():
-            shutil.copyfile(page, site / page.name)
+            _write(site / page.name, page.read_bytes())
         title = page.stem.removesuffix("_explorer")
         size = (site / page.name).stat().st_size / 1e6
         items.append(f"<li>{_link(page.name, title)} <span class=muted>({size:.1f} MB)</span></li>")
@@ -140,7 +156,7 @@ def _notebooks(site: Path, folder: Path | None) -> str:
     for path in sorted(folder.glob("*.ipynb")) if folder else []:
         title, text = notebook_page(path, CSS)
         name = f"{path.stem}.html"
-        (site / name).write_text(text, encoding="utf-8")
+        _write(site / name, text.encode())
         items.append(f"<li>{_link(name, title)}</li>")
     return f"<ul>{''.join(items)}</ul>" if items else "<p class=muted>None.</p>"
 
@@ -148,13 +164,13 @@ def _notebooks(site: Path, folder: Path | None) -> str:
 def _figures(site: Path, folder: Path | None) -> str:
     stems: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()) if folder else []:
-        if path.suffix in FIGURE_FILES and not path.name.startswith("."):
+        if path.is_file() and path.suffix in FIGURE_FILES and not path.name.startswith("."):
             stems.setdefault(path.stem, []).append(path)
     items = []
     for stem, paths in stems.items():
         (site / "figures").mkdir(exist_ok=True)
         for path in paths:
-            shutil.copyfile(path, site / "figures" / path.name)
+            _write(site / "figures" / path.name, path.read_bytes())
         picture = next(
             (path for ending in PICTURES for path in paths if path.suffix == ending), None
         )

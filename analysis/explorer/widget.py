@@ -20,7 +20,7 @@ from analysis.explorer.results import Results, collect
 from analysis.explorer.still import still_picture
 from analysis.names import TokenPairs
 from analysis.provenance import model_identity, set_identity
-from analysis.validation import check_flag, check_int, check_model
+from analysis.validation import check_flag, check_int, check_model, check_type
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -49,6 +49,8 @@ class Explorer(anywidget.AnyWidget):
     kernel = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, model: TransformerBridge, results: Results) -> None:
+        check_model(model)
+        check_type("results", results, Results, "explore(model).results")
         self._esm = front_end("explorer.js")
         self._css = front_end("explorer.css")
         super().__init__(
@@ -127,8 +129,10 @@ def explore(
         ArchitectureError: the model's weights would not be read rightly.
     """
     check_model(model)
-    check_int("k", k, 1, MAX_RANK, "the explorer's ranks")
+    k = check_int("k", k, 1, MAX_RANK, "the explorer's ranks")
     check_flag("first_mlp", first_mlp)
+    if evidence is not None:
+        check_type("evidence", evidence, Evidence, "analysis.explorer.evidence.measure_all")
     twin = _twin(model)
     return Explorer(twin, collect(twin, names, k=k, first_mlp=first_mlp, evidence=evidence))
 

@@ -14,8 +14,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 
 import plotly.graph_objects as go
 
@@ -122,22 +126,23 @@ def draw_in_browser(fig: go.Figure, picture_format: str, scale: float, chromium:
 
 def _run(command: list[str]) -> str:
     """What a browser prints; it and all that it started end here, also on Ctrl-C."""
+    process: subprocess.Popen[str] | None = None
     try:
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=sys.platform != "win32",  # a group of its own, to end whole
-        )
+        with _stops_held_back():  # or one in the middle of the start would leave it running
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                start_new_session=sys.platform != "win32",  # a group of its own, to end whole
+            )
+        printed, _ = process.communicate(timeout=TIME_LIMIT_S)
     except OSError as error:
         raise ExportError(f"{command[0]} does not start: {error}") from error
-    try:
-        printed, _ = process.communicate(timeout=TIME_LIMIT_S)
     except subprocess.TimeoutExpired:
         raise ExportError(f"{command[0]} has not drawn within {TIME_LIMIT_S:.0f} s") from None
     finally:
-        if process.poll() is None:
+        if process is not None and process.poll() is None:
             if sys.platform == "win32":
                 process.kill()
             else:
@@ -146,3 +151,20 @@ def _run(command: list[str]) -> str:
     if process.returncode:
         raise ExportError(f"{command[0]} failed with status {process.returncode}")
     return printed
+
+
+@contextmanager
+def _stops_held_back() -> Iterator[None]:
+    """Let a Ctrl-C that comes meanwhile be heard at the end."""
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield
+        return
+    stops: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: stops.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if stops:
+            usual(*stops[0])

@@ -32,7 +32,7 @@ from analysis.plots.heatmaps import facts_of
 from analysis.plots.style import TEXT_PX
 from analysis.provenance import timeless
 from analysis.static.head_scores import COPYING_SCORE, RELATION_SCORE, SUPPRESSION_SCORE, HeadScores
-from analysis.validation import check_type
+from analysis.validation import check_type, shown
 
 __all__ = ["FIGURES", "FORMATS", "export_figure", "figure_stem", "score_table"]
 
@@ -174,14 +174,16 @@ def _checked_width(width: object) -> float | None:
     least, most = (math.ceil(px * _MM_PER_PX) for px in (MIN_WIDTH, MAX_WIDTH))
     mm = _number(width)
     if not least <= mm <= most - 1:
-        raise ExportError(f"width must be a number of mm from {least} to {most - 1}; got {width!r}")
+        raise ExportError(
+            f"width must be a number of mm from {least} to {most - 1}; got {shown(width)}"
+        )
     return mm / _MM_PER_PX
 
 
 def _checked_dpi(dpi: object, default: float) -> float:
     number = default if dpi is None else _number(dpi)
     if not 30 <= number <= 2400:
-        raise ExportError(f"dpi must be a number from 30 to 2400; got {dpi!r}")
+        raise ExportError(f"dpi must be a number from 30 to 2400; got {shown(dpi)}")
     return number
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
-from analysis.errors import ExportError
+from analysis.errors import ExportError, ParameterError
 from analysis.names import are_shipped
 from analysis.provenance import GPT2_SMALL, ModelIdentity
 from analysis.static.head_scores import HeadScores
+from analysis.validation import check_list, shown
 
 FORMATS = ("html", "png", "svg", "pdf")
 DATA = ("csv", "json")
@@ -59,13 +59,13 @@ def checked_stem(stem: object, default: str = "figure") -> tuple[Path, str | Non
     """
     if not isinstance(stem, (str, os.PathLike)):
         raise ExportError(
-            f"a figure needs a name to write it under, such as 'figures/mine', not {stem!r}"
+            f"a figure needs a name to write it under, such as 'figures/mine', not {shown(stem)}"
         )
     text = os.fspath(stem)
     if not isinstance(text, str) or "\0" in text or _has_half_pair(text):
-        raise ExportError(f"a file's name cannot hold what is in {text!r}")
+        raise ExportError(f"a file's name cannot hold what is in {shown(text)}")
     if not text.strip():
-        raise ExportError(f"a figure needs a name to write it under; got {text!r}")
+        raise ExportError(f"a figure needs a name to write it under; got {text!r:.200}")
     path = Path(text).expanduser()
     # A folder that has the figure's name lies beside its files; one is meant by its slash.
     if text.endswith(("/", os.sep)) or path.name in ("", ".", ".."):
@@ -95,14 +95,17 @@ def checked_formats(formats: object) -> list[str]:
         return list(FORMATS)
     if isinstance(formats, str):
         formats = [word for word in re.split(r"[,;\s]+", formats) if word]
-    if not isinstance(formats, Iterable) or isinstance(formats, (bytes, bytearray)):
-        raise ExportError(f"formats must be a list such as ['png', 'svg'], not {formats!r}")
-    given = list(formats)
+    try:
+        given = check_list("formats", formats)
+    except ParameterError:
+        raise ExportError(
+            f"formats must be a list such as ['png', 'svg'], not {shown(formats)}"
+        ) from None
     wanted = [str(one).strip().lower().removeprefix(".") for one in given]
-    unknown = [repr(one) for one, name in zip(given, wanted, strict=True) if name not in FORMATS]
+    unknown = [shown(one) for one, name in zip(given, wanted, strict=True) if name not in FORMATS]
     if unknown:
         raise ExportError(
-            f"unknown format {', '.join(unknown)}; a figure is written as {', '.join(FORMATS)}"
+            f"unknown format {', '.join(unknown[:5])}; a figure is written as {', '.join(FORMATS)}"
         )
     return [name for name in FORMATS if name in wanted]
 

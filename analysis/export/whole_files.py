@@ -53,7 +53,7 @@ def staging(stem: Path) -> Iterator[Path]:
     except OSError as error:
         raise ExportError(f"cannot write to the folder {stem.parent}: {error}") from error
     try:
-        with _as_export_error(stem):
+        with as_export_error(stem):
             _remove(folder)  # left by a writer that died
             folder.mkdir()
         yield folder
@@ -84,7 +84,7 @@ def move_into_place(files: list[Path], folder: Path) -> list[Path]:
     for target in targets:
         if target.is_dir():
             raise ExportError(f"cannot write {target}: {target.name} is a folder")
-    with _as_export_error(folder):
+    with as_export_error(folder):
         for file in files:
             _flush(file)
         for file, target in zip(files, targets, strict=True):
@@ -113,7 +113,7 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def _as_export_error(path: Path) -> Iterator[None]:
+def as_export_error(path: Path) -> Iterator[None]:
     """Turn the system's refusal into this package's error."""
     try:
         yield

@@ -15,6 +15,7 @@ from analysis.data_files import data_file
 from analysis.errors import ClassesError
 from analysis.heads import head_name
 from analysis.provenance import GPT2_SMALL, ModelIdentity
+from analysis.validation import is_unicode, shown
 
 PUBLISHED = "published"
 """Origin of the classes that a paper reports."""
@@ -65,6 +66,8 @@ def published_classes(model: ModelIdentity | str) -> pd.DataFrame:
             f"published classes are asked for by name, 'gpt2', or by scores.model, not by a "
             f"{type(model).__name__}"
         )
+    if isinstance(model, str) and not is_unicode(model):
+        raise ClassesError(f"{shown(model)} is no model's name")
     if isinstance(model, ModelIdentity):
         name = model.name
     else:

@@ -35,7 +35,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.errors import ParameterError
 from analysis.heads import HeadPair, all_heads
 from analysis.ioi.activations import Activations, run_prompts
 from analysis.ioi.attention import attention_and_output
@@ -48,7 +47,7 @@ from analysis.ioi.performance import TaskPerformance, performance_of
 from analysis.models.precision import MARGIN
 from analysis.prompts.indirect_object import IOIPrompts, ioi_prompts
 from analysis.provenance import ModelIdentity, model_identity, provenance_of
-from analysis.validation import check_flag, check_type
+from analysis.validation import check_choice, check_flag, check_number, check_type
 from analysis.weights import value_weights
 
 if TYPE_CHECKING:
@@ -78,9 +77,8 @@ class Thresholds:
     min_backup_gain: float = 0.02
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise ParameterError(f"the threshold {name} must be from 0 to 1, not {value!r}.")
+        for name, value in vars(self).copy().items():
+            object.__setattr__(self, name, check_number(f"the threshold {name}", value, 0, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +135,12 @@ class HeadMeasurements:
         return together[[*COLUMNS, *numbers.columns]]
 
     def with_thresholds(self, thresholds: Thresholds) -> HeadMeasurements:
-        """The same numbers with other lines drawn; the heads that were ablated stay those."""
+        """The same numbers with other lines drawn; the heads that were ablated stay those.
+
+        Raises:
+            ParameterError: these are no thresholds.
+        """
+        check_type("thresholds", thresholds, Thresholds, "Thresholds(...)")
         return replace(
             self,
             numbers=_with_classes(self.numbers, self.performance, thresholds),
@@ -145,7 +148,12 @@ class HeadMeasurements:
         )
 
     def heads(self, head_class: HeadClass) -> list[HeadPair]:
-        """The (layer, head) of one class, the largest direct effect first."""
+        """The (layer, head) of one class, the largest direct effect first.
+
+        Raises:
+            ParameterError: there is no such class.
+        """
+        check_choice("head_class", head_class, list(HeadClass))
         numbers = self.numbers[(self.numbers[list(CLASS_COLUMNS)] == head_class).any(axis=1)]
         order = numbers["direct_effect"].abs().sort_values(ascending=False, kind="stable").index
         return head_pairs(order)

@@ -66,7 +66,7 @@ def check_config(raw: Mapping[str, Any], title: str) -> None:
     heads = next((raw[key] for key in ("num_attention_heads", "n_head") if key in raw), None)
     if heads is not None and (isinstance(heads, bool) or not isinstance(heads, int) or heads < 1):
         raise ArchitectureError(
-            f"{title} ({kind}) has no attention heads ({heads!r}): use another model."
+            f"{title} ({kind}) has no attention heads ({heads!r:.200}): use another model."
         )
 
 
@@ -115,12 +115,14 @@ def model_config(raw: Mapping[str, Any], title: str) -> Any:
     kind = raw["model_type"]
     if kind not in CONFIG_MAPPING:
         raise ArchitectureError(
-            f"transformers does not know the model type {kind!r} of {title}: use another model."
+            f"transformers does not know the model type {kind!r:.200} of {title}: use another "
+            "model."
         )
     architecture = (raw.get("architectures") or [_architecture_of(kind)])[0]
     if architecture != _architecture_of(kind):
         raise ModelError(
-            f"{CONFIG} of {title} calls the model {architecture}, and its type {kind!r}, which is "
+            f"{CONFIG} of {title} calls the model {architecture}, and its type {kind!r:.200}, "
+            "which is "
             f"{_architecture_of(kind)}: save the model again."
         )
     try:

@@ -70,10 +70,7 @@ def hub_checkpoint(
         ModelError: no safetensors, no tokenizer, or a file is not what it should be.
         ParameterError: the revision cannot be one.
     """
-    if not _REPOSITORY.fullmatch(repo) or ".." in repo or "--" in repo:
-        raise HubError(f"{shown(repo)} is neither a folder nor a possible hub id", "check the name")
-    if revision is not None and not all(map(is_file_name, revision.split("/"))):
-        raise ParameterError(f"revision must be a branch, tag or commit, not {shown(revision)}.")
+    check_repository(repo, revision)
     cached = _cached(repo, revision)
     if cached is not None and revision is not None and COMMIT.fullmatch(revision):
         return _verified(repo, title, cached)
@@ -93,6 +90,19 @@ def hub_checkpoint(
             raise
         return _verified(repo, title, cached)
     return _verified(repo, title, _downloaded(repo, revision, title, listing))
+
+
+def check_repository(repo: str, revision: str | None) -> None:
+    """Refuse what cannot be a repository and its revision: both become paths in the cache.
+
+    Raises:
+        HubError: the id cannot be one.
+        ParameterError: the revision cannot be one.
+    """
+    if not _REPOSITORY.fullmatch(repo) or ".." in repo or "--" in repo:
+        raise HubError(f"{shown(repo)} is neither a folder nor a possible hub id", "check the name")
+    if revision is not None and not all(map(is_file_name, revision.split("/"))):
+        raise ParameterError(f"revision must be a branch, tag or commit, not {shown(revision)}.")
 
 
 # --- the cache ----------------------------------------------------------------------------------

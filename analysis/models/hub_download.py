@@ -58,7 +58,7 @@ def fetch_blob(repo: str, listing: Listing, name: str) -> Path:
     """
     expected = listing.files[name]
     blob = repository_folder(repo) / "blobs" / str(expected.digest)
-    with _cannot_write():
+    with cannot_write():
         if blob.is_file() and blob.stat().st_size == expected.size:
             return blob
         blob.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def link_snapshot(
     """Give checked blobs their names in the commit's folder, and the revision its commit."""
     home = repository_folder(repo)
     folder = home / "snapshots" / commit
-    with _cannot_write():
+    with cannot_write():
         folder.mkdir(parents=True, exist_ok=True)
         for name, blob in sorted(blobs, key=lambda entry: entry[0] == CONFIG):
             link = folder / name
@@ -150,7 +150,7 @@ def _receive(repo: str, listing: Listing, name: str, target: Path) -> None:
                 with tqdm(
                     total=size, initial=kept, desc=name, unit="B", unit_scale=True
                 ) as progress:
-                    for chunk in _in_time(response.iter_raw()):
+                    for chunk in in_time(response.iter_raw()):
                         hasher.update(chunk)
                         file.write(chunk)
                         progress.update(len(chunk))
@@ -205,8 +205,12 @@ def _check_answer(repo: str, name: str, digest: str, response: Any) -> None:
         raise not_a_hub()
 
 
-def _in_time(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The chunks, as long as they come faster than ``SLOWEST``."""
+def in_time(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks, as long as they come faster than ``SLOWEST``.
+
+    Raises:
+        TimeoutError: they do not.
+    """
     since, came = time.monotonic(), 0
     for chunk in chunks:
         yield chunk
@@ -247,20 +251,25 @@ def _one_at_a_time(repo: str, blob: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cannot_write() -> Iterator[None]:
-    """A full disk, or a cache folder that is not ours, in the package's own words."""
+def cannot_write(folder: str = "", variable: str = "HF_HUB_CACHE") -> Iterator[None]:
+    """A full disk, or a cache folder that is not ours, in the package's own words.
+
+    Args:
+        folder: what the error calls it; the hub's cache folder if empty.
+        variable: of the environment, which names another.
+    """
     from huggingface_hub import constants
 
+    folder = folder or f"the hub's cache folder {constants.HF_HUB_CACHE}"
     try:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC or error.errno == errno.EDQUOT:
             raise ModelError(
-                f"the disk of the hub's cache folder {constants.HF_HUB_CACHE} is full: make room, "
-                "or set HF_HUB_CACHE to a folder on another disk, and load again; what came is "
-                "kept and continued."
+                f"the disk of {folder} is full: make room, or set {variable} to a folder on "
+                "another disk, and load again; what came is kept and continued."
             ) from error
         raise ModelError(
-            f"the hub's cache folder {constants.HF_HUB_CACHE} cannot be written "
-            f"({error.strerror or error}): make room or set HF_HUB_CACHE to another folder."
+            f"{folder} cannot be written ({error.strerror or error}): make room or set "
+            f"{variable} to another folder."
         ) from error

@@ -57,7 +57,9 @@ def hub_error(repo: str, revision: str | None, error: Exception) -> HubError:
     if isinstance(error, HubError):
         return error
     if isinstance(error, HFValidationError):
-        return HubError(f"{repo!r} is neither a folder nor a possible hub id", "check the name")
+        return HubError(
+            f"{repo!r:.200} is neither a folder nor a possible hub id", "check the name"
+        )
     if isinstance(error, HfHubHTTPError):
         return status_error(repo, revision, error.response)
     if isinstance(error, OfflineModeIsEnabled):
@@ -91,10 +93,13 @@ def status_error(repo: str, revision: str | None, response: Any) -> HubError:
             "accept them on the model's page and log in with `hf auth login`",
         )
     if code == "RevisionNotFound":
-        return HubError(f"{repo} has no revision {revision!r}", "check the branch, tag or commit")
+        return HubError(
+            f"{repo} has no revision {revision!r:.200}", "check the branch, tag or commit"
+        )
     if code == "RepoNotFound" or status == 404:
         return HubError(
-            f"{repo!r} is no folder here, and the hub ({endpoint()}) knows no model of that name",
+            f"{repo!r:.200} is no folder here, and the hub ({endpoint()}) knows no model of "
+            "that name",
             "check the name, or log in with `hf auth login` if the model is private",
         )
     if status == 401:

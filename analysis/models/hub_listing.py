@@ -18,7 +18,7 @@ from analysis.models.hub_errors import endpoint, hub_error, not_a_hub
 from analysis.validation import is_file_name, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 DEADLINE = 3.0
 """Seconds within which the hub must have answered, name look-up and connection included, unless
@@ -67,13 +67,36 @@ def deadline() -> float:
 def ask_hub(repo: str, revision: str | None) -> Listing:
     """What the hub lists of a repository: its commit, its files, their sizes and checksums.
 
-    The request runs in a thread of its own: a look-up or a connection that hangs keeps neither
-    this call, nor Ctrl-C, nor the end of the process waiting.
-
     Raises:
         HubUnreachableError: no answer within the deadline, or offline mode.
         HubError: the hub refuses.
         ModelError: the listing names paths or checksums that no hub has.
+    """
+    seconds = deadline()
+    reply = _asked(
+        repo,
+        revision,
+        lambda api: api.model_info(repo, revision=revision, files_metadata=True, timeout=seconds),
+    )
+    return checked_listing(repo, reply)
+
+
+def list_revisions(repo: str) -> list[str]:
+    """The branches and tags of a repository.
+
+    Raises:
+        HubUnreachableError: no answer within the deadline, or offline mode.
+        HubError: the hub refuses.
+    """
+    refs = _asked(repo, None, lambda api: api.list_repo_refs(repo))
+    return [ref.name for ref in (*refs.branches, *refs.tags)]
+
+
+def _asked(repo: str, revision: str | None, question: Callable[[Any], Any]) -> Any:
+    """What the hub answers to one question.
+
+    The request runs in a thread of its own: a look-up or a connection that hangs keeps neither
+    this call, nor Ctrl-C, nor the end of the process waiting.
     """
     from huggingface_hub import HfApi
 
@@ -82,27 +105,23 @@ def ask_hub(repo: str, revision: str | None) -> Listing:
 
     def ask() -> None:
         try:
-            answer.append(
-                HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=seconds)
-            )
+            answer.append(question(HfApi()))
         except BaseException as error:  # every one is told apart below
             answer.append(error)
 
     thread = threading.Thread(target=ask, daemon=True, name="ask-hub")
     thread.start()
     thread.join(seconds)
-    reply = (
-        answer[0]
-        if answer
-        else TimeoutError(
+    reply = answer[0] if answer else TimeoutError()
+    if "Timeout" in type(reply).__name__:  # the HTTP client's own may come just before
+        reply = TimeoutError(
             f"no answer within {seconds:g} seconds; for a slow mirror, set HF_HUB_ETAG_TIMEOUT "
             "to more"
         )
-    )
     if isinstance(reply, Exception):
         # Not "from reply": an HTTP client's error shows the address, password and all.
         raise hub_error(repo, revision, reply) from None
-    return checked_listing(repo, reply)
+    return reply
 
 
 def checked_listing(repo: str, info: Any) -> Listing:

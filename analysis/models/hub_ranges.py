@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -24,9 +25,11 @@ import torch
 from torch import Tensor
 
 from analysis.errors import ModelError
-from analysis.models.checkpoint import INDEX, WEIGHTS, first_line
-from analysis.models.hub_errors import HubError
+from analysis.models.checkpoint import INDEX, WEIGHTS, first_line, read_json
+from analysis.models.hub_download import cannot_write, in_time
+from analysis.models.hub_errors import HubError, HubUnreachableError, status_error
 from analysis.models.hub_listing import Listing
+from analysis.models.packaged import CACHE_VARIABLE
 from analysis.models.tensor_files import (
     DTYPES,
     TensorPlace,
@@ -106,7 +109,8 @@ class HubTensors:
         )
         with tqdm(total=n_bytes, desc=self.repo, unit="B", unit_scale=True) as bar:
             for name in wanted:
-                self._fetch(name, bar)
+                with _cannot_write(self.folder):
+                    self._fetch(name, bar)
 
     def tensor(self, name: str) -> Tensor:
         """One tensor, backed by its mapped file in the cache."""
@@ -166,9 +170,21 @@ class HubTensors:
         """Bytes ``start`` to ``end`` of a file, taken up again where a connection breaks.
 
         Raises:
-            HubError: it breaks too often.
+            HubError: it breaks too often, is too slow, or the hub refuses.
             ModelError: the file is not the one that was listed.
         """
+        try:
+            yield from in_time(self._blocks(file, start, end))
+        except TimeoutError as error:
+            raise self._broke_off(file, error) from None
+
+    def _broke_off(self, file: str, error: Exception) -> HubError:
+        return HubError(
+            f"the download of {file} of {self.repo} broke off ({first_line(error)})",
+            "run this again; what came is kept",
+        )
+
+    def _blocks(self, file: str, start: int, end: int) -> Iterator[bytes]:
         broken = 0
         while start < end:
             try:
@@ -177,15 +193,13 @@ class HubTensors:
                     yield block
                 if start < end:  # the answer ended early, without an error
                     raise ConnectionError("the connection ended early")
-            except ModelError:
-                raise
             except Exception as error:  # the HTTP client's own kinds, and the network's
+                if isinstance(error, ModelError) and not isinstance(error, HubUnreachableError):
+                    raise
                 broken += 1
                 if broken >= ATTEMPTS:
-                    raise HubError(
-                        f"the download of {file} of {self.repo} broke off ({first_line(error)})",
-                        "run this again; what came is kept",
-                    ) from error
+                    # Not "from error": an HTTP client's error shows the address, password and all.
+                    raise self._broke_off(file, error) from None
                 time.sleep(PAUSE * 2 ** (broken - 1))
 
     def _request(self, file: str, start: int, end: int) -> Iterator[bytes]:
@@ -206,7 +220,8 @@ class HubTensors:
         ) as answer:
             if answer.status_code == 200:
                 raise ModelError(f"the hub sends no parts of {file}: use load_model instead.")
-            answer.raise_for_status()
+            if answer.status_code != 206:
+                raise status_error(self.repo, self.commit, answer)
             self._check_same(file, start, end, [*answer.history, answer])
             left = end - start
             for block in answer.iter_raw():
@@ -258,7 +273,10 @@ def hub_tensors(repo: str, listing: Listing, cache: Path) -> HubTensors:
     tensors.places = places
     record = folder / RECORD
     if record.is_file():
-        known = json.loads(record.read_text(encoding="utf-8"))
+        try:
+            known = read_json(record)
+        except ModelError:  # cut off or damaged: what it told of is fetched again
+            known = {}
         tensors.checksums = {n: str(sha) for n, sha in known.items() if n in places}
     return tensors
 
@@ -267,15 +285,23 @@ def _header(tensors: HubTensors, name: str, size: int) -> dict[str, TensorPlace]
     """The header of one file, kept in the cache."""
     kept = tensors.folder / f"{name}.header"
     if kept.is_file():
-        return parse_header(kept.read_bytes(), name, size)
+        try:
+            return parse_header(kept.read_bytes(), name, size)
+        except ModelError:  # damaged in the cache
+            kept.unlink()
     length = header_length(b"".join(tensors.read_range(name, 0, 8)), name)
     header = b"".join(tensors.read_range(name, 8, 8 + length))
     places = parse_header(header, name, size)
-    tensors.folder.mkdir(parents=True, exist_ok=True)
-    staged = kept.with_suffix(".staged")
-    staged.write_bytes(header)
-    staged.replace(kept)
+    with _cannot_write(tensors.folder):
+        tensors.folder.mkdir(parents=True, exist_ok=True)
+        staged = kept.with_suffix(".staged")
+        staged.write_bytes(header)
+        staged.replace(kept)
     return places
+
+
+def _cannot_write(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return cannot_write(f"the cache folder {folder}", CACHE_VARIABLE)
 
 
 def _sha256(path: Path) -> str:

@@ -27,6 +27,8 @@ from analysis.architecture.model_parts import ModelPaths, model_paths, one_block
 from analysis.errors import ArchitectureError, ModelError, WeightsError
 from analysis.models.checkpoint import first_line
 from analysis.models.tensor_files import DTYPES, TensorFiles
+from analysis.models.tokenizer import check_ids
+from analysis.models.weight_headers import check_all_read, check_described
 from analysis.provenance import ModelIdentity
 
 if TYPE_CHECKING:
@@ -242,13 +244,21 @@ def lazy_checkpoint(
         files: its tensors.
 
     Raises:
-        ArchitectureError: transformer_lens cannot boot the architecture.
+        ArchitectureError: transformer_lens cannot boot the architecture, or the files hold weights
+            or ids that the model has no place for.
+        ModelError: the config describes another model than the files hold.
     """
+    title = identity.title
+    check_described(hf_config, {n: place.shape for n, place in files.places.items()}, title)
+    known, unread = stored_names(hf_config, files.places)
+    check_all_read((), unread, title)
     blank = ModelPaths("", None, "\0", "", None, None, "", "", ())
     bridge = boot(one_block(hf_config, blank, 0, lambda _: None), tokenizer, identity.name)
     cfg = copy.copy(bridge.cfg)
     cfg.n_layers = hf_config.get_text_config().num_hidden_layers
     paths = model_paths(bridge.adapter)
+    if (table := known.get(f"{paths.embedding}.weight")) is not None:
+        check_ids(tokenizer, files.places[table].shape[0], title)
     stored = [place.dtype for place in files.places.values() if place.dtype in DTYPES]
     if stored:
         cfg.dtype = DTYPES[max(set(stored), key=stored.count)]
@@ -260,11 +270,11 @@ def lazy_checkpoint(
         cfg,
         bridge.adapter,
         paths,
-        stored_names(hf_config, files.places),
+        known,
     )
 
 
-def stored_names(hf_config: Any, names: Collection[str]) -> dict[str, str]:
+def stored_names(hf_config: Any, names: Collection[str]) -> tuple[dict[str, str], list[str]]:
     """By transformers' name of each parameter, its name in the files.
 
     transformers knows which parameters older or published files name otherwise. Those that it makes
@@ -273,6 +283,9 @@ def stored_names(hf_config: Any, names: Collection[str]) -> dict[str, str]:
     Args:
         hf_config: of the whole model.
         names: in the files.
+
+    Returns:
+        The names, and those in the files that the model has no place for.
     """
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import (
@@ -286,14 +299,19 @@ def stored_names(hf_config: Any, names: Collection[str]) -> dict[str, str]:
     rules = get_model_conversion_mapping(skeleton)
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
     converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
-    found = {}
+    ignored = skeleton._keys_to_ignore_on_load_unexpected or ()  # by the architecture itself
+    found, unread = {}, []
     for name in names:
         renamed, made_of_several = rename_source_key(
             name, renamings, converters, skeleton.base_model_prefix, own
         )
-        if made_of_several is None and renamed in own:
+        if made_of_several is not None:
+            continue
+        if renamed in own:
             found[renamed] = name
-    return found
+        elif not any(re.search(pattern, name) for pattern in ignored):
+            unread.append(name)
+    return found, unread
 
 
 def boot(hf_model: nn.Module, tokenizer: Any, name: str) -> TransformerBridge:

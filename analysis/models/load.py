@@ -1,6 +1,6 @@
 """Load a language model with its raw weights, from the hub, a folder or a package.
 
-The way goes down: what was asked for (``_asked_for``), a verified local checkpoint folder of it
+The way goes down: what was asked for (``asked_for``), a verified local checkpoint folder of it
 (``hub``, ``packaged`` or ``_folder``), and that folder as a TransformerBridge (``bridge``). Only
 safetensors are read, remote code never runs, and once the folder is there no network is touched.
 """
@@ -71,7 +71,7 @@ process while they load (default dtype, initialisation), and two loads would mix
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """What a name means: ``auto``, ``package``, ``folder`` or ``hub``, and which of these."""
 
     kind: str
@@ -115,9 +115,9 @@ def load_model(
     if not isinstance(dtype, torch.dtype) or dtype not in DTYPES:
         names = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
         raise ParameterError(f"dtype must be one of torch's {names}, not {shown(dtype)}.")
-    asked = _asked_for(name, revision)
+    asked = asked_for(name, revision)
     with _LOADING, _random_state_kept():
-        return build_bridge(_find(asked), target, dtype)
+        return build_bridge(find_checkpoint(asked), target, dtype)
 
 
 def fetch_model(name: str | os.PathLike[str] = AUTO, revision: str | None = None) -> ModelIdentity:
@@ -135,9 +135,9 @@ def fetch_model(name: str | os.PathLike[str] = AUTO, revision: str | None = None
         ArchitectureError: it is not supported.
         ParameterError: a parameter is of the wrong type.
     """
-    asked = _asked_for(name, revision)
+    asked = asked_for(name, revision)
     with _LOADING, _random_state_kept():
-        return _find(asked).identity
+        return find_checkpoint(asked).identity
 
 
 @contextlib.contextmanager
@@ -171,7 +171,7 @@ def check_device(device: str | torch.device) -> torch.device:
     return target
 
 
-def _asked_for(name: str | os.PathLike[str], revision: str | None) -> _Asked:
+def asked_for(name: str | os.PathLike[str], revision: str | None) -> Asked:
     """What a name and a revision mean, checked before anything is looked for.
 
     Raises:
@@ -185,17 +185,21 @@ def _asked_for(name: str | os.PathLike[str], revision: str | None) -> _Asked:
         else None
     )
     if text is not None and not text.strip():
-        raise ParameterError(f"name must be a hub id such as 'gpt2', or a folder, not {text!r}.")
+        raise ParameterError(
+            f"name must be a hub id such as 'gpt2', or a folder, not {text!r:.200}."
+        )
     if text is None or (text not in (AUTO, PACKAGED, *ALIASES) and _is_path(text)):
-        asked = _Asked("folder", folder=check_path("name", name))
+        asked = Asked("folder", folder=check_path("name", name))
     elif text in (AUTO, PACKAGED):
-        asked = _Asked("auto" if text == AUTO else "package")
+        asked = Asked("auto" if text == AUTO else "package")
     else:
         repo, at, suffix = text.partition("@")
         if at and (revision is not None or not suffix):
-            raise ParameterError(f"give one revision: {text!r} and revision={revision!r}.")
+            raise ParameterError(
+                f"give one revision: {text!r:.200} and revision={revision!r:.200}."
+            )
         repo = ALIASES.get(repo, repo)
-        return _Asked("hub", repo, suffix or revision)
+        return Asked("hub", repo, suffix or revision)
     if revision is not None:
         raise ParameterError(f"revision is for models of the hub, which {shown(name)} is not.")
     return asked
@@ -211,7 +215,7 @@ def _is_path(name: str) -> bool:
         return False
 
 
-def _find(asked: _Asked) -> Checkpoint:
+def find_checkpoint(asked: Asked) -> Checkpoint:
     """The verified local checkpoint of what was asked for, fetched if need be."""
     if asked.kind == "package":
         return packaged_checkpoint()

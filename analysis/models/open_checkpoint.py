@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import ModelError, ParameterError
+from analysis.errors import ModelError
 from analysis.models.checkpoint import (
+    ADAPTER,
     CONFIG,
     OTHER_FILES,
     TOKENIZER_SETS,
@@ -22,13 +23,13 @@ from analysis.models.checkpoint import (
     read_json,
 )
 from analysis.models.config import check_config, model_config
+from analysis.models.hub import check_repository
 from analysis.models.hub_download import fetch_blob, link_snapshot
 from analysis.models.hub_listing import Listing, ask_hub
 from analysis.models.hub_ranges import HubTensors, hub_tensors
 from analysis.models.lazy_checkpoint import LazyCheckpoint, lazy_checkpoint
-from analysis.models.load import ALIASES, PINNED, TITLES
-from analysis.models.packaged import NAME as PACKAGED
-from analysis.models.packaged import cache_folder, packaged_checkpoint
+from analysis.models.load import PINNED, TITLES, asked_for, find_checkpoint
+from analysis.models.packaged import cache_folder
 from analysis.models.tensor_files import local_tensors
 from analysis.models.tokenizer import load_tokenizer
 from analysis.provenance import ModelIdentity
@@ -53,16 +54,12 @@ def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None
         ArchitectureError: it is not supported.
         ParameterError: the name or the revision makes no sense.
     """
-    text = os.fspath(name)
-    if not isinstance(text, str) or not text.strip():
-        raise ParameterError(f"a model's name must be text or a folder, not {name!r}.")
-    folder = Path(text).expanduser()
-    if text == PACKAGED or folder.exists() or text.startswith((".", "/", "~")):
-        if revision is not None:
-            raise ParameterError(f"revision is for models of the hub, which {text!r} is not.")
-        return _from_folder(packaged_checkpoint() if text == PACKAGED else _folder(folder))
-    repo = ALIASES.get(text, text)
-    return _from_hub(repo, revision or PINNED.get(repo))
+    asked = asked_for(name, revision)
+    if asked.kind == "folder":
+        return _from_folder(_folder(asked.folder))
+    if asked.kind != "hub":
+        return _from_folder(find_checkpoint(asked))
+    return _from_hub(asked.repo, asked.revision or PINNED.get(asked.repo))
 
 
 def readable_model(model: ModelOrName) -> ReadableModel:
@@ -92,6 +89,7 @@ def _from_folder(checkpoint: Checkpoint) -> LazyCheckpoint:
 
 
 def _from_hub(repo: str, revision: str | None) -> LazyCheckpoint:
+    check_repository(repo, revision)
     listing = ask_hub(repo, revision)
     title = TITLES.get(repo, repo.rsplit("/", 1)[-1])
     small = _small_files(repo, revision, title, listing)
@@ -107,6 +105,11 @@ def _small_files(repo: str, revision: str | None, title: str, listing: Listing) 
     """The folder with config and tokenizer, fetched and checked as ``load_model`` does."""
     if CONFIG not in listing.files:
         raise ModelError(f"the model {repo} has no {CONFIG}: use another model.")
+    if ADAPTER in listing.files:
+        raise ModelError(
+            f"the model {repo} holds an adapter ({ADAPTER}), whose weights only change those of "
+            "another model: use that model, or one into which it was merged."
+        )
     blobs = {CONFIG: fetch_blob(repo, listing, CONFIG)}
     check_config(read_json(blobs[CONFIG]), title)
     for name in sorted((set().union(*TOKENIZER_SETS) | OTHER_FILES) & set(listing.files)):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from analysis.errors import ModelError
-from analysis.models.checkpoint import weight_files
+from analysis.models.checkpoint import check_safetensors, weight_files
 
 DTYPES = {
     "F64": torch.float64,
@@ -100,6 +100,7 @@ def local_tensors(folder: Path) -> LocalTensors:
     """
     places: dict[str, TensorPlace] = {}
     for file in weight_files(folder):
+        check_safetensors(file)
         with file.open("rb") as stream:
             length = header_length(stream.read(8), file.name)
             places |= parse_header(stream.read(length), file.name, file.stat().st_size)

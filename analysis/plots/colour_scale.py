@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from analysis.errors import ParameterError
-from analysis.validation import check_choice
+from analysis.validation import check_choice, shown
 
 SCALES = ("linear", "sqrt", "rank")
 _MOST_TICKS = 6
@@ -103,10 +103,10 @@ def colour_scale(kind: str, vmin: object, vmax: object) -> ColourScale:
         except (TypeError, ValueError):
             number = math.nan
         if isinstance(value, (bool, str)) or not 0 <= number <= 1:
-            raise ParameterError(f"{name} must be a score from 0 to 1, not {value!r}.")
+            raise ParameterError(f"{name} must be a score from 0 to 1, not {shown(value)}.")
         ends.append(number)
     if ends[1] - ends[0] < 1e-6:
-        raise ParameterError(f"vmin must be below vmax, not {vmin!r} against {vmax!r}.")
+        raise ParameterError(f"vmin must be below vmax, not {shown(vmin)} against {shown(vmax)}.")
     return ColourScale(kind, *ends)
 
 

@@ -21,6 +21,7 @@ import plotly.graph_objects as go
 
 from analysis.errors import ParameterError
 from analysis.plots.style import SCREEN_WIDTH, TEXT_PX, TITLE_PX, text_width
+from analysis.validation import shown
 
 MIN_WIDTH, MAX_WIDTH = 300, 10_000
 STACKED_BELOW = 700
@@ -275,7 +276,7 @@ def check_width(width: object) -> float:
     if not MIN_WIDTH <= number <= MAX_WIDTH:
         raise ParameterError(
             f"width must be a number of CSS pixels from {MIN_WIDTH} to {MAX_WIDTH:,}, "
-            f"not {width!r}."
+            f"not {shown(width)}."
         )
     return number
 

@@ -32,7 +32,7 @@ from analysis.plots.style import FONT, GAP, INK, PAPER, SCREEN_WIDTH, SEQUENTIAL
 from analysis.provenance import timeless
 from analysis.static.head_scores import HeadScores
 from analysis.statistics import wilson_interval
-from analysis.validation import check_choice, check_type
+from analysis.validation import check_choice, check_list, check_type, shown
 
 PANELS = ("copying", "suppression")
 VIEWS = ("grid", "sorted")
@@ -156,12 +156,11 @@ def _shape(scores: HeadScores) -> tuple[int, int]:
 
 def _checked_panels(panels: object) -> tuple[str, ...]:
     """The panels' names, each once."""
-    names = (panels,) if isinstance(panels, str) else panels
-    names = tuple(names) if isinstance(names, Iterable) else ()
+    names = (panels,) if isinstance(panels, str) else tuple(check_list("panels", panels))
     for name in names:
         check_choice("panels", name, PANELS)
     if not names or len(set(names)) < len(names):
-        raise ParameterError(f"panels must be some of {', '.join(PANELS)}, not {panels!r}.")
+        raise ParameterError(f"panels must be some of {', '.join(PANELS)}, not {shown(panels)}.")
     return names
 
 
@@ -171,10 +170,11 @@ def _titles(title: object, n_panels: int) -> tuple[str | None, list[str | None]]
         return None, [None] * n_panels
     if isinstance(title, str):
         return (None, [title]) if n_panels == 1 else (title, [None] * n_panels)
-    given = list(title) if isinstance(title, Iterable) else []
+    given = check_list("title", title, "texts")
     if len(given) != n_panels or not all(isinstance(one, str) for one in given):
         raise ParameterError(
-            f"title must be a text, or a list of {n_panels}, one for each panel, not {title!r}."
+            f"title must be a text, or a list of {n_panels}, one for each panel, not "
+            f"{shown(title)}."
         )
     return None, given
 
@@ -247,10 +247,10 @@ def _heatmaps(
                     "yanchor": "middle",
                 },
             )
-        except ValueError:
+        except Exception:  # plotly raises what its validators stumble on
             raise ParameterError(
                 "colorscale must be a name that plotly knows, such as 'Viridis' or 'Cividis', or a "
-                f"list of colours, not {colorscale!r}."
+                f"list of colours, not {shown(colorscale)}."
             ) from None
         traces.append(heatmap)
     return traces
@@ -406,7 +406,7 @@ def _layout(
 ) -> go.Layout:
     """Everything that does not depend on the figure's width."""
     if not isinstance(font, str) or not font.strip():
-        raise ParameterError(f"font must be the name of a font, not {font!r}.")
+        raise ParameterError(f"font must be the name of a font, not {shown(font)}.")
     note = {"xref": "paper", "yref": "paper", "yshift": 4, "showarrow": False}
     note |= {"xanchor": "center", "yanchor": "bottom", "font": {"size": TITLE_PX}}
     layout = go.Layout(

@@ -18,6 +18,7 @@ from analysis.heads import HeadPair, check_heads, head_name
 from analysis.ioi.head_classes import MEASURED, ORIGINS, PUBLISHED, HeadClass, check_classes
 from analysis.plots.style import INK, PAPER
 from analysis.static.head_scores import HeadScores
+from analysis.validation import shown
 
 LEGEND_TITLE = "'Interp. in the Wild' classifications"
 MEASURED_TITLE = "Measured on the indirect-object task"
@@ -137,7 +138,7 @@ def own_sets(
         return ()
     if not isinstance(marks, Mapping):
         raise ParameterError(
-            f"marks must be a dictionary such as {{'my circuit': [(23, 2)]}}, not {marks!r}."
+            f"marks must be a dictionary such as {{'my circuit': [(23, 2)]}}, not {shown(marks)}."
         )
     if len(marks) > len(OWN):
         raise ParameterError(
@@ -147,7 +148,7 @@ def own_sets(
     for (label, heads), look in zip(marks.items(), OWN, strict=False):
         if isinstance(heads, (str, bytes)) or not isinstance(heads, Iterable):
             raise ParameterError(
-                f"marks[{label!r}] must be a list of (layer, head) pairs, not {heads!r}."
+                f"marks[{shown(label)}] must be a list of (layer, head) pairs, not {shown(heads)}."
             )
         heads = list(heads)
         if heads:
@@ -171,7 +172,8 @@ def own_classes(classes: pd.DataFrame, scores: HeadScores) -> dict[str, list[Hea
     for (layer, head), name in zip(classes.index, classes["class"], strict=True):
         if not isinstance(name, str) or not name.strip():
             raise ClassesError(
-                f"head {head_name(layer, head)} has the class {name!r}: give each class a name."
+                f"head {head_name(layer, head)} has the class {shown(name)}: give each class "
+                "a name."
             )
         if name not in known:
             own.setdefault(name, []).append((int(layer), int(head)))

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from analysis.errors import NamesError
 from analysis.names import TokenPairs
-from analysis.prompts.templates import MIN_NAMES, enough_names, leading_tokens
+from analysis.prompts.templates import MIN_NAMES, check_length, enough_names, leading_tokens
 from analysis.tokenizers import tokenizer_fingerprint
-from analysis.validation import check_int
+from analysis.validation import check_int, check_seed
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -80,9 +80,10 @@ class Task:
         Raises:
             ParameterError: n is below 30.
         """
-        if n is None or check_int("n_prompts", n, MIN_NAMES) >= len(self):
+        n = len(self) if n is None else check_int("n_prompts", n, MIN_NAMES)
+        if n >= len(self):
             return self
-        kept = np.sort(np.random.default_rng(seed).choice(len(self), n, replace=False))
+        kept = np.sort(np.random.default_rng(check_seed(seed)).choice(len(self), n, replace=False))
         pairs = tuple(self.pairs[i] for i in kept)
         return replace(self, pairs=pairs, tokens=self.tokens[kept], answers=self.answers[kept])
 
@@ -124,6 +125,7 @@ def control_tasks(
         "next year": [(str(year), str(year + 1)) for year in _YEARS],
     }
     tasks = []
+    seed = check_seed(seed)
     for name, pairs in candidates.items():
         rng = np.random.default_rng(seed)
         order = [pairs[i] for i in rng.permutation(len(pairs))[: MAX_PAIRS + 2]]
@@ -181,6 +183,7 @@ def few_shot(
             f"the task {name!r} needs at least {MIN_NAMES} pairs whose prompts have one length, "
             f"and has {len(kept)} of {len(asked)}; give more."
         )
+    check_length(model, sum(size))
     return Task(
         name=name,
         pairs=tuple(kept),

@@ -29,12 +29,22 @@ from torch import Tensor
 
 from analysis.errors import NamesError, ParameterError, PromptError
 from analysis.names import load_names, token_pairs
+from analysis.prompts.templates import check_length
 from analysis.tokenizers import tokenizer_fingerprint
-from analysis.validation import check_flag, check_int
+from analysis.validation import (
+    check_choice,
+    check_flag,
+    check_int,
+    check_list,
+    check_seed,
+    is_unicode,
+    shown,
+)
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+MAX_PROMPTS = 100_000
 TEMPLATES = (
     "While {A} and {B} were waiting at the {place}, {S} handed a {object} to",
     "Before {A} and {B} left the {place}, {S} lent a {object} to",
@@ -98,7 +108,13 @@ class IOIPrompts:
         return len(self.frame)
 
     def column(self, name: str) -> Int[Tensor, "n"]:
-        """A column of whole numbers as a tensor."""
+        """A column of whole numbers as a tensor.
+
+        Raises:
+            ParameterError: there is no such column.
+        """
+        whole = self.frame.select_dtypes("number")
+        check_choice("name", name, list(whole))
         return torch.tensor(self.frame[name].to_numpy(dtype=np.int64))
 
     @property
@@ -149,9 +165,11 @@ def ioi_prompts(
             object is one token.
         ParameterError: n or n_names is not a whole number in its range, or there is no template.
     """
-    n, n_names = check_int("n", n), check_int("n_names", n_names, _MADE_OF)
-    seed = check_int("seed", seed, 0)
+    n = check_int("n", n, 1, MAX_PROMPTS, "prompts held at once")
+    n_names = check_int("n_names", n_names, _MADE_OF)
+    seed = check_seed(seed)
     check_flag("prepend_bos", prepend_bos)
+    templates = check_list("templates", templates, "sentences")
     _check_templates(templates)
     people = load_names(model, names).sources[:n_names]
     if len(people) < _MADE_OF:
@@ -180,11 +198,13 @@ def ioi_prompts(
 
 
 def _check_templates(templates: Sequence[str]) -> None:
-    if isinstance(templates, str) or not templates:
+    if not templates:
         raise ParameterError("templates must be a list of at least one sentence.")
     for template in templates:
-        if not isinstance(template, str):
-            raise PromptError(f"a template must be text with {{A}}, {{B}} and {{S}}: {template!r}.")
+        if not isinstance(template, str) or not is_unicode(template):
+            raise PromptError(
+                f"a template must be text with {{A}}, {{B}} and {{S}}, not {shown(template)}."
+            )
         try:
             slots = [
                 f"{slot}{'!' + how if how else ''}{':' + form if form else ''}"
@@ -192,16 +212,18 @@ def _check_templates(templates: Sequence[str]) -> None:
                 if slot is not None
             ]
         except ValueError as error:
-            raise PromptError(f"the template {template!r} cannot be read: {error}.") from error
+            raise PromptError(f"the template {template!r:.200} cannot be read: {error}.") from error
         if not {*"ABS"} <= {*slots} or {*slots} - {*"ABS", "place", "object"}:
             raise PromptError(
-                f"the template {template!r} has the slots {slots}: it needs {{A}}, {{B}} and {{S}} "
+                f"the template {template!r:.200} has the slots {slots}: it needs {{A}}, {{B}} "
+                f"and {{S}} "
                 "and may have {place} and {object}, nothing else."
             )
         names = [slot for slot in slots if slot in ("A", "B", "S")]
         if len(names) > len("ABS") or names[-1] != "S":
             raise PromptError(
-                f"the template {template!r} must name {{A}}, {{B}} and {{S}} once each, {{S}} last."
+                f"the template {template!r:.200} must name {{A}}, {{B}} and {{S}} once each, "
+                f"{{S}} last."
             )
 
 
@@ -268,6 +290,7 @@ def _tokenized(
         pd.DataFrame(positions, columns=columns, index=frame.index)
     )
     longest = max(map(len, ids))
+    check_length(model, longest)
     filled = torch.tensor(
         [sentence + sentence[-1:] * (longest - len(sentence)) for sentence in ids]
     )

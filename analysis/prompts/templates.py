@@ -20,7 +20,7 @@ from torch import Tensor
 
 from analysis.errors import NamesError, ParameterError, PromptError
 from analysis.names import TokenPairs, token_pairs
-from analysis.validation import check_flag
+from analysis.validation import check_flag, is_unicode, shown
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -82,18 +82,20 @@ def leading_tokens(model: TransformerBridge, text: str, prepend_bos: bool | None
 
     Raises:
         ParameterError: ``prepend_bos`` is none of these, or there is no BOS token to put first.
-        PromptError: the tokenizer puts tokens after the prompt.
+        PromptError: the tokenizer puts tokens after the prompt, or it is longer than the context.
     """
     if prepend_bos is not None:
         check_flag("prepend_bos", prepend_bos)
+    text = check_prompt(text)
     own = _encode(model, text)
+    check_length(model, len(own))  # transformer_lens would cut it off
     if prepend_bos is False:
         return []
     whole = model.to_tokens(text, prepend_bos=prepend_bos)[0].tolist()
     lead = whole[: len(whole) - len(own)]
     if whole != lead + own:
         raise PromptError(
-            f"the tokenizer of {model.cfg.model_name} puts tokens after the prompt {text!r}, "
+            f"the tokenizer of {model.cfg.model_name} puts tokens after the prompt {text!r:.200}, "
             "so that its last token is not the prompt's; load it without them."
         )
     if prepend_bos and not lead:
@@ -102,6 +104,35 @@ def leading_tokens(model: TransformerBridge, text: str, prepend_bos: bool | None
             "out, or set it to False."
         )
     return lead
+
+
+def check_prompt(prompt: object) -> str:
+    """A prompt, if it is text that a tokenizer takes.
+
+    Raises:
+        PromptError: it is empty, no text, or holds half a character.
+    """
+    if not isinstance(prompt, str) or not prompt:
+        raise PromptError(f"the prompt must be text, not {shown(prompt)}.")
+    if not is_unicode(prompt):
+        raise PromptError(
+            f"the prompt {shown(prompt)} holds half a character (a lone surrogate): correct it."
+        )
+    return prompt
+
+
+def check_length(model: TransformerBridge, n_tokens: int) -> None:
+    """Refuse a prompt that is longer than the model's context.
+
+    Raises:
+        PromptError: names both numbers.
+    """
+    longest = getattr(model.cfg, "n_ctx", None)
+    if isinstance(longest, int) and 0 < longest < n_tokens:
+        raise PromptError(
+            f"the prompt has {n_tokens:,} tokens, and {model.cfg.model_name} reads at most "
+            f"{longest:,}: shorten it."
+        )
 
 
 def fill_template(
@@ -135,6 +166,7 @@ def fill_template(
         if ids[position : position + 1] != [token] or rest != around:
             raise PromptError(_what_is_wrong(model, template, name))
     lead = leading_tokens(model, texts[0], prepend_bos)
+    check_length(model, len(lead) + len(encoded[0]))
     return Prompts(
         template=template,
         tokens=torch.tensor([lead + ids for ids in encoded]),
@@ -145,15 +177,15 @@ def fill_template(
 
 def _split(template: str) -> tuple[str, str]:
     """The text before the slot, without the space that belongs to the name, and after it."""
-    if not isinstance(template, str):
-        raise PromptError(f"a template must be text with the slot {SLOT}, not {template!r}.")
+    if not isinstance(template, str) or not is_unicode(template):
+        raise PromptError(f"a template must be text with the slot {SLOT}, not {shown(template)}.")
     if template.count(SLOT) != 1:
         found = "no slot" if SLOT not in template else f"{template.count(SLOT)} slots"
-        raise PromptError(f"the template {template!r} has {found}: write {SLOT} in it once.")
+        raise PromptError(f"the template {shown(template)} has {found}: write {SLOT} in it once.")
     before, after = template.split(SLOT)
     if not before.endswith(" "):
         raise PromptError(
-            f"the slot of {template!r} must follow a space, which is part of a name's token: "
+            f"the slot of {template!r:.200} must follow a space, which is part of a name's token: "
             f"write ' {SLOT}'."
         )
     return before[:-1], after
@@ -175,10 +207,12 @@ def _what_is_wrong(model: TransformerBridge, template: str, name: str) -> str:
     alone = all(a >= start - 1 and b <= end for a, b in touching)
     if alone and len(touching) > 1:
         return (
-            f"the name {name!r} becomes {len(touching)} tokens inside {template!r} ({pieces}): "
+            f"the name {name!r:.200} becomes {len(touching)} tokens inside {template!r:.200} "
+            f"({pieces}): "
             "change what follows the slot, or leave the name out."
         )
     return (
-        f"the slot of {template!r} is tokenised together with its neighbour (with {name!r}: "
+        f"the slot of {template!r:.200} is tokenised together with its neighbour (with "
+        f"{name!r:.200}: "
         f"{pieces}): put a space or punctuation beside it."
     )

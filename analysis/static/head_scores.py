@@ -13,7 +13,7 @@ from analysis.heads import HeadPair, all_heads, check_heads, head_index
 from analysis.names import TokenPairs
 from analysis.provenance import ModelIdentity
 from analysis.statistics import wilson_interval
-from analysis.validation import check_int
+from analysis.validation import check_flag, check_int
 
 SUPPRESSION_SCORE = "suppression_score"
 COPYING_SCORE = "copying_score"
@@ -193,6 +193,7 @@ class HeadScores:
             ``suppression_score``, with intervals also each one's ``_low`` and ``_high``, indexed by
             ``layer`` and ``head``.
         """
+        check_flag("intervals", intervals)
         counted = dict(zip(self.score_columns, (self.n_in_top_k, self.n_in_bottom_k), strict=True))
         columns = {name: counts.ravel() / self.n_pairs for name, counts in counted.items()}
         if intervals:

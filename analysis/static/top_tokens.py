@@ -12,7 +12,7 @@ from analysis.heads import HeadPair, chosen_heads
 from analysis.models.admission import admit
 from analysis.names import token_pairs
 from analysis.static.padding import n_real_tokens
-from analysis.validation import check_flag, check_int
+from analysis.validation import check_flag, check_int, shown
 from analysis.weights import ov_weights, unembedding_matrix
 
 BLOCK = 8192
@@ -62,7 +62,7 @@ def top_tokens(
     if isinstance(token, str):
         (source,) = token_pairs(model, [token]).source_tokens
     elif isinstance(token, bool) or not hasattr(token, "__index__"):
-        raise ParameterError(f"token must be a word or a token id, not {token!r}.")
+        raise ParameterError(f"token must be a word or a token id, not {shown(token)}.")
     else:
         source = check_int("token", token, 0, n_tokens - 1, "the vocabulary's last token")
     x = source_vectors(model, torch.tensor([source]), layer=layer, first_mlp=first_mlp)

@@ -27,7 +27,7 @@ from analysis.models.admission import admit
 from analysis.models.open_checkpoint import readable_model
 from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.static.padding import n_real_tokens
-from analysis.validation import check_flag, check_int
+from analysis.validation import check_choice, check_flag, check_int, check_seed
 from analysis.weights import embedding_matrix, folded_unembedding, unembedding_matrix
 
 
@@ -78,11 +78,11 @@ class VocabularyScores:
         Raises:
             ParameterError: the head was not asked about, or ``which`` is something else.
         """
-        if which not in ("copied", "suppressed"):
-            raise ParameterError(f"which must be 'copied' or 'suppressed', not {which!r}.")
-        if (layer, head) not in self.heads:
-            raise ParameterError(f"head {head_name(layer, head)} is not among those asked about.")
-        row = self.heads.index((layer, head))
+        check_choice("which", which, ("copied", "suppressed"))
+        asked = (check_int("layer", layer, 0), check_int("head", head, 0))
+        if asked not in self.heads:
+            raise ParameterError(f"head {head_name(*asked)} is not among those asked about.")
+        row = self.heads.index(asked)
         return self.tokens[(self.copied if which == "copied" else self.suppressed)[row]]
 
 
@@ -212,7 +212,7 @@ def _every_token(
     d_vocab = embedding_matrix(model).shape[0] if include_padding else n_real_tokens(model)
     n = d_vocab if n_tokens is None else n_tokens
     n = check_int("n_tokens", n, 1, d_vocab, "the vocabulary's size")
-    seed = check_int("seed", seed, 0)
+    seed = check_seed(seed)
     chosen = chosen_heads(model, heads)
     vocabulary = PREPARED.vocabulary(model, d_vocab)
     if folded:

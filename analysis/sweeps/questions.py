@@ -24,8 +24,17 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analysis.embeddings import check_embedding
 from analysis.errors import ParameterError
-from analysis.validation import check_choice
+from analysis.validation import (
+    check_choice,
+    check_flag,
+    check_int,
+    check_list,
+    check_model,
+    check_text,
+    shown,
+)
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -107,15 +116,27 @@ class Question:
     def __post_init__(self) -> None:
         check_choice("question", self.name, QUESTIONS)
         known = _defaults(self.name)
-        unknown = sorted(set(self.parameters) - set(known))
+        if not isinstance(self.parameters, Mapping):
+            raise ParameterError(
+                f"parameters must be a dictionary such as {{'k': 10}}, not "
+                f"{shown(self.parameters)}."
+            )
+        unknown = [name for name in self.parameters if name not in known]
         if unknown:
             raise ParameterError(
-                f"the question {self.name!r} has no parameter {', '.join(unknown)}; it has "
-                f"{', '.join(known)}."
+                f"the question {self.name!r} has no parameter "
+                f"{', '.join(name if isinstance(name, str) else shown(name) for name in unknown)}; "
+                f"it has {', '.join(known)}."
             )
+        checked = {name: _checked(name, value) for name, value in self.parameters.items()}
+        object.__setattr__(self, "parameters", checked)
+        if self.names is not None:
+            names = check_list("names", self.names, "words")
+            object.__setattr__(self, "names", tuple(check_text("a name", n) for n in names))
 
     def ask(self, model: TransformerBridge) -> pd.DataFrame:
         """The answer, a row for every head, indexed by ``layer`` and ``head``."""
+        check_model(model)
         return _QUESTIONS[self.name](model, self.names, **self.parameters)
 
     @property
@@ -133,6 +154,7 @@ class Question:
         Returns:
             40 hex digits.
         """
+        check_text("checksum", checksum)
         asked = {
             "weights": checksum,
             "question": self.name,
@@ -155,6 +177,23 @@ def code_checksum() -> str:
         for file in sorted((f for f in folder.iterdir() if f.name.endswith(".py")), key=str):
             digest.update(f"{file.name}\n".encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def _checked(name: str, value: Any) -> Any:
+    """A parameter's value as JSON and the question's function take it.
+
+    Raises:
+        ParameterError: it is none.
+    """
+    if name == "first_mlp":
+        check_flag(name, value)
+        return value
+    if name == "embedding":
+        check_embedding(value)
+        return value
+    if value is None and name != "k":
+        return None
+    return check_int(name, value)
 
 
 def _defaults(question: str) -> dict[str, Any]:

@@ -13,7 +13,10 @@ import fnmatch
 import glob
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +26,18 @@ import pandas as pd
 
 from analysis.errors import AnalysisError, ParameterError
 from analysis.models import fetch_model, load_model
+from analysis.models.checkpoint import first_line
+from analysis.models.hub_listing import list_revisions
 from analysis.progress import progress_bar
 from analysis.sweeps.questions import Question
 from analysis.sweeps.store import Store, read_answers
+from analysis.validation import check_int, check_list, check_path, check_text
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
+MAX_WORKERS = 1024
+POLL_S = 0.05
 MEMORY_PER_WORKER = 4 << 30
 """Bytes that a worker is thought to need, which decides how many a machine gets."""
 
@@ -80,9 +88,11 @@ def sweep_frame(source: SweepResult | str | Path, question: str | None = None) -
     Raises:
         ParameterError: there is no answer.
     """
+    if question is not None:
+        check_text("question", question)
     if isinstance(source, SweepResult):
         return read_answers(source.folder, source.keys, question)
-    return read_answers(Path(source).expanduser(), None, question)
+    return read_answers(check_path("source", source), None, question)
 
 
 @dataclass(frozen=True)
@@ -115,44 +125,56 @@ def sweep(
             allow if None.
 
     Raises:
-        ParameterError: there is no model or question, a pattern fits nothing, or ``cluster`` is
-            given with ``n_workers``.
+        ParameterError: there is no model or question, a pattern fits nothing, the cluster cannot
+            be reached or is given with ``n_workers``, or another parameter is out of its range.
+        HubError: the hub does not list the revisions that a pattern asks for.
+        ExportError: the folder cannot be written.
     """
     asked = [
         q if isinstance(q, Question) else Question(q) for q in _as_list("questions", questions)
     ]
-    names = list(_written_out(_as_list("models", models)))
     if cluster is not None and n_workers is not None:
         raise ParameterError("n_workers is for a cluster on this machine; leave it out.")
-    store = Store(Path(folder).expanduser().resolve())
+    if n_workers is not None:
+        n_workers = check_int("n_workers", n_workers, 1, MAX_WORKERS)
+    if cluster is not None and "://" not in str(cluster):
+        cluster = check_path("cluster", cluster)
+        if not cluster.is_file():
+            raise ParameterError(
+                f"there is no scheduler file {cluster}: give that of a running Dask cluster, or "
+                "its address (tcp://...)."
+            )
+    store = Store(check_path("folder", folder).resolve())
+    names = list(_written_out(_as_list("models", models)))
     rows: list[dict[str, str]] = []
     keys: list[str] = []
     tasks = list(_planned(names, asked, store, rows, keys))
     if tasks:
-        with _client(cluster, n_workers, len(tasks)) as client:
-            keys += _run(client, tasks, store, rows)
+        with _stop_heard() as check, _client(cluster, n_workers, len(tasks)) as client:
+            keys += _run(client, tasks, store, rows, check)
     columns = ["model", "question", "status", "reason"]
     table = pd.DataFrame(rows, columns=columns).sort_values(columns[:2], kind="stable")
     return SweepResult(store.folder, table.reset_index(drop=True), tuple(keys))
 
 
 def _as_list(name: str, values: Any) -> list[Any]:
-    if isinstance(values, (str, Question)):
-        values = [values]
-    if not isinstance(values, Sequence) or not values:
-        raise ParameterError(f"{name} must be a list with at least one entry, not {values!r}.")
-    return list(values)
+    alone = isinstance(values, (str, os.PathLike, Question))
+    checked = [values] if alone else check_list(name, values)
+    if not checked:
+        raise ParameterError(f"{name} must be a list with at least one entry, not an empty one.")
+    return checked
 
 
 def _written_out(models: Sequence[str]) -> Iterator[str]:
     """Each model's name, patterns replaced by what they fit."""
-    for model in map(str, models):
+    for given in models:
+        what = "a hub id such as 'gpt2', or a folder"
+        model = check_text(
+            "a model", os.fspath(given) if isinstance(given, os.PathLike) else given, what
+        )
         repo, at, revision = model.rpartition("@")
         if at and any(c in revision for c in "*?"):
-            from huggingface_hub import list_repo_refs
-
-            refs = list_repo_refs(repo)
-            known = [ref.name for ref in (*refs.branches, *refs.tags)]
+            known = list_revisions(repo)
             found = sorted(fnmatch.filter(known, revision), key=_by_number)
             names = [f"{repo}@{name}" for name in found]
         elif any(c in model for c in "*?"):
@@ -162,7 +184,7 @@ def _written_out(models: Sequence[str]) -> Iterator[str]:
         else:
             names = [model]
         if not names:
-            raise ParameterError(f"no checkpoint fits {model!r}: check the pattern.")
+            raise ParameterError(f"no checkpoint fits {model!r:.200}: check the pattern.")
         yield from names
 
 
@@ -219,7 +241,14 @@ def _client(cluster: str | Path | None, n_workers: int | None, n_tasks: int) -> 
     if cluster is not None:
         where = str(cluster)
         options = {"address": where} if "://" in where else {"scheduler_file": where}
-        with Client(**options) as client:
+        try:
+            client = Client(**options)
+        except Exception as error:  # an address that is none, nobody there, no scheduler's file
+            raise ParameterError(
+                f"the Dask cluster {where!r:.200} cannot be reached ({first_line(error)}): "
+                "give the address or scheduler file of a running one."
+            ) from error
+        with client:
             yield client
         return
     processors = os.cpu_count() or 1
@@ -249,21 +278,62 @@ def _client(cluster: str | Path | None, n_workers: int | None, n_tasks: int) -> 
         yield client
 
 
+@contextmanager
+def _stop_heard() -> Iterator[Callable[[], None]]:
+    """Let no Ctrl-C be lost: one that comes while a callback runs is passed over by Python.
+
+    Yields:
+        Raises KeyboardInterrupt if there was one.
+    """
+    stops: list[int] = []
+
+    def hear(number: int, _: object) -> None:
+        stops.append(number)
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if stops:
+            raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _ended(futures: Iterable[Future], check: Callable[[], None]) -> Iterator[Future]:
+    """The futures as they end; looked at often, so that a stop is heard at once."""
+    waiting = list(futures)
+    while waiting:
+        check()
+        ended = [future for future in waiting if future.done()]
+        yield from ended
+        waiting = [future for future in waiting if future not in ended]
+        if not ended:
+            time.sleep(POLL_S)
+
+
 def _run(
-    client: Client, tasks: Sequence[_Task], store: Store, rows: list[dict[str, str]]
+    client: Client,
+    tasks: Sequence[_Task],
+    store: Store,
+    rows: list[dict[str, str]],
+    check: Callable[[], None],
 ) -> list[str]:
     """Hand out the tasks, note what becomes of each, and return the keys of those that are done."""
-    from distributed import as_completed
-
     done = []
-
     futures = {
         client.submit(_answer, str(store.folder), task, key=f"{task.key}", pure=False): task
         for task in tasks
     }
     try:
         with progress_bar(len(tasks), "asking the models", "task") as bar:
-            for future in as_completed(futures):
+            for future in _ended(futures, check):
                 task = futures[future]
                 about = {name: str(task.about[name]) for name in ("model", "question")}
                 error = future.exception()

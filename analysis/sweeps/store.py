@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.errors import ParameterError
+from analysis.errors import ExportError, ParameterError
+from analysis.models.checkpoint import read_json
 
 
 @dataclass(frozen=True)
@@ -63,24 +64,31 @@ class Store:
         self._write(self.failure_file(key), text.encode())
 
     def _write(self, path: Path, content: bytes) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle, staged = tempfile.mkstemp(prefix=".writing-", dir=self.folder)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(staged, path)
-        except BaseException:
-            Path(staged).unlink(missing_ok=True)
-            raise
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, staged = tempfile.mkstemp(prefix=".writing-", dir=self.folder)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(staged, path)
+            except BaseException:
+                Path(staged).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise ExportError(
+                f"the folder of answers {self.folder} cannot be written "
+                f"({error.strerror or error}): make room, or give another folder."
+            ) from error
 
     def failures(self) -> pd.DataFrame:
-        """What failed and why, a row for each task: ``model``, ``question``, ``reason``."""
-        rows = [
-            json.loads(path.read_text(encoding="utf-8"))
-            for path in sorted(self.folder.glob("*.json"))
-        ]
+        """What failed and why, a row for each task: ``model``, ``question``, ``reason``.
+
+        Raises:
+            ModelError: a file is no JSON.
+        """
+        rows = [read_json(path) for path in sorted(self.folder.glob("*.json"))]
         return pd.DataFrame(rows, columns=["model", "question", "reason"])
 
 
@@ -109,11 +117,23 @@ def read_answers(
         found = [path for path in found if path.stem in set(keys)]
     if not found:
         raise ParameterError(f"there are no answers in {folder}: run sweep(...) into it first.")
-    with duckdb.connect() as connection:
-        table = connection.execute(
-            "SELECT * FROM read_parquet(?, union_by_name = true) "
-            "WHERE ? IS NULL OR question = ? ORDER BY model, question, layer, head",
-            [list(map(str, found)), question, question],
-        ).df()
+    try:
+        with duckdb.connect() as connection:
+            table = connection.execute(
+                "SELECT * FROM read_parquet(?, union_by_name = true) "
+                "WHERE ? IS NULL OR question = ? ORDER BY model, question, layer, head",
+                [list(map(str, found)), question, question],
+            ).df()
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0][:300]
+        raise ParameterError(
+            f"the answers in {folder} cannot be read ({reason}): remove the damaged file and "
+            "run sweep(...) again."
+        ) from error
     first = ["model", "title", "checksum", "question", "n_layers", "layer", "head"]
+    if absent := [column for column in first if column not in table]:
+        raise ParameterError(
+            f"the Parquet files in {folder} are no answers of a sweep, they have no column "
+            f"{', '.join(absent)}: give the folder of one."
+        )
     return table[[*first, *(column for column in table if column not in first)]]

@@ -36,6 +36,18 @@ ARRAYS = st.sampled_from(
         pd.DataFrame({"name": ["Mary"]}), pd.DataFrame(), pd.NA, pd.NaT, pd.Timestamp(0),
     ]
 )  # fmt: skip
+PINNED: tuple[Any, ...] = (
+    None, True, "", " ", "\0", "\ud800", "../x", "a" * 300, "é" * 5000, "1", 0, -1, 1, 2,
+    10**6, 10**30, -(10**30), 0.5, math.nan, math.inf, 1 + 2j, np.int64(2),
+    np.float32("nan"), np.bool_(True), b"x", object(), Ellipsis, Path("/nowhere"), [], [()],
+    [None], ["Mary", 3], [(0, 0)], [[0, True]], [(10**30, 0)], [{}], {}, {"a": object()},
+    {"k": math.nan}, [[[]]], np.zeros((2, 3)), np.array(3), np.array([None, 1]),
+    torch.zeros(2, 2), torch.tensor(1), torch.tensor([1, 2]), pd.Series([1, None]),
+    pd.Series(["Mary"]), pd.DataFrame({"name": ["Mary"]}), pd.NA, pd.Timestamp(0), range(3),
+    {1, 2}, np.random.default_rng(0), "http://a:b@c", "a\nb",
+)  # fmt: skip
+"""One value of each kind, thrown at every parameter each time."""
+
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.one_of(ATOMS, ARRAYS),
     lambda inner: st.one_of(

@@ -314,7 +314,7 @@ def test_an_export_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
         start = time.monotonic()
         with pytest.raises(ExportError, match="another export"):
             export_figure(fig, tmp_path / "f", ("html",))
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 20  # 30 s where the test does not set it
         export_figure(fig, tmp_path / "other", ("html",))
     export_figure(fig, tmp_path / "f", ("html",))
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMIT = PINNED[GPT2_SMALL]
+LONG = 60.0
+"""Seconds that a hub hangs which is to be given up sooner, even by a busy machine."""
+join = threading.Thread.join
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,7 @@ def test_each_refusal_has_its_own_sentence_and_auto_does_not_change_the_model(
         monkeypatch.setattr(models, "packaged_checkpoint", lambda: pytest.fail("another model"))
         with pytest.raises(HubError, match=r"or use load_model\('smollm2-135m'\)"):
             load_model()
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < LONG / 2
     assert written(tmp_path / "cache") == set()
 
 
@@ -109,7 +112,7 @@ def test_a_download_that_is_refused_ends_at_once(hub: LoopbackHub, answer: Answe
     start = time.monotonic()
     with pytest.raises(HubError, match=f"HTTP status {answer.status}|no model of that name"):
         hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < LONG / 2
 
 
 @pytest.mark.parametrize(
@@ -136,11 +139,23 @@ def test_a_slow_mirror_is_heard_where_the_reader_asks_for_patience(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("analysis.models.hub_listing.DEADLINE", 0.3)
-    hub.listing = Answer(503, delay=0.8)
+    hub.listing = Answer(503, delay=LONG)
     with pytest.raises(HubUnreachableError, match=r"no answer within 0\.3 seconds; for a slow mir"):
         hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 5)
+    hub.listing = Answer(503, delay=0.5)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", LONG)
     with pytest.raises(HubUnreachableError, match="HTTP status 503"):
+        hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+
+
+def test_a_time_out_of_the_http_client_is_said_as_ours_is(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two end after the same time, and either may be first."""
+    monkeypatch.setattr(threading.Thread, "join", lambda thread, _: join(thread, LONG))
+    monkeypatch.setattr("analysis.models.hub_listing.DEADLINE", 0.3)
+    hub.listing = Answer(503, delay=LONG)
+    with pytest.raises(HubUnreachableError, match=r"no answer within 0\.3 seconds; for a slow mir"):
         hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
 
 
@@ -148,11 +163,11 @@ def test_a_file_of_which_no_byte_comes_is_given_up(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
-    hub.file = Answer(delay=3)
+    hub.file = Answer(delay=LONG)
     start = time.monotonic()
     with pytest.raises(HubError, match=r"the download of config\.json .* failed"):
         hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < LONG / 2
 
 
 def test_a_file_that_only_drips_is_given_up(
@@ -161,11 +176,12 @@ def test_a_file_that_only_drips_is_given_up(
     monkeypatch.setattr("analysis.models.hub_download.WINDOW", 0.3)
     monkeypatch.setattr("analysis.models.hub_download.SLOWEST", 1000)
     body = (repository.folder / "config.json").read_bytes()
+    # For a minute and more:
     hub.file = Answer(200, {"X-Repo-Commit": COMMIT}, body, delay=0.1, pieces=len(body))
     start = time.monotonic()
     with pytest.raises(HubError, match=r"failed \(only \d+ bytes came in"):
         hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < LONG / 2
 
 
 def test_what_came_of_a_file_is_continued(

@@ -165,7 +165,7 @@ def test_a_package_without_the_gguf_is_said(
 
 def test_a_kill_in_the_middle_leaves_nothing_half_made(cache: Path) -> None:
     process = start(cache, SLOW="60")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not list(cache.glob(".staging-*/*/config.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -213,9 +213,9 @@ def test_what_pip_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_real_model_is_the_published_one_and_loads_quickly() -> None:
     load_model("smollm2-135m")  # fetched and converted, where it was not yet
-    start = time.monotonic()
+    start = time.process_time()
     model = load_model("smollm2-135m")
-    assert time.monotonic() - start < 10  # about 2 s on an idle machine
+    assert time.process_time() - start < 10  # about 2 s of one processor
     assert model_identity(model).checksum == packaged.GGUF_SHA256
     assert (model.cfg.n_layers, model.cfg.n_heads, model.cfg.d_model) == (30, 9, 576)
     assert model.cfg.d_vocab == 49_152

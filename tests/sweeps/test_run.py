@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -77,11 +76,8 @@ def test_a_worker_killed_a_model_broken_and_a_stop_in_the_middle(
         ]
         workers[0].kill()
         wait_for(folder, 10, process)
-        for _ in range(6):  # an interrupt may come while an exception in a callback is passed over
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-                break
+        process.send_signal(signal.SIGINT)
+        process.wait(60)  # a few seconds, where nothing else runs
         assert process.returncode == 130
     first = answers(folder)
     assert 10 <= len(first) < 29
