@@ -20,6 +20,12 @@ from analysis.explorer.results import Results
 from analysis.explorer.still import still_picture
 from analysis.export.whole_files import move_into_place, staging
 
+PARTS = (
+    *("elements", "payload", "state", "numbers", "marks", "questions", "controls", "own"),
+    *("heatmaps", "pointing", "card", "names", "tabs", "keep", "models", "app"),
+)
+"""Files of the front end's module, in their order."""
+
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -82,10 +88,10 @@ def explorer_page(results: Results | Sequence[Results]) -> str:
     packed = pack(payloads[0] if len(every) == 1 else {"explorers": payloads})
     return _PAGE.format(
         title=html.escape(title),
-        css=front_end("explorer.css"),
+        css=front_end("css"),
         picture="".join(still_picture(one.scores, one.evidence.classes) for one in every),
         payload=base64.b64encode(packed).decode(),
-        module=front_end("explorer.js"),
+        module=front_end("js"),
     )
 
 
@@ -106,6 +112,12 @@ def write_page(results: Results | Sequence[Results], path: str | Path) -> Path:
 
 
 @cache
-def front_end(name: str) -> str:
-    """A file of the front end, ``explorer.js`` or ``explorer.css``."""
-    return files("analysis.explorer").joinpath("static", name).read_text(encoding="utf-8")
+def front_end(ending: str) -> str:
+    """The front end's module (``js``) or its style (``css``).
+
+    The module is the files of ``static/`` one after the other: a page opened from ``file://`` and a
+    widget can each load one text alone.
+    """
+    names = [f"{part}.js" for part in PARTS] if ending == "js" else ["explorer.css"]
+    folder = files("analysis.explorer") / "static"
+    return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)

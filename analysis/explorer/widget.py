@@ -1,4 +1,4 @@
-"""The explorer in a notebook: the front end of ``static/explorer.js`` with the kernel behind it."""
+"""The explorer in a notebook: the front end of ``static/`` with the kernel behind it."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Explorer(anywidget.AnyWidget):
     kernel = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, model: TransformerBridge, results: Results) -> None:
-        self._esm = front_end("explorer.js")
-        self._css = front_end("explorer.css")
+        self._esm = front_end("js")
+        self._css = front_end("css")
         super().__init__(
             payload=results.packed(),
             state={"k": results.scores.k, "mlp": results.scores.first_mlp},
