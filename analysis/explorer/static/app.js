@@ -1,8 +1,17 @@
 // One explorer: its parts, its state, and what draws it.
 
-function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }) {
+/**
+ * Draws one explorer into `root`.
+ *
+ * `minus`: results of another model of the same shape, whose numbers are taken away.
+ * `asks`: whether its questions reach a kernel. `keeps`: whether its state is kept.
+ * `linked`: explorers beside this one, whose common controls move with it.
+ * `fixed`: what the choice of models adds to the address.
+ */
+function explorer({ model, root, data, minus = null, asks = true, isPage, linked = [],
+  fixed = {}, keeps = true }) {
   const { n_layers: nLayers, n_heads: nHeads } = data;
-  const hasKernel = Boolean(model.get("kernel"));
+  const hasKernel = asks && Boolean(model.get("kernel"));
   const uid = Math.random().toString(36).slice(2, 8); // one notebook may show several explorers
   const nameOf = (i) => `${Math.floor(i / nHeads)}.${i % nHeads}`;
   const indexOf = (name) => {
@@ -16,16 +25,24 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
   const toState = (given) => checked(readState(given, usual));
   // What the parts share. Each part is a function that adds what it makes to `app`; parts find each
   // other's functions there when they call them.
-  const app = { model, root, data, isPage, nLayers, nHeads, hasKernel, uid, nameOf, indexOf, usual,
-    update, remember, hovered: -1, theme: "light",
-    shownSet: null, // the last good view stays while another is computed
-  };
+  const app = { model, root, data, minus, isPage, nLayers, nHeads, hasKernel, uid, nameOf,
+    indexOf, usual, update, remember, hovered: -1, theme: "light" };
   numbersPart(app);
-  app.state = toState(!isPage ? model.get("state")
-    : keepsAddress ? stateFromFragment(location.hash) : {});
+  const common = (state) =>
+    Object.fromEntries(Object.entries(state).filter(([name]) => COMMON.includes(name)));
+  linked.push(app);
+  app.follow = (patch) => {
+    const own = common(patch);
+    if (!Object.keys(own).length) return;
+    app.state = checked({ ...app.state, ...own });
+    draw();
+  };
+  const given = () => ({ ...model.get("state"),
+    ...(isPage ? stateFromFragment(location.hash) : {}) });
+  app.state = toState(keeps ? given() : common(given()));
   app.cursor = indexOf(app.state.head) >= 0 ? indexOf(app.state.head) : 0;
   for (const part of [marksPart, questionsPart, controlsPart, ownPart, heatmapsPart, pointingPart,
-    cardPart, namesPart, tabsPart, keepPart]) part(app);
+    cardPart, evidencePart, namesPart, tabsPart, keepPart]) part(app);
 
   // What cannot be shown (a head that the model lacks, a k out of range) becomes what can.
   function checked(wanted) {
@@ -39,7 +56,9 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
       const other = data.sets.find((set) => set.key === found.names);
       if (other) found.mlp = other.first_mlp;
     }
-    if (!data.views.some((view) => view.key === found.score)) found.score = data.views[0].key;
+    const views = app.views();
+    if (!views.some((view) => view.key === found.score)) found.score = views[0].key;
+    found.only = String(found.only ?? "");
     for (const axis of ["x", "y", "color", "size"]) {
       const known = found[axis] === "none" || app.measureKeys().includes(found[axis]);
       if (!known) found[axis] = DEFAULTS[axis];
@@ -52,7 +71,9 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
   }
 
   function drawHeader() {
-    app.title.textContent = data.model.title;
+    app.title.textContent = minus ? `${data.model.title} minus ${minus.model.title}`
+      : data.model.title;
+    app.sayFilter();
     app.provenance.textContent = `${nLayers} layers of ${nHeads} heads · ${app.caption()}`
       + `${data.model.note ? ` · ${data.model.note}` : ""}`;
     app.kSlider.value = app.state.k;
@@ -62,7 +83,7 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
     app.scoreBox.refresh(app.state.score);
     app.namesBox.refresh(app.state.names);
     app.classBox.refresh(app.state.classes);
-    const view = data.views.find((known) => known.key === app.state.score);
+    const view = app.currentView();
     app.scoreSays.replaceChildren(view.key === "static" ? ""
       : h("span", { class: "nh-muted" }, view.note || ""));
     const biggest = Math.max(...app.panels.map(({ shown }) =>
@@ -80,7 +101,7 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
     const wide = room >= 760;
     maps.classList.toggle("nh-two", wide);
     const width = Math.max(260, Math.floor(wide ? (room - 20) / 2 : room));
-    const key = `${width} ${app.theme}`;
+    const key = `${width} ${app.theme} ${app.legendLines()}`;
     for (const panel of app.panels) {
       if (laidOut !== key) app.layPanel(panel, width);
       app.paint(panel);
@@ -89,7 +110,6 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
   }
 
   function draw() {
-    app.shownSet = app.currentSet();
     drawMaps();
     drawHeader();
     app.drawCard();
@@ -104,10 +124,11 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
     draw();
     if (had !== root.classList.contains("nh-has-card")) draw(); // the card takes room
     remember(push);
+    linked.filter((other) => other !== app).forEach((other) => other.follow(patch));
     if (patch.head) app.say(indexOf(app.state.head));
-    else if ("k" in patch || "score" in patch || "mlp" in patch) {
+    else if (["k", "score", "mlp", "names", "only"].some((name) => name in patch)) {
       const best = app.panels.map(({ shown }) => {
-        const i = shown.values.indexOf(Math.max(...shown.values));
+        const i = shown.values.indexOf(Math.max(...Array.from(shown.values).filter(isNumber)));
         return `highest ${shown.title.toLowerCase()} ${format(shown.values[i])} at ${nameOf(i)}`;
       });
       app.live.textContent = `k = ${app.state.k}: ${best.join("; ")}`;
@@ -115,15 +136,14 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
   }
 
   function remember(push) {
+    if (!keeps) return;
     if (!isPage) {
       model.set("state", app.state);
       model.save_changes();
       return;
     }
-    if (!keepsAddress) return;
     const parts = new URLSearchParams(stateToFragment(app.state, usual));
-    if (fixed.model && fixed.model !== "0") parts.set("model", fixed.model);
-    if (fixed.beside) parts.set("beside", fixed.beside);
+    for (const [name, value] of Object.entries(fixed)) parts.set(name, value);
     const fragment = `#${parts}`;
     if (fragment === (location.hash || "#")) return;
     try {
@@ -151,6 +171,7 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
       field("k", app.kSlider, app.kBox, app.kSays),
       field("Score", app.scoreBox, app.scoreSays),
       field("Names", app.namesBox),
+      field("with the text", app.onlyBox, app.onlySays),
       field("First MLP", h("label", { class: "nh-switch" }, app.mlpBox, "through the first MLP"),
         app.mlpSays),
       field("Classes", app.classBox),
@@ -178,19 +199,18 @@ function explorer({ model, root, data, isPage, fixed = {}, keepsAddress = true }
   });
   resize.observe(maps);
   cleanups.push(() => themeWatch.disconnect(), () => resize.disconnect());
-  if (isPage && keepsAddress) {
+  if (isPage && keeps) {
     const back = () => {
-      app.state = toState(stateFromFragment(location.hash));
+      app.state = toState(given());
       if (app.state.head) app.cursor = indexOf(app.state.head);
       draw();
     };
     addEventListener("popstate", back);
     cleanups.push(() => removeEventListener("popstate", back));
-  } else if (!isPage) {
+  } else if (keeps) {
     const fromPython = () => {
-      const given = model.get("state");
-      if (JSON.stringify(given) === JSON.stringify(app.state)) return;
-      app.state = toState(given);
+      if (JSON.stringify(model.get("state")) === JSON.stringify(app.state)) return;
+      app.state = toState(given());
       draw();
     };
     model.on("change:state", fromPython);

@@ -21,7 +21,7 @@ function controlsPart(app) {
   const kSays = h("span", { class: "nh-says" });
   const mlpBox = h("input", { type: "checkbox", onchange: takeMlp });
   const mlpSays = h("span", { class: "nh-says" });
-  const scoreBox = select("Score", () => data.views.map((view) => [view.key, view.title]),
+  const scoreBox = select("Score", () => app.views().map((view) => [view.key, view.title]),
     (value) => app.update({ score: value, lo: null, hi: null }, true));
   const scoreSays = h("span", { class: "nh-says" });
   const namesBox = select("Names", () => {
@@ -29,6 +29,9 @@ function controlsPart(app) {
     return [...seen.values()].map((set) =>
       [set.key, `${set.label} (${set.sources.length.toLocaleString("en")})`]);
   }, (value) => app.update({ names: value }, true));
+  const onlyBox = h("input", { type: "search", size: 8, placeholder: "any text",
+    "aria-label": "Only names that hold this text", oninput: takeOnly });
+  const onlySays = h("span", { class: "nh-says" });
   const classBox = select("Classes", () => [["both", "published and measured"],
     ["published", "published"], ["measured", "measured"], ["none", "none"]],
   (value) => app.update({ classes: value }, true));
@@ -58,6 +61,29 @@ function controlsPart(app) {
     return box;
   }
 
+  function takeOnly() {
+    const before = app.state.only;
+    app.state.only = onlyBox.value.trim();
+    const found = !app.state.only || app.currentSet().whole;
+    const wanted = app.state.only;
+    app.state.only = before; // where nothing is found, the last good view stays
+    if (found) app.update({ only: wanted }, true);
+    else sayNone(wanted, "The last names stay.");
+  }
+  function sayNone(text, then) {
+    onlySays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
+      `No name holds "${text}". ${then}`));
+  }
+  function sayFilter() {
+    const { only } = app.state, set = app.currentSet();
+    if (document.activeElement !== onlyBox) onlyBox.value = only;
+    if (only && !set.whole) sayNone(only, "All are shown.");
+    else {
+      onlySays.replaceChildren(only ? h("span", { class: "nh-muted" },
+        `${set.nPairs.toLocaleString("en")} of ${set.whole.nPairs.toLocaleString("en")}`) : "");
+    }
+  }
+
   function takeK(event) {
     const text = event.target.value.trim(), k = Number(text);
     if (!/^\d+$/.test(text) || k < 1 || k > data.max_rank) {
@@ -78,7 +104,8 @@ function controlsPart(app) {
     mlpBox.checked = app.state.mlp;
     if (!hasKernel) {
       mlpSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-        `Not in this page; in Python: score_heads(model, names, first_mlp=${app.python(wanted)}).`));
+        "Not in this page; in Python: "
+        + `score_heads(model, names, first_mlp=${app.python(wanted)}).`));
       return;
     }
     const set = app.currentSet();
@@ -111,6 +138,6 @@ function controlsPart(app) {
   Object.assign(app, {
     live, notice, kernelNotice, title, provenance, kSlider, kBox, kSays, mlpBox, mlpSays,
     scoreBox, scoreSays, namesBox, classBox, thresholdBox, thresholdSays, loBox, hiBox,
-    rangeSays, select, takeSet,
+    rangeSays, select, takeSet, onlyBox, onlySays, sayFilter,
   });
 }

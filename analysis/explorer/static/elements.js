@@ -19,7 +19,6 @@ const THEMES = {
   dark: { text: "#e8eaf0", muted: "#a8b0c0", surface: "#14171f", zero: "#3a4252",
     line: "#434b5c", select: "#ffffff", hover: "#ffffff", pin: "#fbbf24" },
 };
-const MEASURED_COLOR = "#ff3b30";
 const FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', Arial, sans-serif";
 const Z95 = 1.959963984540054;
 const CHIPS = 60; // names shown before "show all"
@@ -27,7 +26,7 @@ const SILENCE_MS = 8000; // after which a kernel that has not answered is said n
 const SVG_NS = "http://www.w3.org/2000/svg";
 
 const DEFAULTS = {
-  k: 1, mlp: true, names: null, score: "static", threshold: 0, lo: null, hi: null,
+  k: 1, mlp: true, names: null, only: "", score: "static", threshold: 0, lo: null, hi: null,
   classes: "both", head: null, end: null, pins: [], tab: "scatter",
   x: "copying", y: "suppression", color: "layer", size: "none",
 };

@@ -1,5 +1,7 @@
 // The two heatmaps: cells, axes, marks and legends.
 
+const LEGEND_LINE = 16;
+
 function heatmapsPart(app) {
   const { data, nLayers, nHeads, uid, nameOf } = app;
 
@@ -37,10 +39,13 @@ function heatmapsPart(app) {
 
   const step = (cell, label) => [1, 2, 5, 10, 20, 50, 100].find((n) => n * cell >= label) || 100;
 
+  /** Lines of the longer legend, so that both heatmaps are equally high. */
+  const legendLines = () => Math.max(...[0, 1].map((side) => app.legendOf(side).length));
+
   /** Makes the cells of a panel for a width; colours come with `paint`. */
   function layPanel(panel, width) {
     const colors = THEMES[app.theme];
-    const left = 40, right = 6, top = 30, below = 100;
+    const left = 40, right = 6, top = 30, below = 84 + LEGEND_LINE * legendLines();
     const w = Math.max(3, (width - left - right) / nLayers);
     const h_ = clamp(w, nHeads > 16 ? 9 : 16, nHeads > 16 ? 16 : 26);
     const g = { left, top, w, h: h_, width, bottom: top + h_ * nHeads };
@@ -83,14 +88,15 @@ function heatmapsPart(app) {
     panel.heading = s("text", { x: left, y: 18, "font-size": 14, "font-weight": 600,
       fill: colors.text, "aria-hidden": "true" });
     panel.legend = s("g", { "aria-hidden": "true" });
-    panel.marks = s("g", { "aria-hidden": "true", "pointer-events": "none", fill: "none" });
+    panel.marks = s("g", { "aria-hidden": "true", "pointer-events": "none", fill: "none",
+      class: "nh-marks" });
     panel.rings = s("g", { "aria-hidden": "true", "pointer-events": "none", fill: "none",
       class: "nh-rings" });
     svg.replaceChildren(panel.heading, ...rows, axis, panel.legend, panel.marks, panel.rings);
   }
 
   function paint(panel) {
-    const view = data.views.find((known) => known.key === app.state.score);
+    const view = app.currentView();
     const shown = app.measure(panel.side === 0 ? view.left : view.right);
     panel.shown = shown;
     const scale = app.scaleOf(shown);
@@ -105,10 +111,9 @@ function heatmapsPart(app) {
     panel.svg.setAttribute("aria-label", `${shown.title}, heads by layer. Arrow keys move, Enter `
       + "opens a head's card, Escape closes it.");
     panel.heading.textContent = fit(panelTitle(view, shown), g.width - g.left);
-    panel.marks.replaceChildren(...app.marksFor(panel.side).map(({ i, kind, origin }) => {
-      const [x, y] = centre(g, i);
-      return app.markShape(kind, origin, x, y, Math.min(g.w, g.h) * 1.2);
-    }));
+    const r = clamp(Math.min(g.w, g.h) * 0.28, 2, 5);
+    panel.marks.replaceChildren(...app.marksFor(panel.side).map(({ i, mark }) =>
+      markShape(mark, ...centre(g, i), r)));
     drawLegend(panel, scale, shown, colors);
   }
 
@@ -138,18 +143,14 @@ function heatmapsPart(app) {
         stroke: colors.line }),
       s("text", { ...label, x: g.left + width + 29, y: y + 9 }, "exactly 0"));
     }
-    const kinds = new Map(app.marksFor(panel.side).map((mark) => [mark.kind + mark.origin, mark]));
-    let x = g.left + 6;
-    for (const { kind, origin } of kinds.values()) {
-      const side = panel.side ? "negative " : "";
-      const text = `${kind === "backup" ? "backup " : ""}${side}name mover (${origin})`;
-      if (x > g.left + 6 && x + text.length * 6 > g.width) break;
-      parts.push(app.markShape(kind, origin, x, y + 42, 15),
-        s("text", { ...label, x: x + 11, y: y + 46 }, text));
-      x += 26 + text.length * 6;
-    }
+    app.legendOf(panel.side).forEach((mark, line) => {
+      const at = y + 42 + LEGEND_LINE * line;
+      parts.push(markShape(mark, g.left + 8, at, 4),
+        s("text", { ...label, x: g.left + 20, y: at + 4, class: "nh-mark-label" },
+          mark.label));
+    });
     panel.legend.replaceChildren(...parts);
   }
 
-  Object.assign(app, { panels, layPanel, paint, fit });
+  Object.assign(app, { panels, legendLines, layPanel, paint, fit });
 }

@@ -1,35 +1,56 @@
 // What can be kept: Python, state, pictures, tables.
 
 function keepPart(app) {
-  const { root, data, isPage, nLayers, nHeads, hasKernel, usual } = app;
+  const { root, data, minus, isPage, nLayers, nHeads, hasKernel, usual } = app;
 
   const keepSays = h("span", { class: "nh-says" });
   const python = (value) => (value === true ? "True" : value === false ? "False"
     : JSON.stringify(value));
 
+  /** Lines that load a model and its names. */
+  function loadLines(source) {
+    const set = app.setOf(source), all = set.whole || set, { only } = set;
+    const { name, revision, source: from } = source.model;
+    const words = all.targets ? all.sources.map((word, at) => [word, all.targets[at]])
+      : all.sources;
+    const holds = (word) => `${python((only || "").toLowerCase())} in ${word}.lower()`;
+    return [
+      from === "memory" ? "model = ...  # this model was built in memory"
+        : `model = load_model(${python(name)}${revision && from === "hub"
+          ? `, revision=${python(revision)}` : ""})${from === "folder"
+          ? "  # the path of this folder" : ""}`,
+      all.targets ? `names = [tuple(pair) for pair in ${python(words)}]`
+        : `names = load_names(model${all.key === "shipped" ? "" : `, ${python(words)}`})`,
+      !set.whole ? null
+        : all.targets ? `names = [(a, b) for a, b in names if ${holds("a")} or ${holds("b")}]`
+          : `names = load_names(model, [name for name in names if ${holds("name")}])`,
+    ].filter(Boolean);
+  }
+
   /** Lines that, run, return the numbers seen. */
   function pythonLines() {
-    const set = app.currentSet(), view = data.views.find((known) => known.key === app.state.score);
-    const { name, revision, source } = data.model;
-    const load = source === "memory" ? "model = ...  # this model was built in memory"
-      : `model = load_model(${python(name)}${revision && source === "hub"
-        ? `, revision=${python(revision)}` : ""})${source === "folder"
-        ? "  # the path of this folder" : ""}`;
-    const given = set.key === "shipped" ? "" : `, ${python(set.targets
-      ? set.sources.map((word, at) => [word, set.targets[at]]) : set.sources)}`;
-    const names = set.targets
-      ? `names = [tuple(pair) for pair in ${given.slice(2)}]`
-      : `names = load_names(model${given})`;
-    if (view.key !== "static") {
-      const shown = [view.left, view.right].map((key) => app.measure(key).python).filter(Boolean);
-      return `${["from analysis import load_model, load_names", "", load, names, "",
-        ...new Set(shown)].join("\n")}\n`;
+    const view = app.currentView(), { k, mlp, head } = app.state;
+    const lines = ["from analysis import load_model, load_names, score_heads", ""];
+    for (const source of minus ? [data, minus] : [data]) {
+      const frame = source === data ? "frame" : "other";
+      lines.push(...loadLines(source));
+      if (view.key === "static") {
+        const { first_mlp: setting } = app.setOf(source);
+        lines.push(`scores = score_heads(model, names, k=${k}, first_mlp=${python(setting)})`,
+          `${frame} = scores.to_frame(intervals=${python(!minus)})`);
+      } else {
+        lines.push(`scores = score_heads(model, names, k=${k}, first_mlp=${python(mlp)})`);
+        const shown = [view.left, view.right].map((key) => app.measureOf(source, key).python);
+        lines.push("", ...new Set(shown.filter(Boolean)));
+      }
+      lines.push("");
     }
-    return `${["from analysis import load_model, load_names, score_heads", "", load, names,
-      `scores = score_heads(model, names, k=${app.state.k}, first_mlp=${python(app.state.mlp)})`,
-      "frame = scores.to_frame(intervals=True)",
-      app.state.head ? `frame.loc[(${app.state.head.replace(".", ", ")})]`
-        : "frame.sort_values(frame.columns[0], ascending=False).head(10)"].join("\n")}\n`;
+    if (view.key === "static") {
+      if (minus) lines.push("frame = frame - other");
+      lines.push(head ? `frame.loc[(${head.replace(".", ", ")})]`
+        : "frame.sort_values(frame.columns[0], ascending=False).head(10)");
+    }
+    return `${lines.join("\n").trim()}\n`;
   }
 
   async function copy(text, what) {
@@ -57,14 +78,18 @@ function keepPart(app) {
   const stem = () => `${data.model.name.split("/").pop().replace(/[^\w.-]+/g, "_")}_explorer`
     + `${app.state.score === "static" ? `_k${app.state.k}` : `_${app.state.score}`}`;
 
-  function caption() {
-    const set = app.currentSet();
-    const sum = data.model.checksum ? `, weights sha256 ${data.model.checksum.slice(0, 12)}`
-      : data.model.revision ? `, revision ${data.model.revision.slice(0, 12)}` : "";
-    return `${data.model.title}${sum}; ${set.sources.length} ${set.targets ? "pairs" : "names"}, `
-      + `sha256 ${set.checksum.slice(0, 12)}; k = ${app.state.k}; first MLP `
-      + `${set.first_mlp ? "on" : "off"}`;
+  function captionOf(source) {
+    const set = app.setOf(source), { model } = source;
+    const sum = model.checksum ? `, weights sha256 ${model.checksum.slice(0, 12)}`
+      : model.revision ? `, revision ${model.revision.slice(0, 12)}` : "";
+    const names = set.targets ? "pairs" : "names";
+    const how = set.whole ? `${set.nPairs} of ${set.whole.nPairs} ${names} holding "${set.only}"`
+      : `${set.nPairs} ${names}`;
+    return `${model.title}${sum}; ${how}, sha256 ${set.checksum.slice(0, 12)}; `
+      + `k = ${app.state.k}; first MLP ${set.first_mlp ? "on" : "off"}`;
   }
+  const caption = () => (minus ? `${captionOf(data)} — minus ${captionOf(minus)}`
+    : captionOf(data));
 
   function picture() {
     const [a, b] = app.panels.map((panel) => panel.geometry);
@@ -86,10 +111,10 @@ function keepPart(app) {
       return copyOf;
     };
     const svg = s("svg", { xmlns: SVG_NS, width, height, viewBox: `0 0 ${width} ${height}` },
-      s("title", {}, `${data.model.title}: ${app.measure("copying").title} and suppression`),
+      s("title", {}, app.title.textContent),
       s("rect", { width, height, fill: colors.surface }),
       s("text", { x: 40, y: 18, "font-family": FONT, "font-size": 15, "font-weight": 700,
-        fill: colors.text }, data.model.title),
+        fill: colors.text }, app.title.textContent),
       inner(app.panels[0], 0, 22),
       inner(app.panels[1], stacked ? 0 : a.width + 16, stacked ? a.height + 22 : 22),
       s("text", { x: 40, y: height - 8, "font-family": FONT, "font-size": 10,
@@ -120,24 +145,28 @@ function keepPart(app) {
 
   function tableText() {
     const columns = [app.measure("copying"), app.measure("suppression"),
-      ...data.measures.map((known) => app.measure(known.key))];
+      ...data.measures.map((known) => app.measure(known.key)).filter(Boolean)];
     const quote = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-    const lines = [["layer", "head", "n_in_top_k", "n_in_bottom_k", "n_pairs",
+    const counted = minus ? [] : ["n_in_top_k", "n_in_bottom_k", "n_pairs"];
+    const lines = [["layer", "head", ...counted,
       ...columns.map((column) => column.column || column.key)].map(quote).join(",")];
     for (let i = 0; i < data.nHeads; i++) {
-      lines.push([Math.floor(i / nHeads), i % nHeads, columns[0].counts[i], columns[1].counts[i],
-        columns[0].n, ...columns.map((column) => (isNumber(column.values[i])
-          ? column.values[i] : ""))].join(","));
+      const counts = minus ? []
+        : [columns[0].counts[i], columns[1].counts[i], columns[0].n];
+      lines.push([Math.floor(i / nHeads), i % nHeads, ...counts,
+        ...columns.map((column) => (isNumber(column.values[i]) ? column.values[i] : ""))]
+        .join(","));
     }
     return `${lines.join("\n")}\n`;
   }
 
   function record() {
     const set = app.currentSet();
-    return `${JSON.stringify({ state: app.state, model: data.model, k: app.state.k, first_mlp: set.first_mlp,
+    return `${JSON.stringify({ state: app.state, model: data.model,
+      ...(minus ? { minus: minus.model } : {}), k: app.state.k, first_mlp: set.first_mlp,
       relation: set.targets ? "relation" : "copying", n_pairs: set.nPairs,
       pairs_sha256: set.checksum, n_layers: nLayers, n_heads: nHeads,
-      names: set.key === "shipped" ? "data/names.csv" : set.sources,
+      names: set.key === "shipped" && !set.whole ? "data/names.csv" : set.sources,
       python: pythonLines(), provenance: data.provenance }, null, 2)}\n`;
   }
 

@@ -1,50 +1,45 @@
-// Head classes: which heads each heatmap marks, and how.
+// Head classes: which heads each heatmap marks, and how. The payload's `marks` say both; they are
+// those of the static figures (analysis/plots/marks.py).
+
+const CORNERS = { // of each symbol, around its middle
+  x: "M-1,-1L1,1M-1,1L1,-1",
+  square: "M-1,-1L1,-1L1,1L-1,1Z",
+  diamond: "M0,-1.2L1.2,0L0,1.2L-1.2,0Z",
+};
+
+/** A mark of radius r; open symbols and crosses stand on a white halo. */
+function markShape({ symbol, colour, edge, size }, x, y, r) {
+  const shape = symbol.replace("-open", ""), R = r * size;
+  const drawn = (attributes) => (shape === "circle"
+    ? s("circle", { cx: x, cy: y, r: R, ...attributes })
+    : s("path", { d: CORNERS[shape].replace(/(-?[\d.]+),(-?[\d.]+)/g,
+      (_, a, b) => `${(x + R * a).toFixed(1)},${(y + R * b).toFixed(1)}`), ...attributes }));
+  if (shape !== "x" && shape === symbol) return drawn({ fill: colour, stroke: edge });
+  return s("g", { fill: "none", "stroke-linecap": "round" },
+    drawn({ stroke: "#ffffff", "stroke-width": 4.4 }),
+    drawn({ stroke: colour, "stroke-width": 2.2 }));
+}
 
 function marksPart(app) {
   const { data, nHeads } = app;
 
+  /** The marked heads of one panel, each with its mark, in the order drawn. */
   function marksFor(side) {
-    const wanted = side === 0
-      ? { mover: ["name mover"], backup: ["backup name mover"] }
-      : { mover: ["negative name mover"], backup: ["backup negative name mover"] };
-    const marks = [];
-    for (const row of data.classes) {
-      if (app.state.classes === "none") continue;
-      if (app.state.classes !== "both" && row.origin !== app.state.classes) continue;
-      const i = row.layer * nHeads + row.head;
-      let kind = wanted.mover.includes(row.class) ? "mover"
-        : wanted.backup.includes(row.class) ? "backup" : null;
-      // The published circuit has one backup class; its heads that suppress belong to the right.
-      if (side === 1 && row.origin === "published" && row.class === "backup name mover") {
-        const set = app.currentSet();
-        if (set.below.bottom[app.state.k][i] > set.below.top[app.state.k][i]) kind = "backup";
-      }
-      if (kind) marks.push({ i, kind, origin: row.origin });
-    }
-    return marks;
+    const { below } = app.currentSet(), { k, classes } = app.state;
+    const shown = (mark, row) => row.class === mark.class && row.origin === mark.origin
+      && (classes === "both" || classes === row.origin);
+    return data.marks.filter((mark) => mark.side === side).flatMap((mark) => data.classes
+      .filter((row) => shown(mark, row))
+      .map((row) => ({ i: row.layer * nHeads + row.head, mark }))
+      .filter(({ i }) => !mark.if_suppressing || below.bottom[k][i] > below.top[k][i]));
   }
+
+  /** The marks that each panel's legend explains; marks of one label are drawn alike. */
+  const legendOf = (side) =>
+    [...new Map(marksFor(side).map(({ mark }) => [mark.label, mark])).values()];
 
   const classesOf = (i) =>
     data.classes.filter((row) => row.layer * nHeads + row.head === i);
 
-  function markShape(kind, origin, x, y, size) {
-    const r = clamp(size * 0.3, 2.2, 6);
-    if (origin === "measured") {
-      const R = clamp(size * 0.4, 3, 8);
-      const points = kind === "mover" ? [[-1, -1], [1, -1], [1, 1], [-1, 1]]
-        : [[0, -1.25], [1.25, 0], [0, 1.25], [-1.25, 0]];
-      return s("polygon", { points: points.map(([a, b]) => `${x + a * R},${y + b * R}`).join(" "),
-        fill: "none", stroke: MEASURED_COLOR, "stroke-width": 2 });
-    }
-    if (kind === "backup") {
-      return s("circle", { cx: x, cy: y, r, fill: "#90ee90", stroke: "#000000",
-        "stroke-width": 1.1 });
-    }
-    const d = `M${x - r},${y - r}L${x + r},${y + r}M${x - r},${y + r}L${x + r},${y - r}`;
-    return s("g", {},
-      s("path", { d, stroke: "#ffffff", "stroke-width": 4.6, "stroke-linecap": "round" }),
-      s("path", { d, stroke: "#000000", "stroke-width": 2.4, "stroke-linecap": "round" }));
-  }
-
-  Object.assign(app, { marksFor, classesOf, markShape });
+  Object.assign(app, { marksFor, legendOf, classesOf });
 }

@@ -1,7 +1,7 @@
 // On the card: names with their ranks, the token search, and attention on a prompt.
 
 function namesPart(app) {
-  const { data, isPage, hasKernel, nameOf, indexOf } = app;
+  const { data, minus, isPage, hasKernel, nameOf, indexOf } = app;
 
   function endOf(i) {
     if (app.state.end) return app.state.end;
@@ -21,8 +21,11 @@ function namesPart(app) {
         [key, packed.wide ? new Uint32Array(array.buffer) : new Uint16Array(array.buffer)]));
       packed.words = packed.words || data.words;
     }
-    return (pair) => Array.from(packed.read[end].subarray(pair * packed.n, (pair + 1) * packed.n),
-      (place) => packed.words[place]);
+    return (pair) => {
+      const at = set.places ? set.places[pair] : pair;
+      return Array.from(packed.read[end].subarray(at * packed.n, (at + 1) * packed.n),
+        (place) => packed.words[place]);
+    };
   }
 
   function drawNames(i) {
@@ -65,7 +68,7 @@ function namesPart(app) {
       `${set.sources[pair]}${target}`, h("span", { class: "nh-rank" }, rank));
     };
     return h("section", { class: "nh-names" },
-      section("Names and their ranks"),
+      section(minus ? `Names and their ranks in ${data.model.title}` : "Names and their ranks"),
       h("p", { class: "nh-row" }, endButton("top", "From the top"),
         endButton("bottom", "From the bottom"), filter),
       lists.map(([key, heading, what, pairs]) => {
@@ -133,8 +136,8 @@ function namesPart(app) {
         "Type a name or a token."));
       return;
     }
-    const pair = set.sources.indexOf(word.trim());
     if (!hasKernel) {
+      const pair = set.sources.indexOf(word.trim());
       const top = extremesOf(i, "top"), bottom = extremesOf(i, "bottom");
       if (pair < 0 || !top) {
         app.tokenSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
@@ -204,8 +207,9 @@ function namesPart(app) {
         ? h("form", { onsubmit: (event) => { event.preventDefault(); runPrompt(); } },
           app.promptText, h("div", { class: "nh-row" },
             h("button", { type: "submit", class: "nh-small" }, "Run the model")))
-        : h("p", { class: "nh-muted" }, "Needs the model: open ",
-          h("code", {}, "explore(model)"), " in a notebook."),
+        : h("p", { class: "nh-muted" }, "Needs the model. In Python: ",
+          h("code", {}, `head_card(model, (${app.state.head.replace(".", ", ")}))`
+            + `.on_prompt("When Mary and John …")`)),
       app.promptSays);
   }
 

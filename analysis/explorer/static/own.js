@@ -7,13 +7,14 @@ function ownPart(app) {
     placeholder: "Mary, John, Alice — or paste a column, or pairs such as France > Paris" });
   const ownSays = h("div", { class: "nh-says" });
   const ownFile = h("input", { type: "file", accept: ".csv,text/csv,.txt",
-    "aria-label": "CSV file with a column name", onchange: readOwnFile });
+    "aria-label": "CSV file with a column name, or source and target", onchange: readOwnFile });
   const own = h("details", { class: "nh-own" },
-    h("summary", {}, "Your own names"),
+    h("summary", {}, "Your own names or relation"),
     hasKernel
       ? h("div", { class: "nh-own-body" }, ownText,
         h("div", { class: "nh-row" },
-          h("button", { type: "button", class: "nh-main", onclick: scoreOwn }, "Score these"),
+          h("button", { type: "button", class: "nh-main", onclick: () => scoreOwn() },
+            "Score these"),
           h("label", { class: "nh-file" }, "or a CSV file ", ownFile)), ownSays)
       : h("div", { class: "nh-own-body" }, h("p", {},
         "This page has no Python behind it. In a notebook:"),
@@ -26,19 +27,21 @@ function ownPart(app) {
     const [file] = event.target.files;
     if (!file) return;
     const rows = readCsv(await file.text());
-    const column = (rows[0] || []).map((cell) => cell.trim()).indexOf("name");
-    if (column < 0) {
+    const header = (rows[0] || []).map((cell) => cell.trim());
+    const columns = [["name"], ["source", "target"]].map((names) =>
+      names.map((name) => header.indexOf(name))).find((places) => !places.includes(-1));
+    if (!columns) {
       ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-        `${file.name} has no column "name"; its first line is: `
-        + (rows[0] || []).join(", ").slice(0, 80)));
+        `${file.name} has no column "name", nor "source" and "target"; its first line is: `
+        + header.join(", ").slice(0, 80)));
       return;
     }
-    ownText.value = rows.slice(1).map((row) => (row[column] || "").trim()).filter(Boolean)
-      .join("\n");
-    scoreOwn();
+    ownText.value = rows.slice(1).map((row) => columns.map((column) => (row[column] || "").trim()))
+      .filter((cells) => cells.every(Boolean)).map((cells) => cells.join(" > ")).join("\n");
+    scoreOwn(columns.length > 1 ? file.name.replace(/\.[^.]*$/, "") : null);
   }
 
-  async function scoreOwn() {
+  async function scoreOwn(label = null) {
     const words = ownText.value.split(/[\n,;]+/).map((word) => word.trim()).filter(Boolean);
     if (!words.length) {
       ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
@@ -56,10 +59,11 @@ function ownPart(app) {
       return;
     }
     const result = await app.work(ownSays, "score",
-      { names, key: "own", label: "Your own", first_mlp: app.state.mlp }, { about: "score" });
+      { names, label, first_mlp: app.state.mlp }, { about: "score" });
     if (!result) return;
-    // The other setting of the first MLP still holds the names of before.
-    data.sets = data.sets.filter((set) => set.key !== "own");
+    // The other setting of the first MLP may still hold the names of before.
+    data.sets = data.sets.filter((set) => set.key !== result.key
+      || set.checksum === result.checksum);
     app.takeSet(result);
     ownSays.replaceChildren(h("span", { class: "nh-muted", role: "status" }, result.says));
   }

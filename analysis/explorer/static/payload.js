@@ -51,6 +51,28 @@ function readSet(set, payload) {
   return read;
 }
 
+/** The names of a set that hold a text, in any letter case, as a set of their own. */
+function filterSet(set, only, nHeads, maxRank) {
+  const holds = (word) => word.toLowerCase().includes(only.toLowerCase());
+  const places = Array.from(set.sources.keys()).filter((place) =>
+    holds(set.sources[place]) || (set.targets && holds(set.targets[place])));
+  const nPairs = places.length;
+  if (!nPairs) return set; // the filter's control says so
+  const pick = (ranks) => {
+    const picked = new Uint8Array(nHeads * nPairs);
+    for (let head = 0, at = 0; head < nHeads; head++) {
+      for (const place of places) picked[at++] = ranks[head * set.nPairs + place];
+    }
+    return picked;
+  };
+  const [top, bottom] = [pick(set.top), pick(set.bottom)];
+  return { ...set, whole: set, only, places, nPairs, top, bottom,
+    sources: places.map((place) => set.sources[place]),
+    targets: set.targets && places.map((place) => set.targets[place]),
+    below: { top: countsBelow(top, nHeads, nPairs, maxRank),
+      bottom: countsBelow(bottom, nHeads, nPairs, maxRank) } };
+}
+
 function readPayload(raw) {
   if (raw.format !== "name-heads explorer" || raw.version !== 1) {
     throw new Error("this is not a result that this explorer can read: make it again.");

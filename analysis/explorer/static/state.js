@@ -1,5 +1,8 @@
 // The state: what can be kept in a file and in the address of a page.
 
+const COMMON = ["k", "mlp", "score", "only", "threshold", "lo", "hi", "classes"];
+// Of explorers side by side, these move together.
+
 function readState(given, usual) {
   const state = { ...usual };
   for (const [name, value] of Object.entries(given || {})) {

@@ -1,11 +1,14 @@
 // The other views of the same numbers: scatter, table, pinned heads.
 
+const AXES = { x: "Horizontal", y: "Vertical", color: "Colour", size: "Size" };
+
 function tabsPart(app) {
   const { data, uid, nameOf, indexOf } = app;
 
   const tabs = { scatter: "Scatter", table: "Table", pins: "Pinned" };
   const tabButtons = Object.entries(tabs).map(([key, text]) => h("button", { type: "button",
-    role: "tab", id: `nh-${uid}-${key}-tab`, "data-tab": key, onclick: () => app.update({ tab: key }, true),
+    role: "tab", id: `nh-${uid}-${key}-tab`, "data-tab": key,
+    onclick: () => app.update({ tab: key }, true),
     onkeydown: (event) => {
       const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!by) return;
@@ -17,8 +20,8 @@ function tabsPart(app) {
       tabButtons.find((tab) => tab.dataset.tab === next).focus();
     } }, text));
   const tabPanel = h("div", { class: "nh-tabpanel", role: "tabpanel", tabindex: 0 });
-  const axes = Object.fromEntries(["x", "y", "color", "size"].map((axis) =>
-    [axis, app.select({ x: "Horizontal", y: "Vertical", color: "Colour", size: "Size" }[axis], () => [
+  const axes = Object.fromEntries(Object.keys(AXES).map((axis) =>
+    [axis, app.select(AXES[axis], () => [
       ...(axis === "color" || axis === "size" ? [["none", "none"]] : []),
       ...app.measureKeys().map((key) => [key, app.measure(key).title])],
     (value) => app.update({ [axis]: value }, true))]));
@@ -42,12 +45,13 @@ function tabsPart(app) {
     }
   }
 
-  function extent(values) {
+  function ends(values) {
     const finite = Array.from(values).filter(isNumber);
-    const low = Math.min(...finite), high = Math.max(...finite);
-    if (!finite.length) return [0, 1];
-    return high > low ? [low - (high - low) * 0.03, high + (high - low) * 0.03]
-      : [low - 0.5, high + 0.5];
+    return finite.length ? [Math.min(...finite), Math.max(...finite)] : [0, 1];
+  }
+  function extent(values) { // of an axis: a little more, so that no point lies on its end
+    const [low, high] = ends(values), more = high > low ? (high - low) * 0.03 : 0.5;
+    return [low - more, high + more];
   }
   function niceTicks([low, high]) {
     const raw = (high - low) / 5, power = 10 ** Math.floor(Math.log10(raw));
@@ -60,7 +64,7 @@ function tabsPart(app) {
   }
 
   function drawScatter() {
-    const width = clamp(tabPanel.clientWidth || 600, 280, 760);
+    const width = clamp(tabPanel.clientWidth || 600, 280, 980);
     const height = Math.min(width * 0.62, 420);
     const m = { left: 54, right: 12, top: 10, bottom: 40 };
     const [X, Y] = [app.measure(app.state.x), app.measure(app.state.y)];
@@ -71,16 +75,17 @@ function tabsPart(app) {
     const py = (v) => height - m.bottom - (v - ey[0]) / (ey[1] - ey[0])
       * (height - m.top - m.bottom);
     const colors = THEMES[app.theme];
-    const ec = C ? extent(C.values) : null, ez = Z ? extent(Z.values) : null;
+    const ec = C ? ends(C.values) : null, ez = Z ? ends(Z.values) : null;
     points = [];
     const marks = [];
     let hidden = 0;
     for (let i = 0; i < data.nHeads; i++) {
       const [x, y] = [X.values[i], Y.values[i]];
       if (!isNumber(x) || !isNumber(y)) { hidden++; continue; }
-      const color = C ? mix(VIRIDIS, (C.values[i] - ec[0]) / (ec[1] - ec[0])) : "#2c728e";
+      const color = !C ? "#2c728e" : !isNumber(C.values[i]) ? "none"
+        : mix(VIRIDIS, (C.values[i] - ec[0]) / (ec[1] - ec[0] || 1));
       const r = Z && isNumber(Z.values[i]) ? 2 + 7 * Math.sqrt(
-        clamp((Z.values[i] - ez[0]) / (ez[1] - ez[0]), 0, 1)) : 4;
+        clamp((Z.values[i] - ez[0]) / (ez[1] - ez[0] || 1), 0, 1)) : 4;
       const circle = s("circle", { cx: px(x).toFixed(1), cy: py(y).toFixed(1), r: r.toFixed(1),
         fill: color, "fill-opacity": 0.85, stroke: colors.muted, "stroke-width": 0.6 });
       points.push({ i, x: px(x), y: py(y), r, circle });
@@ -123,9 +128,13 @@ function tabsPart(app) {
     for (const [axis, box] of Object.entries(axes)) box.refresh(app.state[axis]);
     tabPanel.replaceChildren(
       h("div", { class: "nh-axes" }, Object.entries(axes).map(([axis, box]) => h("label", {},
-        `${{ x: "Horizontal", y: "Vertical", color: "Colour", size: "Size" }[axis]} `, box))),
-      svg, h("p", { class: "nh-muted" }, hidden
-        ? `${hidden} of ${data.nHeads} heads have no number here.` : ""));
+        `${AXES[axis]} `, box))),
+      svg, h("p", { class: "nh-muted nh-scales" },
+        C ? [`Colour: ${C.title} from ${format(ec[0])} `, h("span", { class: "nh-gradient",
+          style: `background: linear-gradient(90deg, ${VIRIDIS.join(", ")})` }),
+        ` to ${format(ec[1])}. `] : "",
+        Z ? `Size: ${Z.title} from ${format(ez[0])} to ${format(ez[1])}. ` : "",
+        hidden ? `${hidden} of ${data.nHeads} heads have no number here.` : ""));
     markScatter();
   }
 
@@ -155,7 +164,7 @@ function tabsPart(app) {
   let sorted = { key: "copying", down: true };
   function drawTable(heads) {
     const columns = [app.measure("copying"), app.measure("suppression"),
-      ...data.measures.map((known) => app.measure(known.key))];
+      ...data.measures.map((known) => app.measure(known.key)).filter(Boolean)];
     const by = sorted.key === "name" ? null : columns.find((column) => column.key === sorted.key)
       || columns[0];
     const value = (i) => (by ? (isNumber(by.values[i]) ? by.values[i] : -Infinity) : -i);
@@ -178,7 +187,11 @@ function tabsPart(app) {
       h("tbody", {}, order.map((i) => h("tr", {
         class: nameOf(i) === app.state.head ? "nh-chosen" : "" },
       h("th", { scope: "row" }, h("button", { type: "button", class: "nh-link",
-        onclick: () => { app.cursor = i; app.update({ head: nameOf(i) }, true); app.card.focus(); } },
+        onclick: () => {
+          app.cursor = i;
+          app.update({ head: nameOf(i) }, true);
+          app.card.focus();
+        } },
       nameOf(i))),
       columns.map((column) => h("td", {}, isNumber(column.values[i])
         ? format(column.values[i]) : "–")),
