@@ -13,6 +13,7 @@ from pathlib import Path
 from analysis.errors import NamesError
 
 COLUMN = "name"
+PAIR_COLUMNS = ("source", "target")
 MAX_BYTES = 100_000_000
 MAX_CELL = 1_000
 """Characters of one cell; no name is longer, and a tokenizer takes 100 bytes of memory for each."""
@@ -28,16 +29,30 @@ def read_names(path: Path) -> list[str]:
     Raises:
         NamesError: there is no such file, it is no text, or a line is not as the header says.
     """
+    return [name for (name,) in _read(path, (COLUMN,))]
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """The columns ``source`` and ``target`` of a CSV file, read as :func:`read_names` reads.
+
+    Raises:
+        NamesError: as :func:`read_names`.
+    """
+    return [(source, target) for source, target in _read(path, PAIR_COLUMNS)]
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The cells of some columns, line by line."""
     text = _text(path)
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
-    names: list[str] = []
+    found: list[tuple[str, ...]] = []
     try:
         for row in rows:
             if not row:
                 continue
             if header is None:
-                header = _checked_header(path, row)
+                header = _checked_header(path, row, columns)
                 continue
             if len(row) != len(header):
                 raise NamesError(
@@ -50,40 +65,48 @@ def read_names(path: Path) -> list[str]:
                     f"{path}, line {rows.line_num}: a cell has more than {MAX_CELL:,} characters, "
                     "so it is no name; check for a missing line break or quote."
                 )
-            names.append(row[header.index(COLUMN)])
+            found.append(tuple(row[header.index(column)] for column in columns))
     except csv.Error as error:
         raise NamesError(
             f"{path}, line {rows.line_num}: this is no CSV ({error}); check its quotes and line "
             "breaks."
         ) from error
     if header is None:
-        raise NamesError(f"{path} is empty; its first line must hold the column 'name'.")
-    return names
+        needed = " and ".join(map(repr, columns))
+        raise NamesError(
+            f"{path} is empty; its first line must hold the column{'s' * (len(columns) > 1)} "
+            f"{needed}."
+        )
+    return found
 
 
 def _cells(n: int) -> str:
     return "1 cell" if n == 1 else f"{n} cells"
 
 
-def _checked_header(path: Path, row: list[str]) -> list[str]:
+def _checked_header(path: Path, row: list[str], columns: tuple[str, ...]) -> list[str]:
     header = [cell.strip() for cell in row]
-    if header.count(COLUMN) == 1 and all(header):
-        return header
-    if header.count(COLUMN) > 1:
-        raise NamesError(f"{path} has {header.count(COLUMN)} columns 'name'; keep one of them.")
-    if COLUMN in header:
+    for column in columns:
+        if header.count(column) > 1:
+            raise NamesError(
+                f"{path} has {header.count(column)} columns {column!r}; keep one of them."
+            )
+    lacking = [column for column in columns if column not in header]
+    if not lacking and not all(header):
         raise NamesError(
             f"{path}, line 1: a column of the header has no title; remove the commas that are too "
             "many, or name the column."
         )
-    shown = ", ".join(header)[:80]
-    separated = next((s for s in (";", "\t", "|") if COLUMN in shown.split(s)), None)
-    hint = (
-        f"separate the columns with commas, not {separated!r}"
-        if separated
-        else "rename the column that holds the names"
-    )
-    raise NamesError(f"{path} has no column 'name', only {shown}; {hint}.")
+    if lacking:
+        column, shown = lacking[0], ", ".join(header)[:80]
+        separated = next((s for s in (";", "\t", "|") if column in shown.split(s)), None)
+        hint = (
+            f"separate the columns with commas, not {separated!r}"
+            if separated
+            else "rename the column that holds the names"
+        )
+        raise NamesError(f"{path} has no column {column!r}, only {shown}; {hint}.")
+    return header
 
 
 def _text(path: Path) -> str:

@@ -1,10 +1,12 @@
 """Build a model's explorer as a page and open it in the browser.
 
-``python -m analysis.cli.explore gpt2`` is what ``make explore MODEL=gpt2`` calls.
+``python -m analysis.cli.explore gpt2 --relation capitals.csv`` is what
+``make explore MODEL=gpt2 RELATIONS=capitals.csv`` calls.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -19,14 +21,16 @@ if TYPE_CHECKING:
     from analysis.explorer.results import Results
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Build and open; returns the exit status."""
-    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
-        print("usage: python -m analysis.cli.explore [MODEL]")
-        return 2
+    parser = argparse.ArgumentParser(prog="python -m analysis.cli.explore", description=__doc__)
+    parser.add_argument("model", nargs="?", default=AUTO, help="a name, hub id or folder")
+    parser.add_argument("--measure", action="store_true", help="run the model too, for minutes")
+    add_options(parser, folder=BUILD)
+    options = parser.parse_args(arguments)
     try:
-        name = arguments[0] if arguments and arguments[0] else AUTO
-        page = build_page(build_results(name), BUILD)
+        results = build_results(options.model or AUTO, options, measured=options.measure)
+        page = build_page(results, options.folder)
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -38,11 +42,31 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def build_results(name: str, *, measured: bool = False) -> Results:
+def add_options(parser: argparse.ArgumentParser, folder: Path) -> None:
+    """Add what every command that builds pages takes.
+
+    Args:
+        parser: that gets the options.
+        folder: for the pages, where none is given.
+    """
+    parser.add_argument("--folder", type=Path, default=folder, help="for the pages")
+    parser.add_argument("--k", type=int, default=1, help="shown first, from 1 to 100")
+    parser.add_argument(
+        "--relation",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="CSV",
+        help="a file with the columns source and target; may be given more than once",
+    )
+
+
+def build_results(name: str, options: argparse.Namespace, *, measured: bool) -> Results:
     """Score a model's heads with both settings of the first MLP, for a page.
 
     Args:
         name: of the model, as ``load_model`` takes it.
+        options: of :func:`add_options`.
         measured: make every measurement too, which runs the model for minutes.
 
     Raises:
@@ -53,7 +77,13 @@ def build_results(name: str, *, measured: bool = False) -> Results:
     from analysis.models import load_model
 
     model = load_model(name)
-    results = collect(model, first_mlp=(True, False), n_heads_with_tokens=N_HEADS_WITH_TOKENS)
+    results = collect(
+        model,
+        k=options.k,
+        first_mlp=(True, False),
+        relations={path.stem: path for path in options.relation},
+        n_heads_with_tokens=N_HEADS_WITH_TOKENS,
+    )
     return results.with_evidence(measure_all(model, results.scores)) if measured else results
 
 
@@ -70,4 +100,4 @@ def build_page(results: Results, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,47 +1,47 @@
 """Build ``site/``: explorers, exported figures and notebooks as pages that need no network.
 
-``python -m analysis.cli.site smollm2-135m gpt2`` is what ``make site`` calls. A model that cannot
-be loaded is named on the index as missing, and the others are built.
+``python -m analysis.cli.site smollm2-135m gpt2`` is what ``make site`` calls. The pages are written
+to ``site/`` of the current folder, and the figures and notebooks are those of its ``figures/`` and
+``notebooks/``, where there are such folders. A model that cannot be loaded is named on the index as
+missing, and the others are built.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.cli.explore import build_page, build_results
+from analysis.cli.explore import add_options, build_page, build_results
 from analysis.errors import AnalysisError
 from analysis.explorer.page import write_page
 from analysis.explorer.site import Missing, export_site
 from analysis.models.load import AUTO
 
-ROOT = Path(__file__).parents[2]
 
-
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Build the site; returns the exit status."""
-    if any(argument.startswith("-") for argument in arguments):
-        print("usage: python -m analysis.cli.site [MODEL ...]")
-        return 2
-    site = ROOT / "site"
+    parser = argparse.ArgumentParser(prog="python -m analysis.cli.site", description=__doc__)
+    parser.add_argument("models", nargs="*", default=[AUTO], help="names, hub ids or folders")
+    add_options(parser, folder=Path("site"))
+    options = parser.parse_args(arguments)
+    figures, notebooks = (
+        path if path.is_dir() else None for path in (Path("figures"), Path("notebooks"))
+    )
     pages, missing, every = [], [], []
     try:
-        for name in [argument for argument in arguments if argument] or [AUTO]:
+        for name in options.models:
             try:
-                every.append(build_results(name, measured=True))
-                pages.append(build_page(every[-1], site))
+                every.append(build_results(name, options, measured=True))
+                pages.append(build_page(every[-1], options.folder))
             except AnalysisError as error:
                 missing.append(Missing(name, str(error)))
                 print(f"{name}: {error}", file=sys.stderr)
         if len(every) > 1:
-            pages.append(write_page(every, site / "all_models_explorer.html"))
+            pages.append(write_page(every, options.folder / "all_models_explorer.html"))
         index = export_site(
-            site,
-            explorers=pages,
-            figures=ROOT / "figures",
-            notebooks=ROOT / "notebooks",
-            missing=missing,
+            options.folder, explorers=pages, figures=figures, notebooks=notebooks, missing=missing
         )
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -54,4 +54,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -7,5 +7,5 @@
 - ``widget``: the explorer in a notebook, with the kernel behind it;
 - ``page``: the explorer as one HTML file without kernel, server or network;
 - ``still``: the picture that stands in where neither runs;
-- ``static/explorer.js``: the one front end of both.
+- ``static/``: the one front end of both.
 """

@@ -20,17 +20,11 @@ from analysis.explorer.payload import (
     pack_measure,
     pack_set,
 )
-from analysis.explorer.queries import (
-    amplified_tokens,
-    extreme_tokens,
-    head_on_prompt,
-    token_texts,
-    written_for,
-    written_from,
-)
+from analysis.explorer.queries import AskedHead, extreme_tokens, token_texts
 from analysis.explorer.requests import Answer
 from analysis.explorer.results import OWN, Results, score_names
 from analysis.heads import HeadPair
+from analysis.names import token_pairs
 from analysis.validation import shown
 
 if TYPE_CHECKING:
@@ -82,13 +76,18 @@ class Answers:
             )
         else:
             asked = [tuple(name) if isinstance(name, list) else name for name in names]
+            pairs = token_pairs(self.model, list(dict.fromkeys(asked)))
+            label = args.get("label")
+            if not pairs.copying and not label:
+                label = f"{pairs.sources[0]} → {pairs.targets[0]}, …"
             new = score_names(
                 self.model,
-                list(dict.fromkeys(asked)),
+                pairs,
                 k=self.results.scores.k,
                 first_mlp=first_mlp,
-                key=OWN,
-                label="Your own",
+                # Relations stay next to each other on the card; one's own names are one set.
+                key=OWN if pairs.copying else f"relation {pairs.checksum[:12]}",
+                label=str(label or "Your own"),
             )
         self._add(self.results.with_set(new))
         return pack_set(replace(new, extremes={}), {})
@@ -105,12 +104,7 @@ class Answers:
 
     def token(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a head writes for one token."""
-        found = written_for(
-            self.model,
-            _head(args),
-            _text(args, "token"),
-            first_mlp=bool(args.get("first_mlp", True)),
-        )
+        found = self._asked(args).writes_for(_text(args, "token"))
         return {
             "token": found.token,
             "larger": found.larger,
@@ -121,24 +115,16 @@ class Answers:
 
     def sources(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """For which tokens a head writes one token."""
-        most, least = written_from(
-            self.model,
-            _head(args),
-            _text(args, "token"),
-            first_mlp=bool(args.get("first_mlp", True)),
-        )
+        most, least = self._asked(args).written_from(_text(args, "token"))
         return {"most": _rows(most), "least": _rows(least)}
 
     def changed(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """The tokens that a head changes most, with what it writes for them."""
-        frame = amplified_tokens(
-            self.model, _head(args), first_mlp=bool(args.get("first_mlp", True))
-        )
-        return {"tokens": frame.to_dict(orient="records")}
+        return {"tokens": self._asked(args).changes_most().to_dict(orient="records")}
 
     def prompt(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Where a head attends on a prompt, and what it writes at its end."""
-        found = head_on_prompt(self.model, _head(args), _text(args, "prompt"))
+        found = self._asked(args).on_prompt(_text(args, "prompt"))
         return {
             "tokens": list(found.tokens),
             "attention": found.attention.tolist(),
@@ -155,12 +141,12 @@ class Answers:
         return {
             "measures": [pack_measure(one) for one in evidence.measures if one.key not in old],
             "views": views_of(evidence, self.results.scores.pairs.copying),
-            "absent": absent_measurements(evidence),
+            "absent": absent_measurements(evidence, relations=self.results.has_relations),
             "classes": pack_classes(evidence.classes),
         }
 
     def export(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Write the page and the static figure's files where notebooks write."""
+        """Write the page as it is now, and the static scores' figure, where notebooks write."""
         from analysis.export.files import export_figure
         from analysis.export.places import figure_stem
         from analysis.plots.heatmaps import plot_heatmaps
@@ -168,9 +154,17 @@ class Answers:
         one = self._set(args.get("key"), bool(args.get("first_mlp", True)))
         scores = one.scores.at_k(args.get("k", one.scores.k))
         stem = figure_stem(scores)
-        page = write_page(self.results, stem.with_name(f"{stem.name}_explorer.html"))
+        state = args.get("state")
+        page = write_page(
+            self.results,
+            stem.with_name(f"{stem.name}_explorer.html"),
+            state if isinstance(state, Mapping) else None,
+        )
         files = export_figure(plot_heatmaps(scores, self.results.evidence.classes), stem)
         return {"folder": str(stem.parent.name), "files": [page.name, *(f.name for f in files)]}
+
+    def _asked(self, args: Mapping[str, Any]) -> AskedHead:
+        return AskedHead(self.model, _head(args), bool(args.get("first_mlp", True)))
 
     def _add(self, results: Results) -> None:
         self.results = results

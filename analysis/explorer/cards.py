@@ -16,17 +16,12 @@ import pandas as pd
 from analysis.explorer.evidence import Evidence, absent_measurements
 from analysis.explorer.payload import N_EXTREMES
 from analysis.explorer.queries import (
+    AskedHead,
     Extremes,
-    HeadOnPrompt,
-    WrittenTokens,
-    amplified_tokens,
     extreme_tokens,
-    head_on_prompt,
     token_texts,
-    written_for,
-    written_from,
 )
-from analysis.explorer.results import Results, collect
+from analysis.explorer.results import Relations, Results, collect
 from analysis.heads import HeadPair, check_heads, head_name
 from analysis.names import TokenPairs
 from analysis.static.head_scores import HeadScores
@@ -38,17 +33,20 @@ if TYPE_CHECKING:
 
     from transformer_lens.model_bridge import TransformerBridge
 
+_RELATION_COLUMNS = [
+    *("relation_score", "relation_score_low", "relation_score_high"),
+    *("suppression_score", "suppression_score_low", "suppression_score_high"),
+    "n_pairs",
+]
 N_SHOWN = 12
 """Names of each kind that the card's text shows."""
 
 
 @dataclass(frozen=True)
-class HeadCard:
-    """What is known about one head.
+class HeadCard(AskedHead):
+    """What is known about one head, which can be asked more.
 
     Attributes:
-        model: that the head belongs to.
-        head: (layer, head).
         scores: the static scores of all heads.
         evidence: measured numbers of all heads.
         table: indexed by ``measure``: ``value``, ``low``, ``high`` (float64), ``of`` (how it was
@@ -57,16 +55,18 @@ class HeadCard:
             before; with ``before_top`` and ``before_bottom``: the tokens that come before the name
             at either end, at most 5, as lists of text.
         classes: of this head, as ``published_classes`` and ``measured_classes`` have them.
+        relations: indexed by ``relation``, the strongest for this head first: ``relation_score``
+            and ``suppression_score`` (float64) with ``_low`` and ``_high``, 95 % intervals, and
+            ``n_pairs``, at the k of ``scores``. Without rows where no relation was scored.
         absent: what has not been measured, and what would measure it.
     """
 
-    model: TransformerBridge = field(repr=False)
-    head: HeadPair
     scores: HeadScores = field(repr=False)
     evidence: Evidence = field(repr=False)
     table: pd.DataFrame = field(repr=False)
     names: pd.DataFrame = field(repr=False)
     classes: pd.DataFrame = field(repr=False)
+    relations: pd.DataFrame = field(repr=False)
     absent: tuple[str, ...] = ()
 
     @property
@@ -88,22 +88,6 @@ class HeadCard:
     def suppressed(self) -> pd.DataFrame:
         """The names in the head's bottom k."""
         return self.names[self.names["in_bottom_k"]].sort_values("rank_bottom", kind="stable")
-
-    def writes_for(self, word: str, n: int = 10) -> WrittenTokens:
-        """What the head writes for one token, most and least (``queries.written_for``)."""
-        return written_for(self.model, self.head, word, n, first_mlp=self.scores.first_mlp)
-
-    def written_from(self, word: str, n: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The tokens for which it writes one token most, and least (``queries.written_from``)."""
-        return written_from(self.model, self.head, word, n, first_mlp=self.scores.first_mlp)
-
-    def changes_most(self, n: int = 10) -> pd.DataFrame:
-        """The tokens that it changes most (``queries.amplified_tokens``)."""
-        return amplified_tokens(self.model, self.head, n, first_mlp=self.scores.first_mlp)
-
-    def on_prompt(self, prompt: str, n: int = 10) -> HeadOnPrompt:
-        """Where it attends while the model reads a prompt (``queries.head_on_prompt``)."""
-        return head_on_prompt(self.model, self.head, prompt, n)
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -142,6 +126,13 @@ class HeadCard:
                 f"{what} {len(names)} of {len(self.names)} names"
                 + (f": {shown}{more}" if len(names) else "")
             )
+        if len(self.relations):
+            shown = ", ".join(
+                f"{relation} {max(row['relation_score'], row['suppression_score']):.3f}"
+                f"{'' if row['relation_score'] >= row['suppression_score'] else ' suppressed'}"
+                for relation, row in self.relations.head(N_SHOWN).iterrows()
+            )
+            lines.append(f"strongest relations: {shown}")
         if self.absent:
             lines.append("not measured: " + "; ".join(self.absent))
         return lines
@@ -154,6 +145,7 @@ def head_card(
     *,
     k: int = 1,
     first_mlp: bool = True,
+    relations: Relations | None = None,
     results: Results | None = None,
 ) -> HeadCard:
     """Everything known about one head.
@@ -164,8 +156,9 @@ def head_card(
         names: as ``score_heads`` takes them; data/names.csv if None.
         k: of the two scores, up to 100.
         first_mlp: as ``score_heads`` takes it.
-        results: made already (``explore(model).results``); names, k and the first MLP's setting
-            are then those of its scores.
+        relations: pairs by what they are called, as ``explore`` takes them.
+        results: made already (``explore(model).results``); names, relations, k and the first MLP's
+            setting are then those of its scores.
 
     Raises:
         ParameterError: the head does not exist, or k is out of its range.
@@ -177,7 +170,7 @@ def head_card(
     if results is not None:
         check_type("results", results, Results, "explore(model).results")
     else:
-        results = collect(model, names, k=k, first_mlp=first_mlp)
+        results = collect(model, names, k=k, first_mlp=first_mlp, relations=relations)
     return card_of(model, head, results)
 
 
@@ -196,13 +189,42 @@ def card_of(model: TransformerBridge, head: HeadPair, results: Results) -> HeadC
     return HeadCard(
         model=model,
         head=(layer, number),
+        first_mlp=scores.first_mlp,
         scores=scores,
         evidence=evidence,
         table=_table(scores, evidence, layer, number),
         names=_with_tokens(model, scores.names_of((layer, number)), scores, around),
         classes=own,
-        absent=tuple(f"{one['title']} ({one['python']})" for one in absent_measurements(evidence)),
+        relations=_relations(results, layer, number),
+        absent=tuple(
+            f"{one['title']} ({one['python']})"
+            for one in absent_measurements(evidence, relations=results.has_relations)
+        ),
     )
+
+
+def _relations(results: Results, layer: int, head: int) -> pd.DataFrame:
+    """The scores of every relation for one head, the strongest first."""
+    k, first_mlp = results.scores.k, results.scores.first_mlp
+    rows: dict[str, dict[str, float]] = {}
+    for one in results.sets:
+        if one.scores.pairs.copying or one.scores.first_mlp != first_mlp:
+            continue
+        scores = one.scores.at_k(k)
+        row = rows.setdefault(one.label, {})
+        for column, counts in (
+            ("relation_score", scores.n_in_top_k),
+            ("suppression_score", scores.n_in_bottom_k),
+        ):
+            low, high = wilson_interval(counts, scores.n_pairs)
+            row[column] = float(counts[layer, head] / scores.n_pairs)
+            row[f"{column}_low"] = float(low[layer, head])
+            row[f"{column}_high"] = float(high[layer, head])
+        row["n_pairs"] = scores.n_pairs
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=_RELATION_COLUMNS)
+    strength = frame[["relation_score", "suppression_score"]].max(axis=1)
+    order = strength.sort_values(ascending=False, kind="stable").index
+    return frame.loc[order].rename_axis("relation")
 
 
 def _name(key: object) -> str:

@@ -327,8 +327,12 @@ MEASUREMENTS: dict[str, Measurement] = {
 """What can be measured, in the order shown."""
 
 
-def absent_measurements(evidence: Evidence) -> list[dict[str, str]]:
+def absent_measurements(evidence: Evidence, *, relations: bool = False) -> list[dict[str, str]]:
     """What has not been measured, and what would measure it.
+
+    Args:
+        evidence: what has been measured.
+        relations: whether any relation has been scored.
 
     Returns:
         For each ``what`` (a key of ``MEASUREMENTS``, empty where only lines of Python measure it),
@@ -339,13 +343,16 @@ def absent_measurements(evidence: Evidence) -> list[dict[str, str]]:
         for what, one in MEASUREMENTS.items()
         if what not in evidence.done
     ]
-    relations = {
-        "what": "",
-        "title": "Strongest relations",
-        "group": "relations",
-        "python": "score_heads(model, pairs, k=10)",
-    }
-    return [*missing, relations]
+    if not relations:
+        missing.append(
+            {
+                "what": "",
+                "title": "Strongest relations",
+                "group": "relations",
+                "python": 'explore(model, relations={"capitals": "capitals.csv"})',
+            }
+        )
+    return missing
 
 
 def views_of(evidence: Evidence, copying: bool) -> list[dict[str, Any]]:

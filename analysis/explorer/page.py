@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from analysis.errors import ExportError, ParameterError
 from analysis.explorer.payload import pack
@@ -20,6 +22,12 @@ from analysis.explorer.results import Results
 from analysis.explorer.still import still_picture
 from analysis.export.whole_files import as_export_error, move_into_place, staging
 from analysis.validation import check_list, check_path, check_type
+
+PARTS = (
+    *("elements", "payload", "state", "numbers", "marks", "questions", "controls", "own"),
+    *("heatmaps", "pointing", "card", "evidence", "names", "tabs", "keep", "models", "app"),
+)
+"""Files of the front end's module, in their order."""
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -41,14 +49,16 @@ body {{ margin: 0 auto; max-width: 1500px; padding: 8px 12px 40px; background: i
 <noscript><p>The explorer needs JavaScript; this picture shows the same scores.</p>
 {picture}</noscript>
 <script id="payload" type="text/plain">{payload}</script>
+<script id="state" type="text/plain">{state}</script>
 <script id="module" type="text/plain">{module}</script>
 <script type="module">
 const text = (id) => document.getElementById(id).textContent;
+const bytes = (id) => Uint8Array.from(atob(text(id)), (c) => c.charCodeAt(0));
 const values = {{
   home: "page",
   kernel: false,
-  payload: Uint8Array.from(atob(text("payload")), (c) => c.charCodeAt(0)),
-  state: {{}},
+  payload: bytes("payload"),
+  state: JSON.parse(new TextDecoder().decode(bytes("state"))),
 }};
 const model = {{
   get: (name) => values[name],
@@ -58,18 +68,29 @@ const model = {{
 const address = URL.createObjectURL(new Blob([text("module")], {{ type: "text/javascript" }}));
 const front = await import(address);
 await front.default.render({{ model, el: document.getElementById("explorer") }});
+performance.mark("usable");
 </script>
 </body>
 </html>
 """
 
 
-def explorer_page(results: Results | Sequence[Results]) -> str:
+def packed(every: Sequence[Results]) -> bytes:
+    """The payload of one model, or of several."""
+    if len(every) == 1:
+        return every[0].packed()
+    return pack({"explorers": [one.payload() for one in every]})
+
+
+def explorer_page(
+    results: Results | Sequence[Results], state: Mapping[str, Any] | None = None
+) -> str:
     """The page; the same text for the same results.
 
     Args:
         results: of ``analysis.explorer.results.collect``; of several models, the page lets one be
-            chosen, and another beside it.
+            chosen, and another beside it or taken away from it.
+        state: shown first (``explore(model).state``); the page's address goes before it.
 
     Raises:
         ParameterError: there are none.
@@ -81,18 +102,21 @@ def explorer_page(results: Results | Sequence[Results]) -> str:
         check_type("results", one, Results, "explore(model).results")
     titles = ", ".join(one.scores.model.title for one in every)
     title = f"{titles}: name-copying heads"
-    payloads = [one.payload() for one in every]
-    packed = pack(payloads[0] if len(every) == 1 else {"explorers": payloads})
     return _PAGE.format(
         title=html.escape(title),
-        css=front_end("explorer.css"),
+        css=front_end("css"),
         picture="".join(still_picture(one.scores, one.evidence.classes) for one in every),
-        payload=base64.b64encode(packed).decode(),
-        module=front_end("explorer.js"),
+        payload=base64.b64encode(packed(every)).decode(),
+        state=base64.b64encode(json.dumps(dict(state or {})).encode()).decode(),
+        module=front_end("js"),
     )
 
 
-def write_page(results: Results | Sequence[Results], path: str | Path) -> Path:
+def write_page(
+    results: Results | Sequence[Results],
+    path: str | Path,
+    state: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the page, whole or not at all.
 
     Raises:
@@ -102,7 +126,7 @@ def write_page(results: Results | Sequence[Results], path: str | Path) -> Path:
     path = check_path("path", path)
     if not path.name:
         raise ExportError(f"a page needs a name to write it under; got {str(path)!r}")
-    text = explorer_page(results)
+    text = explorer_page(results, state)
     with staging(path) as folder:
         made = folder / path.name
         with as_export_error(path):
@@ -111,6 +135,12 @@ def write_page(results: Results | Sequence[Results], path: str | Path) -> Path:
 
 
 @cache
-def front_end(name: str) -> str:
-    """A file of the front end, ``explorer.js`` or ``explorer.css``."""
-    return files("analysis.explorer").joinpath("static", name).read_text(encoding="utf-8")
+def front_end(ending: str) -> str:
+    """The front end's module (``js``) or its style (``css``).
+
+    The module is the files of ``static/`` one after the other: a page opened from ``file://`` and a
+    widget can each load one text alone.
+    """
+    names = [f"{part}.js" for part in PARTS] if ending == "js" else ["explorer.css"]
+    folder = files("analysis.explorer") / "static"
+    return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)

@@ -28,6 +28,7 @@ from analysis.explorer.evidence import (
 )
 from analysis.explorer.queries import Extremes
 from analysis.heads import HeadPair, head_name
+from analysis.plots.marks import CLASS_MARKS, ClassMark
 from analysis.static.head_scores import HeadScores
 from analysis.validation import check_type
 
@@ -94,9 +95,12 @@ def build_payload(
         "sets": [pack_set(one, places) for one in sets],
         "words": [(words or {})[token] for token in sorted(words or {})],
         "classes": pack_classes(evidence.classes),
+        "marks": [_pack_mark(mark) for mark in CLASS_MARKS],
         "measures": [pack_measure(measure) for measure in evidence.measures],
         "views": views_of(evidence, scores.pairs.copying),
-        "absent": absent_measurements(evidence),
+        "absent": absent_measurements(
+            evidence, relations=any(not one.scores.pairs.copying for one in sets)
+        ),
         "provenance": {k: v for k, v in scores.provenance.items() if k not in _NAMES_IN_RECORD},
     }
 
@@ -201,6 +205,21 @@ def pack_classes(classes: pd.DataFrame | None) -> list[dict[str, Any]]:
         }
         for (layer, head), row in zip(classes.index, classes.to_dict(orient="records"), strict=True)
     ]
+
+
+def _pack_mark(mark: ClassMark) -> dict[str, Any]:
+    look = mark.look
+    return {
+        "class": str(mark.head_class),
+        "origin": mark.origin,
+        "side": int(mark.suppression),
+        "label": mark.label,
+        "if_suppressing": mark.if_suppressing,
+        "symbol": look.symbol,
+        "colour": look.colour,
+        "edge": look.edge,
+        "size": look.size,
+    }
 
 
 def encode(array: np.ndarray) -> str:

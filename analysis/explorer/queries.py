@@ -87,6 +87,37 @@ class HeadOnPrompt:
     least: pd.DataFrame = field(repr=False)
 
 
+@dataclass(frozen=True)
+class AskedHead:
+    """One head and the questions that can be put to it.
+
+    Attributes:
+        model: raw weights, from ``load_model``.
+        head: (layer, head).
+        first_mlp: as ``score_heads`` takes it.
+    """
+
+    model: TransformerBridge = field(repr=False)
+    head: HeadPair
+    first_mlp: bool
+
+    def writes_for(self, word: str, n: int = 10) -> WrittenTokens:
+        """What it writes for one token, most and least (:func:`written_for`)."""
+        return written_for(self.model, self.head, word, n, first_mlp=self.first_mlp)
+
+    def written_from(self, word: str, n: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The tokens for which it writes one token most, and least (:func:`written_from`)."""
+        return written_from(self.model, self.head, word, n, first_mlp=self.first_mlp)
+
+    def changes_most(self, n: int = 10) -> pd.DataFrame:
+        """The tokens that it changes most (:func:`amplified_tokens`)."""
+        return amplified_tokens(self.model, self.head, n, first_mlp=self.first_mlp)
+
+    def on_prompt(self, prompt: str, n: int = 10) -> HeadOnPrompt:
+        """Where it attends while the model reads a prompt (:func:`head_on_prompt`)."""
+        return head_on_prompt(self.model, self.head, prompt, n)
+
+
 def token_texts(model: TransformerBridge, tokens: Int[np.ndarray, "n"] | list[int]) -> list[str]:
     """The text of each token by itself."""
     return list(model.tokenizer.batch_decode([[int(token)] for token in tokens]))

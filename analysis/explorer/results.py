@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.errors import ParameterError
 from analysis.explorer.evidence import Evidence, first_evidence
 from analysis.explorer.payload import MAX_RANK, N_EXTREMES, NameSet, build_payload, pack, ranks_of
 from analysis.explorer.queries import extreme_tokens, token_texts
 from analysis.heads import HeadPair, chosen_heads
-from analysis.names import TokenPairs, are_shipped, load_names
+from analysis.name_files import read_pairs
+from analysis.names import TokenPairs, are_shipped, load_names, token_pairs
 from analysis.progress import progress_bar
 from analysis.provenance import ModelIdentity
 from analysis.static.head_scores import HeadScores
@@ -30,6 +33,9 @@ SHIPPED = "shipped"
 GIVEN = "given"
 OWN = "own"
 """Keys of name sets: data/names.csv, those given to ``explore``, and those typed in a control."""
+
+Relations = Mapping[str, "str | Path | TokenPairs | Sequence[tuple[str, str]]"]
+"""Pairs by what the relation is called: lists of (source, target), or CSV files of the two."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,11 @@ class Results:
     def payload(self) -> dict[str, Any]:
         """As the front end reads it (``analysis.explorer.payload``)."""
         return build_payload(self.sets, self.evidence, d_vocab=self.d_vocab, words=self.words)
+
+    @property
+    def has_relations(self) -> bool:
+        """Whether pairs whose targets are not their sources were scored."""
+        return any(not one.scores.pairs.copying for one in self.sets)
 
     def packed(self) -> bytes:
         """The payload, packed."""
@@ -124,6 +135,7 @@ def collect(
     *,
     k: int = 1,
     first_mlp: bool | Sequence[bool] = True,
+    relations: Relations | None = None,
     evidence: Evidence | None = None,
     n_heads_with_tokens: int = 0,
 ) -> Results:
@@ -134,6 +146,8 @@ def collect(
         names: as ``score_heads`` takes them; data/names.csv if None.
         k: shown first.
         first_mlp: the setting scored, or both, the one shown first in front.
+        relations: pairs by what they are called, lists of (source, target) or CSV files with the
+            columns ``source`` and ``target``; scored with every setting too.
         evidence: measured numbers (``analysis.explorer.evidence``); published classes alone if
             None.
         n_heads_with_tokens: heads for which the tokens around every name are kept, those with the
@@ -146,6 +160,11 @@ def collect(
     n_kept = check_int("n_heads_with_tokens", n_heads_with_tokens, 0)
     settings = [first_mlp] if isinstance(first_mlp, bool) else list(first_mlp)
     sets = [score_names(model, names, k=k, first_mlp=setting) for setting in settings]
+    for label, pairs in named_pairs(model, relations).items():
+        sets += [
+            score_names(model, pairs, k=k, first_mlp=setting, key=f"relation {label}", label=label)
+            for setting in settings
+        ]
     words: dict[int, str] = {}
     if n_kept:
         sets[0] = _with_extremes(model, sets[0], strongest(sets[0].scores, n_kept))
@@ -163,6 +182,32 @@ def collect(
         d_vocab=int(unembedding_matrix(model).shape[1]),
         words=words,
     )
+
+
+def named_pairs(model: TransformerBridge, relations: Relations | None) -> dict[str, TokenPairs]:
+    """The pairs of each relation as tokens.
+
+    Raises:
+        ParameterError: the relations are not named, or one is a list of names.
+        NamesError: a file cannot be read, or no pair of one is usable.
+    """
+    if relations is None:
+        return {}
+    if not isinstance(relations, Mapping):
+        raise ParameterError(
+            "relations must be a dictionary such as {'capitals': [('France', 'Paris')]}, not "
+            f"{relations!r:.80}."
+        )
+    named = {}
+    for label, given in relations.items():
+        pairs = read_pairs(Path(given)) if isinstance(given, (str, Path)) else given
+        found = token_pairs(model, pairs)
+        if found.copying:
+            raise ParameterError(
+                f"{label!r:.80} is no relation: every target is its source; give it as names."
+            )
+        named[str(label)] = found
+    return named
 
 
 def file_name(model: ModelIdentity) -> str:

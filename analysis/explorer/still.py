@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+import re
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from analysis.ioi.head_classes import HeadClass
+from analysis.plots.marks import HeadSet, Look, class_sets
+from analysis.plots.style import PAPER
 from analysis.static.head_scores import HeadScores
 
 VIRIDIS = (
@@ -16,9 +19,7 @@ VIRIDIS = (
     "#fde725",
 )  # fmt: skip
 ZERO = "#f1f2f5"
-_LEFT, _TOP, _BELOW, _GAP = 34, 52, 62, 20
-_MOVERS = ((HeadClass.NAME_MOVER,), (HeadClass.NEGATIVE_NAME_MOVER,))
-_BACKUPS = ((HeadClass.BACKUP_NAME_MOVER,), (HeadClass.BACKUP_NEGATIVE_NAME_MOVER,))
+_LEFT, _TOP, _BELOW, _GAP, _LINE = 34, 52, 62, 20, 16
 
 
 def still_picture(
@@ -37,7 +38,11 @@ def still_picture(
     panel = (width - _GAP) // 2
     cell = (panel - _LEFT) / scores.n_layers
     tall = float(np.clip(cell, 9 if scores.n_heads > 16 else 14, 24))
-    height = _TOP + tall * scores.n_heads + _BELOW
+    sets = [
+        () if classes is None else class_sets(scores, classes, suppression=side == 1)
+        for side in (0, 1)
+    ]
+    height = _TOP + tall * scores.n_heads + _BELOW + _LINE * max(map(len, sets))
     kind = "Copying" if scores.relation == "copying" else "Relation"
     title = html.escape(f"{scores.model.title}: {kind.lower()} and suppression, k = {scores.k}")
     parts = [
@@ -52,7 +57,7 @@ def still_picture(
         name = (f"{kind} score", "Suppression score")[side]
         left = _LEFT + side * (panel + _GAP)
         parts.append(_panel(scores, counts, name, left, cell, tall))
-        parts.append(_marks(classes, side, scores, left, cell, tall))
+        parts.append(_marks(sets[side], scores, left, cell, tall))
     names = "names" if scores.relation == "copying" else "pairs"
     parts.append(
         f'<text x="{_LEFT}" y="{height - 8:.0f}" font-size="10">{scores.n_pairs} {names}; first '
@@ -100,28 +105,42 @@ def _color(share: float) -> str:
 
 
 def _marks(
-    classes: pd.DataFrame | None,
-    side: int,
-    scores: HeadScores,
-    left: float,
-    cell: float,
-    tall: float,
+    sets: Sequence[HeadSet], scores: HeadScores, left: float, cell: float, tall: float
 ) -> str:
-    if classes is None or not len(classes):
-        return ""
-    bottom, r = _TOP + tall * scores.n_heads, min(cell, tall) * 0.3
+    """The marked heads of one panel, and below it what the marks mean."""
+    bottom, r = _TOP + tall * scores.n_heads, min(cell, tall) * 0.28
     parts = []
-    for (layer, head), kind in zip(classes.index, classes["class"], strict=True):
-        x, y = left + (layer + 0.45) * cell, bottom - (head + 0.55) * tall
-        if kind in _MOVERS[side]:
-            d = f"M{x - r:.1f},{y - r:.1f}l{2 * r:.1f},{2 * r:.1f}m{-2 * r:.1f},0"
-            d += f"l{2 * r:.1f},{-2 * r:.1f}"
-            parts.append(
-                f'<path d="{d}" stroke="#ffffff" stroke-width="4"/>'
-                f'<path d="{d}" stroke="#000000" stroke-width="2"/>'
-            )
-        elif kind in _BACKUPS[side]:
-            parts.append(
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="#90ee90" stroke="#000000"/>'
-            )
+    for line, one in enumerate(sets):
+        y = bottom + 46 + line * _LINE
+        parts.append(_mark(one.look, left + 8, y, 4))
+        parts.append(f'<text x="{left + 20}" y="{y + 4:.1f}">{html.escape(one.label)}</text>')
+        for layer, head in one.heads:
+            x, y = left + (layer + 0.5) * cell - 0.4, bottom - (head + 0.5) * tall - 0.4
+            parts.append(_mark(one.look, x, y, r))
     return "".join(parts)
+
+
+def _mark(look: Look, x: float, y: float, r: float) -> str:
+    """One mark; open symbols and crosses stand on a white halo."""
+    r *= look.size
+    shape = look.symbol.removesuffix("-open")
+    if shape == "circle":
+        drawn = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"'
+    else:
+        corners = {
+            "x": "M-1,-1L1,1M-1,1L1,-1",
+            "square": "M-1,-1L1,-1L1,1L-1,1Z",
+            "diamond": "M0,-1.2L1.2,0L0,1.2L-1.2,0Z",
+        }[shape]
+        scaled = re.sub(
+            r"(-?[\d.]+),(-?[\d.]+)",
+            lambda at: f"{x + r * float(at[1]):.1f},{y + r * float(at[2]):.1f}",
+            corners,
+        )
+        drawn = f'<path d="{scaled}"'
+    if look.is_open or shape == "x":
+        return (
+            f'{drawn} fill="none" stroke="{PAPER}" stroke-width="4"/>'
+            f'{drawn} fill="none" stroke="{look.colour}" stroke-width="2"/>'
+        )
+    return f'{drawn} fill="{look.colour}" stroke="{look.edge}"/>'

@@ -1,4 +1,4 @@
-"""The explorer in a notebook: the front end of ``static/explorer.js`` with the kernel behind it."""
+"""The explorer in a notebook: the front end of ``static/`` with the kernel behind it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import traitlets
 
 from analysis.explorer.answers import Answers
 from analysis.explorer.evidence import Evidence
-from analysis.explorer.page import front_end, write_page
+from analysis.explorer.page import front_end, packed, write_page
 from analysis.explorer.payload import MAX_RANK
 from analysis.explorer.requests import Requests
-from analysis.explorer.results import Results, collect
+from analysis.explorer.results import Relations, Results, collect
 from analysis.explorer.still import still_picture
 from analysis.names import TokenPairs
 from analysis.provenance import model_identity, set_identity
@@ -41,6 +41,7 @@ class Explorer(anywidget.AnyWidget):
     Args:
         model: asked by the controls; nothing else may run it meanwhile.
         results: shown first.
+        beside: results of other models, which have no kernel here.
     """
 
     payload = traitlets.Bytes().tag(sync=True)
@@ -48,13 +49,19 @@ class Explorer(anywidget.AnyWidget):
     home = traitlets.Unicode("notebook").tag(sync=True)
     kernel = traitlets.Bool(True).tag(sync=True)
 
-    def __init__(self, model: TransformerBridge, results: Results) -> None:
+    def __init__(
+        self,
+        model: TransformerBridge,
+        results: Results,
+        beside: Results | Sequence[Results] = (),
+    ) -> None:
         check_model(model)
         check_type("results", results, Results, "explore(model).results")
-        self._esm = front_end("explorer.js")
-        self._css = front_end("explorer.css")
+        self._beside = (beside,) if isinstance(beside, Results) else tuple(beside)
+        self._esm = front_end("js")
+        self._css = front_end("css")
         super().__init__(
-            payload=results.packed(),
+            payload=packed([results, *self._beside]),
             state={"k": results.scores.k, "mlp": results.scores.first_mlp},
         )
         self._answers = Answers(model, results, self._changed)
@@ -72,15 +79,15 @@ class Explorer(anywidget.AnyWidget):
         return self._requests
 
     def save_page(self, path: str | Path) -> Path:
-        """Write the explorer as one HTML file that needs no kernel.
+        """Write the explorer as one HTML file that needs no kernel, and opens as it is now.
 
         Raises:
             ExportError: the file cannot be written.
         """
-        return write_page(self.results, path)
+        return write_page([self.results, *self._beside], path, self.state)
 
     def _changed(self, results: Results) -> None:
-        self.payload = results.packed()  # a view opened from now on shows these
+        self.payload = packed([results, *self._beside])  # a view opened from now on shows these
 
     def open(self) -> None:
         """Open the connection to the front end, unless only the picture is wanted."""
@@ -108,7 +115,9 @@ def explore(
     *,
     k: int = 1,
     first_mlp: bool = True,
+    relations: Relations | None = None,
     evidence: Evidence | None = None,
+    beside: Results | Sequence[Results] = (),
 ) -> Explorer:
     """The explorer of a model's heads, for the last line of a notebook's cell.
 
@@ -120,8 +129,12 @@ def explore(
         names: as ``score_heads`` takes them; data/names.csv if None.
         k: shown first, from 1 to 100.
         first_mlp: shown first; the other setting is computed when it is switched.
+        relations: pairs by what they are called, such as ``{"capitals": [("France", "Paris")]}``,
+            or CSV files with the columns ``source`` and ``target``.
         evidence: measured numbers (``analysis.explorer.evidence.measure_all``); the explorer offers
             to measure what is not in it.
+        beside: results of other models (``explore(other).results``), to be shown beside this one or
+            taken away from it.
 
     Raises:
         NamesError: no name is usable.
@@ -134,7 +147,8 @@ def explore(
     if evidence is not None:
         check_type("evidence", evidence, Evidence, "analysis.explorer.evidence.measure_all")
     twin = _twin(model)
-    return Explorer(twin, collect(twin, names, k=k, first_mlp=first_mlp, evidence=evidence))
+    results = collect(twin, names, k=k, first_mlp=first_mlp, relations=relations, evidence=evidence)
+    return Explorer(twin, results, beside)
 
 
 def _twin(model: TransformerBridge) -> TransformerBridge:

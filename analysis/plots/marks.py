@@ -67,6 +67,75 @@ OWN = (
 
 
 @dataclass(frozen=True)
+class ClassMark:
+    """How one panel marks the heads of one class.
+
+    Attributes:
+        head_class: of the heads.
+        origin: ``published`` or ``measured``.
+        suppression: which panel marks them.
+        label: what the legend calls them; marks of one label are one set.
+        look: how they are drawn.
+        if_suppressing: whether only those heads are meant that suppress more names than they copy.
+    """
+
+    head_class: HeadClass
+    origin: str
+    suppression: bool
+    label: str
+    look: Look
+    if_suppressing: bool = False
+
+
+def _class_marks() -> tuple[ClassMark, ...]:
+    marks = []
+    for origin, prefix, mover, backup in (
+        (MEASURED, "Measured ", MEASURED_MOVER, MEASURED_BACKUP),
+        (PUBLISHED, "", MOVER, BACKUP),
+    ):
+        negative_backup = f"{prefix}Backup (Negative) Name-Mover Heads"
+        marks += [
+            ClassMark(HeadClass.NAME_MOVER, origin, False, f"{prefix}Name-Mover Heads", mover),
+            ClassMark(
+                HeadClass.BACKUP_NAME_MOVER,
+                origin,
+                False,
+                f"{prefix}Backup Name-Mover Heads",
+                backup,
+            ),
+            ClassMark(
+                HeadClass.NEGATIVE_NAME_MOVER,
+                origin,
+                True,
+                f"{prefix}(Negative) Name-Mover Heads",
+                mover,
+            ),
+            ClassMark(HeadClass.BACKUP_NEGATIVE_NAME_MOVER, origin, True, negative_backup, backup),
+        ]
+        if origin == PUBLISHED:  # the published circuit has one class of backups
+            marks.append(
+                ClassMark(
+                    HeadClass.BACKUP_NAME_MOVER,
+                    origin,
+                    True,
+                    negative_backup,
+                    backup,
+                    if_suppressing=True,
+                )
+            )
+        else:  # and no class of subject suppressors
+            label = f"{prefix}Subject-Suppressor Heads"
+            marks.append(
+                ClassMark(HeadClass.SUBJECT_SUPPRESSOR, origin, True, label, MEASURED_SUPPRESSOR)
+            )
+    return tuple(marks)
+
+
+CLASS_MARKS = _class_marks()
+"""Every mark of the head classes, in the order drawn: published ones last and so on top."""
+
+
+@dataclass(frozen=True)
 class HeadSet:
     """One set of marks on one panel; it has at least one head.
 
@@ -95,29 +164,17 @@ def class_sets(
         classes: of their model.
         suppression: which panel.
     """
-    sets: list[HeadSet] = []
-    for origin in (MEASURED, PUBLISHED):
-        of_origin = classes[classes["origin"] == origin]
-        negative = _heads(of_origin, HeadClass.NEGATIVE_NAME_MOVER)
-        backups = _heads(of_origin, HeadClass.BACKUP_NAME_MOVER)
-        negative_backups = _heads(of_origin, HeadClass.BACKUP_NEGATIVE_NAME_MOVER)
-        if origin == PUBLISHED:
-            negative_backups += tuple(
-                head for head in backups if scores.n_in_bottom_k[head] > scores.n_in_top_k[head]
-            )
-        movers = negative if suppression else _heads(of_origin, HeadClass.NAME_MOVER)
-        backups = negative_backups if suppression else backups
-        sign = "(Negative) " if suppression else ""
-        prefix = "" if origin == PUBLISHED else "Measured "
-        looks = (MOVER, BACKUP) if origin == PUBLISHED else (MEASURED_MOVER, MEASURED_BACKUP)
-        sets += [
-            HeadSet(f"{prefix}{sign}Name-Mover Heads", movers, looks[0]),
-            HeadSet(f"{prefix}Backup {sign}Name-Mover Heads", backups, looks[1]),
-        ]
-        if suppression:  # measured alone: the published circuit has no such class
-            subject = _heads(of_origin, HeadClass.SUBJECT_SUPPRESSOR)
-            sets.append(HeadSet(f"{prefix}Subject-Suppressor Heads", subject, MEASURED_SUPPRESSOR))
-    return tuple(one for one in sets if one.heads)
+    suppresses = scores.n_in_bottom_k > scores.n_in_top_k
+    sets: dict[str, HeadSet] = {}
+    for mark in CLASS_MARKS:
+        if mark.suppression != suppression:
+            continue
+        heads = _heads(classes[classes["origin"] == mark.origin], mark.head_class)
+        if mark.if_suppressing:
+            heads = tuple(head for head in heads if suppresses[head])
+        before = sets[mark.label].heads if mark.label in sets else ()
+        sets[mark.label] = HeadSet(mark.label, before + heads, mark.look)
+    return tuple(one for one in sets.values() if one.heads)
 
 
 def own_sets(

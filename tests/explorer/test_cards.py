@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,15 +16,20 @@ from analysis.embeddings import source_vectors
 from analysis.errors import AnalysisError, NamesError, ParameterError, PromptError
 from analysis.explorer.cards import HeadCard, card_of, head_card
 from analysis.explorer.queries import extreme_tokens, head_on_prompt, written_for, written_from
+from analysis.explorer.results import named_pairs
 from analysis.weights import ov_weights, unembedding_matrix
+from tests.explorer.conftest import RELATIONS
 from tests.explorer.test_payload import brute_force
 from tests.planted import COPYING, NAMES, SUPPRESSING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformer_lens.model_bridge import TransformerBridge
 
     from analysis.explorer.results import Results
 
+HOSTILE = "</script><img src=x onerror='window.ran=1'>"
 TEN_HEADS = [(layer, head) for layer in range(3) for head in range(4)][:10]
 
 
@@ -161,6 +168,45 @@ def test_what_a_head_writes_on_a_prompt_of_one_token_is_its_value(
     # Alone at the first position a head attends to itself: attention 1.
     found = head_on_prompt(planted, (0, 1), planted.tokenizer.bos_token)
     assert found.attention.tolist() == [[1.0]]
+
+
+def test_relations_stand_on_the_card_strongest_first(
+    planted: TransformerBridge, related: Results
+) -> None:
+    card = card_of(planted, (2, 0), related)
+    for label, pairs in RELATIONS.items():
+        frame = score_heads(planted, pairs).to_frame(intervals=True).loc[(2, 0)]
+        assert card.relations.loc[label, frame.index].to_dict() == frame.to_dict()
+    strength = card.relations[["relation_score", "suppression_score"]].max(axis=1)
+    assert strength.is_monotonic_decreasing and len(strength) == len(RELATIONS)
+    assert "strongest relations: " in str(card) and "Strongest relations" not in str(card)
+    without = head_card(planted, (2, 0), list(NAMES))
+    assert not len(without.relations)
+    assert "Strongest relations (explore(model, relations=" in str(without)
+
+
+def test_relations_come_from_files_too(planted: TransformerBridge, tmp_path: Path) -> None:
+    path = tmp_path / "next.csv"
+    path.write_text("source,note,target\nMary,x,John\nJohn,y,Anna\n")
+    pairs = named_pairs(planted, {"next": path})["next"]
+    assert list(pairs) == [("Mary", "John"), ("John", "Anna")]
+    path.write_text("source,goal\nMary,John\n")
+    for kind, wrong in (
+        (NamesError, {"next": path}),
+        (ParameterError, {"same": [("Mary", "Mary")]}),
+        (ParameterError, [("Mary", "John")]),
+    ):
+        with pytest.raises(kind):
+            named_pairs(planted, wrong)  # type: ignore[arg-type]
+
+
+def test_a_card_shows_hostile_text_as_text(planted: TransformerBridge, related: Results) -> None:
+    one = related.sets[0]
+    pairs = replace(one.scores.pairs, sources=(HOSTILE, *NAMES[1:]), targets=(HOSTILE, *NAMES[1:]))
+    scores = replace(one.scores, pairs=pairs, model=replace(one.scores.model, title=HOSTILE))
+    hostile = replace(related, sets=(replace(one, scores=scores), *related.sets[1:]))
+    text = card_of(planted, COPYING[1], hostile)._repr_html_()
+    assert HOSTILE not in text and text.count(html.escape(HOSTILE)) == 2
 
 
 def test_what_cannot_be_asked_is_refused_in_a_sentence(planted: TransformerBridge) -> None:

@@ -1,9 +1,9 @@
-"""The explorer in JupyterLab, in Chromium: controls, card, errors, export, a kernel restarted."""
+"""The notebook of the explorer in JupyterLab, in Chromium, on the packaged model."""
 
 from __future__ import annotations
 
 import os
-import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
-import nbformat
+import pandas as pd
 import pytest
+
+from tests.portable import PACKAGED
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -25,13 +27,9 @@ pytestmark = [pytest.mark.chromium, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "<img src=x onerror='window.ran=1'>"
-START_S, RUN_MS = 120.0, 60_000.0
-CELL = """
-from tests.planted import NAMES, planted_model
-from analysis.explorer.widget import explore
-explorer = explore(planted_model("llama"), list(NAMES))
-explorer
-""".strip()
+START_S, RUN_MS = 120.0, 180_000.0
+HEAD = (23, 2)
+NOTEBOOK = ROOT / "notebooks" / "00_explore.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +38,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     home = tmp_path_factory.mktemp("lab")
     work = home / "work"
     work.mkdir()
-    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
-    notebook.metadata["kernelspec"] = kernel
-    nbformat.write(notebook, work / "explorer.ipynb")
+    shutil.copy(NOTEBOOK, work)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -60,11 +55,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     environment = (
         os.environ
+        | PACKAGED
         | folders
         | {
             "PYTHONPATH": paths,
             "NAME_HEADS_FIGURES": str(home / "figures"),
-            "TQDM_DISABLE": "1",
         }
     )
     environment.pop("NAME_HEADS_STILL", None)
@@ -121,7 +116,14 @@ def run_all(page: Page) -> None:
     page.get_by_text("Run All Cells", exact=True).click()
 
 
-def test_the_explorer_in_jupyterlab(page: Page, lab: tuple[str, Path]) -> None:
+def colors(page: Page) -> list[str]:
+    return page.evaluate(
+        "[...document.querySelector('.nh-map').querySelectorAll('[role=gridcell]')]"
+        ".map((cell) => cell.getAttribute('fill'))"
+    )
+
+
+def test_the_notebook_in_jupyterlab(page: Page, lab: tuple[str, Path]) -> None:
     from playwright.sync_api import TimeoutError
 
     address, home = lab
@@ -129,92 +131,105 @@ def test_the_explorer_in_jupyterlab(page: Page, lab: tuple[str, Path]) -> None:
     elsewhere: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on(
+        "console",
+        lambda said: complaints.append(said.text) if said.type == "error" else None,
+    )
+    page.on(
         "request",
         lambda request: (
             None
-            if request.url.startswith((address, "blob:", "data:"))
+            if request.url.startswith((address, address.replace("http", "ws"), "blob:", "data:"))
             else elsewhere.append(request.url)
         ),
     )
-    page.goto(f"{address}/lab/tree/explorer.ipynb")
+    page.goto(f"{address}/lab/tree/{NOTEBOOK.name}")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=RUN_MS)
     # Where no setting names the kernel to start, JupyterLab asks for it.
     choose_kernel = page.locator(".jp-Dialog .jp-mod-accept")
     with suppress(TimeoutError):
-        choose_kernel.click(timeout=10_000)
+        choose_kernel.click(timeout=3_000)
     page.wait_for_selector(".jp-NotebookPanel [data-status=idle]", timeout=RUN_MS)
     run_all(page)
     page.wait_for_selector(".nh-map [role=gridcell]", timeout=RUN_MS)
-
-    def colors() -> list[str]:
-        return page.evaluate(
-            "[...document.querySelector('.nh-map').querySelectorAll('[role=gridcell]')]"
-            ".map((cell) => cell.getAttribute('fill'))"
-        )
+    assert len(colors(page)) == 270
 
     # k changes, and the colours with it
-    before = colors()
+    before = colors(page)
     page.get_by_label("k, how many").fill("60")
-    assert colors() != before
+    assert colors(page) != before
 
     # a head is clicked, its card read, and the tokens around its names come from the kernel
-    page.locator(".nh-map").first.locator("[role=gridcell]").nth(7).click()
+    row, layer = 8 - HEAD[1], HEAD[0]  # rows go from the last head down
+    page.locator(".nh-map").first.locator("[role=gridcell]").nth(row * 30 + layer).click()
     card = page.locator(".nh-card")
-    assert card.locator(".nh-card-title").inner_text() == "Head 1.1"
-    assert re.search(r"Copying score\s*1\.000\s*16 of 16", card.inner_text())
+    assert card.locator(".nh-card-title").inner_text() == "Head 23.2"
+    n_copied = page.evaluate(
+        "document.querySelector('[data-measure=copying]').nextSibling.textContent"
+    )
     page.wait_for_function(
         "document.querySelector('.nh-chip')?.title.includes('before')", timeout=RUN_MS
     )
     page.get_by_label("Token to look up").fill("Mary")
     page.get_by_role("button", name="Look up").click()
     page.wait_for_selector(".nh-tokens", timeout=RUN_MS)
-    assert "0 tokens have a larger logit" in card.inner_text()
+    assert "Mary" in page.locator(".nh-tokens").first.inner_text()
 
     # the model runs on a prompt
-    page.get_by_label("Prompt", exact=True).fill("John Mary John")
+    page.get_by_label("Prompt", exact=True).fill("When Mary and John went out, John")
     page.get_by_role("button", name="Run the model").click()
     page.wait_for_selector(".nh-token", timeout=RUN_MS)
     assert page.locator(".nh-token").last.inner_text().strip() == "John"
 
     # a bad name is typed: the message is beside the control, and the last good view stays
-    before = colors()
+    before = colors(page)
     page.locator("summary", has_text="Your own names").click()
     page.get_by_label("Names, separated by").fill(f"two words\n{HOSTILE}")
     page.get_by_role("button", name="Score these").click()
     alert = page.locator(".nh-own").get_by_role("alert")
     alert.wait_for(timeout=RUN_MS)
     assert "single token" in alert.inner_text()
-    assert colors() == before
+    assert colors(page) == before
     assert page.evaluate("window.ran") is None
 
-    # good ones are scored
-    page.get_by_label("Names, separated by").fill("Mary, John, Anna")
-    page.get_by_role("button", name="Score these").click()
-    page.wait_for_function(
-        "document.querySelector('.nh-provenance').textContent.includes('3 names')", timeout=RUN_MS
-    )
-
-    # what has not been computed is computed when asked for
-    row = page.locator(".nh-absent-row", has_text="Eigenvalue")
-    row.get_by_role("button", name="Compute").click()
-    page.wait_for_selector("[data-measure=eigenvalue_score]", timeout=RUN_MS)
-
-    # an export is found on disk
+    # an export is found on disk, with the numbers seen
     page.locator("summary", has_text="Keep it").click()
     page.get_by_role("button", name="Page, pictures and PDF").click()
     page.wait_for_function(
         "document.querySelector('.nh-keep').textContent.includes('Written to')", timeout=RUN_MS
     )
-    written = {path.suffix for path in (home / "figures").iterdir()}
-    assert {".html", ".svg", ".png", ".pdf", ".csv", ".json"} <= written
+    files = {path.suffix: path for path in (home / "figures").iterdir()}
+    assert {".html", ".svg", ".png", ".pdf", ".csv", ".json"} <= set(files)
+    table = pd.read_csv(files[".csv"], index_col=["layer", "head"])
+    share = table.loc[HEAD, "copying_score"]
+    assert n_copied.startswith(f"{round(share * 779)} of 779")
+
+    # work that is stopped changes nothing
+    before = colors(page)
+    page.get_by_label("through the first MLP").click()
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_text("Stopped; nothing has changed.").wait_for()
+    assert colors(page) == before
+
+    # other names are scored
+    page.get_by_label("Names, separated by").fill("Mary, John, Anna")
+    page.get_by_role("button", name="Score these").click()
+    page.wait_for_function(
+        "document.querySelector('.nh-provenance').textContent.includes('3 names')", timeout=RUN_MS
+    )
+    assert colors(page) != before
+
+    # what has not been computed is computed when asked for
+    row_of_it = page.locator(".nh-absent-row", has_text="Eigenvalue")
+    row_of_it.get_by_role("button", name="Compute").click()
+    page.wait_for_selector("[data-measure=eigenvalue_score]", timeout=RUN_MS)
 
     # a kernel restart does not leave a dead view without saying so
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
     page.get_by_text("Restart Kernel…", exact=True).first.click()
     page.get_by_role("button", name="Confirm Kernel Restart").click()
-    page.wait_for_selector(".nh-notice:not([hidden])", timeout=30_000)
+    page.wait_for_selector(".nh-notice:not([hidden])", timeout=RUN_MS)
     assert "run the cell again" in page.locator(".nh-notice").inner_text()
-    assert len(colors()) == 12  # the last result is still there
+    assert len(colors(page)) == 270  # the last result is still there
 
     assert complaints == []
     assert elsewhere == []

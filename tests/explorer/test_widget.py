@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -16,6 +19,8 @@ from analysis.errors import ParameterError
 from analysis.explorer.queries import written_for
 from analysis.explorer.still import still_picture
 from analysis.explorer.widget import STILL, Explorer, explore
+from analysis.export.files import export_figure
+from analysis.plots.marks import class_sets
 from tests.explorer.test_payload import array, unpacked
 from tests.planted import NAMES
 
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
     from analysis.explorer.results import Results
+
+
+HOSTILE = "</script><img src=x onerror='window.ran=1'>"
 
 
 @pytest.fixture
@@ -58,6 +66,14 @@ def test_pairs_are_scored_as_a_relation(widget: Explorer, planted: TransformerBr
     scores = score_heads(planted, [("Mary", "John"), ("John", "Mary")])
     np.testing.assert_array_equal(array(result["top"], "u1").reshape(3, 4, 2) < 1, scores.in_top_k)
     assert result["targets"] == ["John", "Mary"]
+    assert result["label"] == "Mary → John, …" and result["key"].startswith("relation ")
+    other = answer(widget, "score", names=[["Anna", "John"]], first_mlp=True, label="hers")[
+        "result"
+    ]
+    assert other["label"] == "hers"
+    # Both stay, next to the names.
+    assert [one.label for one in widget.results.sets[1:]] == [result["label"], "hers"]
+    assert "Strongest relations" not in [one["title"] for one in unpacked(widget.results)["absent"]]
 
 
 def test_a_bad_name_is_said_and_the_last_results_stay(widget: Explorer) -> None:
@@ -143,6 +159,56 @@ def test_the_picture_escapes_its_texts(results: Results) -> None:
     names = {element.tag.rsplit("}", 1)[-1] for element in root.iter()}
     assert names == {"svg", "title", "rect", "text"}
     assert len(root.findall(".//{*}rect")) == 1 + 2 * 12
+
+
+def test_the_picture_marks_and_explains_every_class(marked: Results) -> None:
+    scores, classes = marked.scores, marked.evidence.classes
+    assert classes is not None
+    bare = ElementTree.fromstring(still_picture(scores))
+    root = ElementTree.fromstring(still_picture(scores, classes))
+    texts = [element.text for element in root.iter() if element.tag.endswith("}text")]
+    shapes = [element for element in root.iter() if element.tag.endswith(("}path", "}circle"))]
+    sets = [
+        one for panel in (False, True) for one in class_sets(scores, classes, suppression=panel)
+    ]
+    assert len(sets) == 9 and {one.label for one in sets} <= set(texts)
+    # A mark for each head and one in the legend; crosses and open symbols have a halo of their own.
+    filled = [one for one in sets if not one.look.is_open and one.look.symbol != "x"]
+    n_marks = sum(len(one.heads) + 1 for one in sets)
+    assert len(shapes) == 2 * n_marks - sum(len(one.heads) + 1 for one in filled)
+    assert float(root.get("height", 0)) > float(bare.get("height", 0))
+
+
+def test_every_exported_file_shows_hostile_text_as_text(
+    widget: Explorer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("analysis.export.places.FIGURES", tmp_path)
+    # The formats that a browser reads; nothing in the others could run.
+    readable = partial(export_figure, formats=["html", "svg"])
+    monkeypatch.setattr("analysis.export.files.export_figure", readable)
+    before = widget.results
+    one = before.sets[0]
+    key = one.key
+    tags = {}
+    for text in ("plain", HOSTILE):
+        pairs = replace(one.scores.pairs, sources=(text, *NAMES[1:]), targets=(text, *NAMES[1:]))
+        model = replace(one.scores.model, name=text, title=text, note=text)
+        scores = replace(one.scores, pairs=pairs, model=model)
+        widget._answers.results = replace(before, sets=(replace(one, scores=scores, label=text),))
+        state = {"only": text, "head": "1.1"}
+        result = answer(widget, "export", key=key, first_mlp=True, k=1, state=state)["result"]
+        folder = tmp_path / text[:5].replace("/", "_")
+        folder.mkdir()
+        for name in result["files"]:
+            (tmp_path / name).rename(folder / name)
+        tags[text] = {
+            path.suffix: Counter(
+                re.findall(r"<\s*/?\s*(?:script|img|svg|iframe)\b", path.read_text(errors="ignore"))
+            )
+            for path in sorted(folder.iterdir())
+            if path.suffix in (".html", ".svg")
+        }
+    assert tags[HOSTILE] == tags["plain"]
 
 
 def test_k_beyond_the_ranks_is_refused_at_once(planted: TransformerBridge) -> None:

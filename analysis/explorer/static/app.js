@@ -1,0 +1,234 @@
+// One explorer: its parts, its state, and what draws it.
+
+/**
+ * Draws one explorer into `root`.
+ *
+ * `minus`: results of another model of the same shape, whose numbers are taken away.
+ * `asks`: whether its questions reach a kernel. `keeps`: whether its state is kept.
+ * `linked`: explorers beside this one, whose common controls move with it.
+ * `fixed`: what the choice of models adds to the address.
+ */
+function explorer({ model, root, data, minus = null, asks = true, isPage, linked = [],
+  fixed = {}, keeps = true }) {
+  const { n_layers: nLayers, n_heads: nHeads } = data;
+  const hasKernel = asks && Boolean(model.get("kernel"));
+  const uid = Math.random().toString(36).slice(2, 8); // one notebook may show several explorers
+  const nameOf = (i) => `${Math.floor(i / nHeads)}.${i % nHeads}`;
+  const indexOf = (name) => {
+    const match = /^(\d+)\.(\d+)$/.exec(String(name ?? ""));
+    if (!match) return -1;
+    const [layer, head] = [Number(match[1]), Number(match[2])];
+    return layer < nLayers && head < nHeads ? layer * nHeads + head : -1;
+  };
+  const cleanups = [];
+  const usual = { ...DEFAULTS, k: data.k, mlp: data.sets[0].first_mlp, names: data.sets[0].key };
+  const toState = (given) => checked(readState(given, usual));
+  // What the parts share. Each part is a function that adds what it makes to `app`; parts find each
+  // other's functions there when they call them.
+  const app = { model, root, data, minus, isPage, nLayers, nHeads, hasKernel, uid, nameOf,
+    indexOf, usual, update, remember, hovered: -1, theme: "light" };
+  numbersPart(app);
+  const common = (state) =>
+    Object.fromEntries(Object.entries(state).filter(([name]) => COMMON.includes(name)));
+  linked.push(app);
+  app.follow = (patch) => {
+    const own = common(patch);
+    if (!Object.keys(own).length) return;
+    app.state = checked({ ...app.state, ...own });
+    draw();
+  };
+  const given = () => ({ ...model.get("state"),
+    ...(isPage ? stateFromFragment(location.hash) : {}) });
+  app.state = toState(keeps ? given() : common(given()));
+  app.cursor = indexOf(app.state.head) >= 0 ? indexOf(app.state.head) : 0;
+  for (const part of [marksPart, questionsPart, controlsPart, ownPart, heatmapsPart, pointingPart,
+    cardPart, evidencePart, namesPart, tabsPart, keepPart]) part(app);
+
+  // What cannot be shown (a head that the model lacks, a k out of range) becomes what can.
+  function checked(wanted) {
+    const found = { ...wanted };
+    found.k = clamp(Math.round(Number(found.k)) || 1, 1, data.max_rank);
+    if (indexOf(found.head) < 0) found.head = null;
+    found.pins = [...new Set(found.pins.map(String))].filter((pin) => indexOf(pin) >= 0);
+    const keys = new Set(data.sets.map((set) => set.key));
+    if (!keys.has(found.names)) found.names = data.sets[0].key;
+    if (!data.sets.some((set) => set.key === found.names && set.first_mlp === found.mlp)) {
+      const other = data.sets.find((set) => set.key === found.names);
+      if (other) found.mlp = other.first_mlp;
+    }
+    const views = app.views();
+    if (!views.some((view) => view.key === found.score)) found.score = views[0].key;
+    found.only = String(found.only ?? "");
+    for (const axis of ["x", "y", "color", "size"]) {
+      const known = found[axis] === "none" || app.measureKeys().includes(found[axis]);
+      if (!known) found[axis] = DEFAULTS[axis];
+    }
+    if (!["scatter", "table", "pins"].includes(found.tab)) found.tab = DEFAULTS.tab;
+    if (!["both", "published", "measured", "none"].includes(found.classes)) found.classes = "both";
+    if (!["top", "bottom", null].includes(found.end)) found.end = null;
+    found.threshold = isNumber(Number(found.threshold)) ? Math.max(0, Number(found.threshold)) : 0;
+    return found;
+  }
+
+  function drawHeader() {
+    app.title.textContent = minus ? `${data.model.title} minus ${minus.model.title}`
+      : data.model.title;
+    app.sayFilter();
+    app.provenance.textContent = `${nLayers} layers of ${nHeads} heads · ${app.caption()}`
+      + `${data.model.note ? ` · ${data.model.note}` : ""}`;
+    app.kSlider.value = app.state.k;
+    app.kBox.value = app.state.k;
+    app.kSays.replaceChildren();
+    app.mlpBox.checked = app.state.mlp;
+    app.scoreBox.refresh(app.state.score);
+    app.namesBox.refresh(app.state.names);
+    app.classBox.refresh(app.state.classes);
+    const view = app.currentView();
+    app.scoreSays.replaceChildren(view.key === "static" ? ""
+      : h("span", { class: "nh-muted" }, view.note || ""));
+    const biggest = Math.max(...app.panels.map(({ shown }) =>
+      Math.max(...Array.from(shown.values).filter(isNumber).map(Math.abs), 0)));
+    app.thresholdBox.max = biggest > 1 ? Math.ceil(biggest) : 1;
+    app.thresholdBox.value = app.state.threshold;
+    app.thresholdSays.textContent = app.state.threshold ? format(app.state.threshold) : "off";
+    app.loBox.value = app.state.lo ?? "";
+    app.hiBox.value = app.state.hi ?? "";
+  }
+
+  let laidOut = "";
+  function drawMaps() {
+    const room = maps.clientWidth || 640;
+    const wide = room >= 760;
+    maps.classList.toggle("nh-two", wide);
+    const width = Math.max(260, Math.floor(wide ? (room - 20) / 2 : room));
+    const key = `${width} ${app.theme} ${app.legendLines()}`;
+    for (const panel of app.panels) {
+      if (laidOut !== key) app.layPanel(panel, width);
+      app.paint(panel);
+    }
+    laidOut = key;
+  }
+
+  function draw() {
+    drawMaps();
+    drawHeader();
+    app.drawCard();
+    app.drawTab();
+    app.drawRings();
+    app.showTip();
+  }
+
+  function update(patch, push) {
+    app.state = checked({ ...app.state, ...patch });
+    const had = root.classList.contains("nh-has-card");
+    draw();
+    if (had !== root.classList.contains("nh-has-card")) draw(); // the card takes room
+    remember(push);
+    linked.filter((other) => other !== app).forEach((other) => other.follow(patch));
+    if (patch.head) app.say(indexOf(app.state.head));
+    else if (["k", "score", "mlp", "names", "only"].some((name) => name in patch)) {
+      const best = app.panels.map(({ shown }) => {
+        const i = shown.values.indexOf(Math.max(...Array.from(shown.values).filter(isNumber)));
+        return `highest ${shown.title.toLowerCase()} ${format(shown.values[i])} at ${nameOf(i)}`;
+      });
+      app.live.textContent = `k = ${app.state.k}: ${best.join("; ")}`;
+    }
+  }
+
+  function remember(push) {
+    if (!keeps) return;
+    if (!isPage) {
+      model.set("state", app.state);
+      model.save_changes();
+      return;
+    }
+    const parts = new URLSearchParams(stateToFragment(app.state, usual));
+    for (const [name, value] of Object.entries(fixed)) parts.set(name, value);
+    const fragment = `#${parts}`;
+    if (fragment === (location.hash || "#")) return;
+    try {
+      history[push ? "pushState" : "replaceState"](null, "", fragment);
+    } catch { /* a browser that keeps no history of local files */ }
+  }
+
+  const darkMedia = matchMedia("(prefers-color-scheme: dark)");
+  function readTheme() {
+    const lab = document.body.dataset.jpThemeLight;
+    const dark = lab === undefined ? darkMedia.matches : lab === "false";
+    const found = dark ? "dark" : "light";
+    if (found === app.theme && root.dataset.theme) return;
+    app.theme = found;
+    root.dataset.theme = app.theme;
+    if (laidOut) draw();
+  }
+
+  const field = (label, ...controls) => h("div", { class: "nh-field" },
+    h("span", { class: "nh-label", "aria-hidden": "true" }, label), ...controls);
+  const maps = h("div", { class: "nh-maps" }, app.panels.map((panel) => panel.svg));
+  root.replaceChildren(app.notice,
+    h("header", { class: "nh-head" }, app.title, app.provenance),
+    h("div", { class: "nh-controls" },
+      field("k", app.kSlider, app.kBox, app.kSays),
+      field("Score", app.scoreBox, app.scoreSays),
+      field("Names", app.namesBox),
+      field("with the text", app.onlyBox, app.onlySays),
+      field("First MLP", h("label", { class: "nh-switch" }, app.mlpBox, "through the first MLP"),
+        app.mlpSays),
+      field("Classes", app.classBox),
+      field("Dim below", app.thresholdBox, app.thresholdSays),
+      field("Colours", app.loBox, "to", app.hiBox, app.rangeSays)),
+    h("div", { class: "nh-body" },
+      h("div", { class: "nh-left-column" }, maps, app.tip),
+      app.card,
+      h("div", { class: "nh-under" },
+        h("div", { class: "nh-tabs", role: "tablist", "aria-label": "Other views" },
+          app.tabButtons),
+        app.tabPanel, app.own, app.keep)), app.live);
+  readTheme();
+
+  model.on("msg:custom", app.onMessage);
+  cleanups.push(() => model.off("msg:custom", app.onMessage));
+  darkMedia.addEventListener("change", readTheme);
+  cleanups.push(() => darkMedia.removeEventListener("change", readTheme));
+  const themeWatch = new MutationObserver(readTheme);
+  themeWatch.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
+  const resize = new ResizeObserver(() => {
+    const before = laidOut;
+    drawMaps();
+    if (laidOut !== before) draw();
+  });
+  resize.observe(maps);
+  cleanups.push(() => themeWatch.disconnect(), () => resize.disconnect());
+  if (isPage && keeps) {
+    const back = () => {
+      app.state = toState(given());
+      if (app.state.head) app.cursor = indexOf(app.state.head);
+      draw();
+    };
+    addEventListener("popstate", back);
+    cleanups.push(() => removeEventListener("popstate", back));
+  } else if (keeps) {
+    const fromPython = () => {
+      if (JSON.stringify(model.get("state")) === JSON.stringify(app.state)) return;
+      app.state = toState(given());
+      draw();
+    };
+    model.on("change:state", fromPython);
+    const lost = () => app.kernelNotice("The kernel was restarted or is gone. What is shown is the "
+      + "last result; run the cell again to ask for more.");
+    model.on("comm_live_update", lost);
+    // JupyterLab marks a view whose kernel is gone, on an element above this one.
+    const deadWatch = new MutationObserver(() => {
+      if (root.closest(".jupyter-widgets-disconnected")) lost();
+    });
+    for (let node = root.parentElement; node && node !== document.body; node = node.parentElement) {
+      deadWatch.observe(node, { attributeFilter: ["class"] });
+    }
+    cleanups.push(() => model.off("change:state", fromPython),
+      () => model.off("comm_live_update", lost), () => deadWatch.disconnect());
+  }
+  draw();
+  return () => cleanups.forEach((cleanup) => cleanup());
+}
+
+export default { render };

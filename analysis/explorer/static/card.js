@@ -1,0 +1,67 @@
+// The head's card: its frame; evidence.js and names.js fill it.
+
+function cardPart(app) {
+  const { root, data, isPage, nHeads, hasKernel, nameOf, indexOf } = app;
+
+  const card = h("aside", { class: "nh-card", tabindex: -1, "aria-label": "Head's card",
+    onkeydown: (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      app.closeCard();
+    } });
+  const tokenQuery = h("input", { type: "text", "aria-label": "Token to look up", size: 14,
+    placeholder: "a name or token" });
+  const tokenSays = h("div", { class: "nh-answer" });
+  const promptText = h("textarea", { rows: 2, "aria-label": "Prompt",
+    value: "When Mary and John went to the store, John gave a drink to" });
+  const promptSays = h("div", { class: "nh-answer" });
+  app.nameFilter = "";
+  app.showAll = new Set();
+  let cardHead = null; // whose answers are shown below the names
+  const named = new Map(); // "head set mlp" -> tokens before each name, asked of Python
+
+  function drawCard() {
+    const i = indexOf(app.state.head);
+    root.classList.toggle("nh-has-card", i >= 0);
+    if (i < 0) {
+      cardHead = null;
+      card.replaceChildren(h("p", { class: "nh-muted nh-empty" },
+        "No head is open. Click one, or move with the arrow keys and press Enter."));
+      return;
+    }
+    if (cardHead !== app.state.head) {
+      cardHead = app.state.head;
+      app.showAll = new Set();
+      tokenSays.replaceChildren();
+      promptSays.replaceChildren();
+      app.changedSays.replaceChildren();
+    }
+    const focused = card.contains(document.activeElement)
+      ? document.activeElement.dataset?.key : null;
+    const pinned = app.state.pins.includes(app.state.head);
+    const go = (by) => {
+      app.cursor = (i + by + data.nHeads) % data.nHeads;
+      app.update({ head: nameOf(app.cursor) }, true);
+    };
+    const button = (key, text, onclick, extra = {}) => h("button",
+      { type: "button", class: "nh-small", "data-key": key, onclick, ...extra }, text);
+    card.setAttribute("aria-label", `Card of head ${app.state.head}`);
+    card.replaceChildren(
+      h("header", {},
+        h(isPage ? "h2" : "h3", { class: "nh-card-title" }, `Head ${app.state.head}`),
+        h("span", { class: "nh-where" },
+          `layer ${Math.floor(i / nHeads)}, head ${i % nHeads}`),
+        h("span", { class: "nh-buttons" },
+          button("before", "‹", () => go(-1), { "aria-label": "Head before" }),
+          button("next", "›", () => go(1), { "aria-label": "Next head" }),
+          button("pin", pinned ? "Unpin" : "Pin", () => app.togglePin(app.state.head),
+            { "aria-pressed": pinned }),
+          button("close", "Close", app.closeCard))),
+      app.drawClasses(i), app.drawEvidence(i), app.drawProfile(i), app.drawNames(i),
+      app.drawTokenSearch(), app.drawChanged(), app.drawRelations(i), app.drawPrompt(),
+      app.drawMissing());
+    if (focused) card.querySelector(`[data-key="${focused}"]`)?.focus();
+  }
+
+  Object.assign(app, { card, tokenQuery, tokenSays, promptText, promptSays, named, drawCard });
+}

@@ -1,0 +1,98 @@
+// Where results come in: of one model, or of several.
+
+async function render({ model, el }) {
+  const isPage = model.get("home") === "page";
+  const root = h("section", { class: "nh", "aria-label": "Explorer of attention heads" },
+    h("p", { class: "nh-loading" }, "Unpacking the results …"));
+  el.append(root);
+  try {
+    const raw = await unpack(model.get("payload"));
+    if (Array.isArray(raw.explorers)) {
+      return several({ model, root, all: raw.explorers.map(readPayload), isPage });
+    }
+    return explorer({ model, root, data: readPayload(raw), isPage });
+  } catch (error) {
+    root.replaceChildren(h("p", { class: "nh-error", role: "alert" },
+      `The results cannot be shown: ${error.message}`));
+    return () => {};
+  }
+}
+
+/** Several models: one is shown; another beside it, or taken away from it, where that is asked. */
+function several({ model, root, all, isPage }) {
+  const titles = all.map((data, at) => {
+    const same = all.filter((other) => other.model.title === data.model.title).length > 1;
+    return same ? `${data.model.title} (${at + 1})` : data.model.title;
+  });
+  const alike = (a, b) => a.n_layers === b.n_layers && a.n_heads === b.n_heads;
+  const places = [h("section", { class: "nh" }), h("section", { class: "nh" })];
+  let cleanups = [];
+  const pick = (label, options) => h("select", { "aria-label": label, onchange: () => choose() },
+    options.map(([value, text]) => h("option", { value }, text)));
+  const first = pick("Model", titles.map((text, at) => [at, text]));
+  const second = pick("Compared with", [["", "alone"],
+    ...titles.map((text, at) => [`beside ${at}`, `beside ${text}`]),
+    ...titles.map((text, at) => [`minus ${at}`, `minus ${text}`])]);
+  root.replaceChildren(
+    h("div", { class: "nh-models" }, h("label", {}, "Model ", first),
+      h("label", {}, "shown ", second)),
+    h("div", { class: "nh-beside" }, places));
+  root.className = "nh-several";
+
+  const isBeside = () => second.value.startsWith("beside");
+  const other = () => (second.value ? all[Number(second.value.split(" ")[1])] : null);
+
+  function show() {
+    cleanups.forEach((cleanup) => cleanup());
+    const data = all[Number(first.value)];
+    for (const option of second.options) {
+      const [how, at] = option.value.split(" ");
+      option.disabled = how === "minus" && (all[at] === data || !alike(all[at], data));
+      option.title = option.disabled ? "needs another model of as many layers and heads" : "";
+    }
+    if (second.selectedOptions[0].disabled) second.value = "";
+    root.classList.toggle("nh-pair", isBeside());
+    places[1].hidden = !isBeside();
+    places.forEach((place) => { place.replaceChildren(); place.className = "nh"; });
+    const linked = []; // explorers whose common controls move together
+    const common = { model, isPage, linked, fixed: address() };
+    // A kernel holds the first model alone.
+    cleanups = [explorer({ ...common, root: places[0], data, asks: first.value === "0",
+      minus: second.value && !isBeside() ? other() : null })];
+    if (isBeside()) {
+      cleanups.push(explorer({ ...common, root: places[1], data: other(), asks: false,
+        keeps: false }));
+    }
+  }
+  /** What the page's address says of this choice. */
+  function address() {
+    const [how, at] = second.value.split(" ");
+    return { ...(first.value === "0" ? {} : { model: first.value }),
+      ...(how ? { [how]: at } : {}) };
+  }
+  function choose() {
+    if (isPage) {
+      const parts = new URLSearchParams(location.hash.slice(1));
+      for (const name of ["model", "beside", "minus", "head", "pins", "names"]) parts.delete(name);
+      for (const [name, value] of Object.entries(address())) parts.set(name, value);
+      history.pushState(null, "", `#${parts}`);
+    }
+    show();
+  }
+  function back() {
+    const parts = new URLSearchParams(location.hash.slice(1));
+    const how = ["beside", "minus"].find((name) => parts.get(name) in all);
+    const next = [parts.get("model") in all ? parts.get("model") : "0",
+      how ? `${how} ${parts.get(how)}` : ""];
+    const same = next[0] === first.value && next[1] === second.value;
+    [first.value, second.value] = next;
+    if (!same || !cleanups.length) show();
+  }
+  if (isPage) back();
+  else show();
+  if (isPage) addEventListener("popstate", back);
+  return () => {
+    removeEventListener("popstate", back);
+    cleanups.forEach((cleanup) => cleanup());
+  };
+}

@@ -1,0 +1,250 @@
+// On the card: names with their ranks, the token search, and attention on a prompt.
+
+function namesPart(app) {
+  const { data, minus, isPage, hasKernel, nameOf, indexOf } = app;
+
+  function endOf(i) {
+    if (app.state.end) return app.state.end;
+    const set = app.currentSet(), k = data.max_rank;
+    return set.below.bottom[k][i] > set.below.top[k][i] ? "bottom" : "top";
+  }
+
+  /** Ids of the head's most extreme tokens for each name, where they are known. */
+  function extremesOf(i, end) {
+    const set = app.currentSet();
+    const asked = app.named.get(`${nameOf(i)} ${set.key} ${set.first_mlp} ${set.checksum}`);
+    const packed = asked || (set.extremes || {})[nameOf(i)];
+    if (!packed) return null;
+    if (!packed.read) {
+      const bytes = { top: bytesOf(packed.top), bottom: bytesOf(packed.bottom) };
+      packed.read = Object.fromEntries(Object.entries(bytes).map(([key, array]) =>
+        [key, packed.wide ? new Uint32Array(array.buffer) : new Uint16Array(array.buffer)]));
+      packed.words = packed.words || data.words;
+    }
+    return (pair) => {
+      const at = set.places ? set.places[pair] : pair;
+      return Array.from(packed.read[end].subarray(at * packed.n, (at + 1) * packed.n),
+        (place) => packed.words[place]);
+    };
+  }
+
+  function drawNames(i) {
+    const set = app.currentSet(), end = endOf(i), k = app.state.k;
+    const ranks = set[end].subarray(i * set.nPairs, (i + 1) * set.nPairs);
+    const order = Array.from(ranks.keys()).sort((a, b) => ranks[a] - ranks[b]);
+    const kept = order.filter((pair) => !app.nameFilter
+      || set.sources[pair].toLowerCase().includes(app.nameFilter.toLowerCase()));
+    const verb = end === "bottom" ? "suppresses" : set.targets ? "answers" : "copies";
+    const lists = [
+      ["in", `${verb[0].toUpperCase()}${verb.slice(1)}`, `rank below ${k}`,
+        kept.filter((pair) => ranks[pair] < k)],
+      ["near", "Nearly", `rank ${k} to ${data.max_rank - 1}`,
+        kept.filter((pair) => ranks[pair] >= k && ranks[pair] < data.max_rank)],
+      ["missed", "Misses", `${data.max_rank} or more tokens come before`,
+        kept.filter((pair) => ranks[pair] >= data.max_rank)],
+    ];
+    const extremes = extremesOf(i, end);
+    if (!extremes && hasKernel) askExtremes(i);
+    const filter = h("input", { type: "search", "data-key": "filter", size: 12,
+      "aria-label": "Filter the names", placeholder: "filter", value: app.nameFilter,
+      oninput: (event) => {
+        app.nameFilter = event.target.value;
+        const at = event.target.selectionStart;
+        app.drawCard();
+        app.card.querySelector('[data-key="filter"]')?.setSelectionRange(at, at);
+      } });
+    const endButton = (key, text) => h("button", { type: "button", class: "nh-small",
+      "data-key": `end-${key}`, "aria-pressed": end === key,
+      onclick: () => app.update({ end: key }, true) }, text);
+    const chip = (pair) => {
+      const before = extremes ? extremes(pair).slice(0, Math.min(ranks[pair], 5)) : null;
+      const target = set.targets ? ` → ${set.targets[pair]}` : "";
+      const rank = ranks[pair] < data.max_rank ? ranks[pair] : `≥ ${data.max_rank}`;
+      return h("button", { type: "button", class: "nh-chip", "data-name": set.sources[pair],
+        title: before === null ? `rank ${rank}` : before.length
+          ? `rank ${rank}; before it: ${before.map((word) => JSON.stringify(word)).join(", ")}`
+          : `rank ${rank}: nothing comes before it`,
+        onclick: () => { app.tokenQuery.value = set.sources[pair]; lookUp(); } },
+      `${set.sources[pair]}${target}`, h("span", { class: "nh-rank" }, rank));
+    };
+    return h("section", { class: "nh-names" },
+      section(minus ? `Names and their ranks in ${data.model.title}` : "Names and their ranks"),
+      h("p", { class: "nh-row" }, endButton("top", "From the top"),
+        endButton("bottom", "From the bottom"), filter),
+      lists.map(([key, heading, what, pairs]) => {
+        const shown = app.showAll.has(key) ? pairs : pairs.slice(0, key === "in" ? CHIPS : 24);
+        return h("div", { class: `nh-list nh-list-${key}` },
+          listTitle(`${heading} ${pairs.length.toLocaleString("en")}`,
+            h("span", { class: "nh-muted" }, ` ${what}`)),
+          h("div", { class: "nh-chips" }, shown.map(chip),
+            pairs.length > shown.length ? h("button", { type: "button", class: "nh-small",
+              "data-key": `all-${key}`, onclick: () => { app.showAll.add(key); app.drawCard(); } },
+            `all ${pairs.length.toLocaleString("en")}`) : null));
+      }),
+      extremes ? null : h("p", { class: "nh-muted" }, hasKernel
+        ? "Asking for the tokens that come before each name …"
+        : `Which tokens come before each name is not in this page for this head. In Python: `
+          + `head_card(model, (${nameOf(i).replace(".", ", ")})).names`));
+  }
+
+  const asking = new Set();
+  async function askExtremes(i) {
+    const set = app.currentSet(), head = nameOf(i);
+    const key = `${head} ${set.key} ${set.first_mlp} ${set.checksum}`;
+    if (asking.has(key)) return;
+    asking.add(key);
+    try {
+      const result = await app.ask("extremes",
+        { head, key: set.key, first_mlp: set.first_mlp }, { about: "extremes" });
+      app.named.set(key, result);
+      if (app.state.head === head) app.drawCard();
+    } catch (error) {
+      asking.delete(key);
+    }
+  }
+
+  // In a notebook the headings begin a level lower, under the notebook's own.
+  function section(text) {
+    return h(isPage ? "h3" : "h4", { class: "nh-section" }, text);
+  }
+  function listTitle(...text) {
+    return h(isPage ? "h4" : "h5", { class: "nh-list-title" }, text);
+  }
+
+  function tokenList(heading, rows) {
+    return h("div", { class: "nh-tokens" }, listTitle(heading),
+      h("ol", {}, rows.map((row) => h("li", {}, h("code", {}, visible(row.token)),
+        row.logit === undefined ? null
+          : h("span", { class: "nh-rank" }, format(row.logit, true))))));
+  }
+  const visible = (token) => (token === "" ? "(empty)" : token.replaceAll("\n", "⏎"));
+
+  function drawTokenSearch() {
+    return h("section", {}, section("What it writes for a token"),
+      h("form", { class: "nh-row", onsubmit: (event) => { event.preventDefault(); lookUp(); } },
+        app.tokenQuery, h("button", { type: "submit", class: "nh-small" }, "Look up")),
+      app.tokenSays);
+  }
+  app.tokenQuery.dataset.key = "token";
+  app.promptText.dataset.key = "prompt";
+
+  async function lookUp() {
+    const i = indexOf(app.state.head), word = app.tokenQuery.value, set = app.currentSet();
+    if (i < 0) return;
+    if (!word.trim()) {
+      app.tokenSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
+        "Type a name or a token."));
+      return;
+    }
+    if (!hasKernel) {
+      const pair = set.sources.indexOf(word.trim());
+      const top = extremesOf(i, "top"), bottom = extremesOf(i, "bottom");
+      if (pair < 0 || !top) {
+        app.tokenSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
+          pair < 0 ? `"${word}" is not among this page's names. ` : "Not in this page. ",
+          "In Python: ", h("code", {}, `head_card(model, (${app.state.head.replace(".", ", ")}))`
+            + `.writes_for(${JSON.stringify(word.trim())})`)));
+        return;
+      }
+      app.tokenSays.replaceChildren(ownRank(set, i, pair),
+        h("div", { class: "nh-columns" },
+          tokenList("writes most", top(pair).map((token) => ({ token }))),
+          tokenList("writes least", bottom(pair).map((token) => ({ token })))));
+      return;
+    }
+    const result = await app.work(app.tokenSays, "token",
+      { head: app.state.head, token: word, first_mlp: app.state.mlp }, { about: "token" });
+    if (!result) return;
+    const sources = h("div", {}, h("button", { type: "button", class: "nh-small",
+      onclick: async () => {
+        const found = await app.work(sources, "sources",
+          { head: app.state.head, token: word, first_mlp: app.state.mlp }, { about: "sources" });
+        if (found) {
+          sources.replaceChildren(h("div", { class: "nh-columns" },
+            tokenList("most written for", found.most),
+            tokenList("least written for", found.least)));
+        }
+      } }, `Which tokens write ${JSON.stringify(result.token)}?`));
+    app.tokenSays.replaceChildren(
+      h("p", {}, h("code", {}, visible(result.token)), " itself: "
+        + `${result.larger.toLocaleString("en")} tokens have a larger logit, `
+        + `${result.smaller.toLocaleString("en")} a smaller one.`),
+      h("div", { class: "nh-columns" }, tokenList("writes most", result.most),
+        tokenList("writes least", result.least)), sources);
+  }
+
+  function ownRank(set, i, pair) {
+    const say_ = (ranks) => {
+      const rank = ranks[i * set.nPairs + pair];
+      return rank < data.max_rank ? String(rank) : `${data.max_rank} or more`;
+    };
+    const what = set.targets ? set.targets[pair] : set.sources[pair];
+    return h("p", {}, h("code", {}, what), `: ${say_(set.top)} tokens have a larger logit, `
+      + `${say_(set.bottom)} a smaller one.`);
+  }
+
+  const changedSays = h("div", { class: "nh-answer" });
+  function drawChanged() {
+    const button = h("button", { type: "button", class: "nh-small", "data-key": "changed",
+      onclick: async () => {
+        const found = await app.work(changedSays, "changed",
+          { head: app.state.head, first_mlp: app.state.mlp }, { about: "changed" });
+        if (!found) return;
+        changedSays.replaceChildren(h("ol", { class: "nh-changed" }, found.tokens.map((row) =>
+          h("li", {}, h("code", {}, visible(row.token)),
+            h("span", { class: "nh-rank" }, `× ${format(row.amplification)}`), " writes ",
+            row.writes.map((word) => [h("code", {}, visible(word)), " "])))));
+      } }, "Ask every token");
+    return h("section", {}, section("Tokens it changes most"),
+      hasKernel ? button : h("p", { class: "nh-muted" }, "Not computed. In Python: ",
+        h("code", {}, `head_card(model, (${app.state.head.replace(".", ", ")})).changes_most()`)),
+      changedSays);
+  }
+
+  function drawPrompt() {
+    return h("section", {}, section("Attention on a prompt"),
+      hasKernel
+        ? h("form", { onsubmit: (event) => { event.preventDefault(); runPrompt(); } },
+          app.promptText, h("div", { class: "nh-row" },
+            h("button", { type: "submit", class: "nh-small" }, "Run the model")))
+        : h("p", { class: "nh-muted" }, "Needs the model. In Python: ",
+          h("code", {}, `head_card(model, (${app.state.head.replace(".", ", ")}))`
+            + `.on_prompt("When Mary and John …")`)),
+      app.promptSays);
+  }
+
+  async function runPrompt() {
+    const result = await app.work(app.promptSays, "prompt",
+      { head: app.state.head, prompt: app.promptText.value }, { about: "prompt" });
+    if (result) app.promptSays.replaceChildren(attentionView(result));
+  }
+
+  function attentionView({ tokens, attention, most, least }) {
+    const says = h("p", { class: "nh-muted" });
+    const spans = tokens.map((token, at) => h("button", { type: "button", class: "nh-token",
+      onpointerenter: () => show(at), onfocus: () => show(at), onclick: () => show(at) },
+    visible(token)));
+    function show(from) {
+      const row = attention[from];
+      spans.forEach((span, to) => {
+        const share = to <= from ? row[to] : 0;
+        span.style.background = share > 0 ? `rgba(214, 0, 92, ${(0.08 + 0.8 * share).toFixed(3)})`
+          : "transparent";
+        span.style.color = share > 0.55 ? "#ffffff" : "";
+        span.classList.toggle("nh-from", to === from);
+        span.title = `${(100 * share).toFixed(1)} % from position ${from}`;
+      });
+      const best = row.slice(0, from + 1).map((share, to) => [share, to])
+        .sort((a, b) => b[0] - a[0]).slice(0, 3);
+      says.textContent = `From ${JSON.stringify(tokens[from])} (position ${from}) to `
+        + best.map(([share, to]) =>
+          `${JSON.stringify(tokens[to])} ${(100 * share).toFixed(0)} %`).join(", ");
+    }
+    show(tokens.length - 1);
+    return h("div", {}, h("div", { class: "nh-prompt" }, spans), says,
+      h("div", { class: "nh-columns" }, tokenList("writes most at the end", most),
+        tokenList("writes least at the end", least)));
+  }
+
+  Object.assign(app, { drawNames, section, drawTokenSearch, changedSays, drawChanged, drawPrompt });
+}

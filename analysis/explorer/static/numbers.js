@@ -1,0 +1,117 @@
+// The numbers of every head that can be shown, and the colours that stand for them.
+
+const OF_NAMES = ["copying", "suppression", "copying_rank", "suppression_rank"];
+const OF_PLACE = { layer: "Layer", head: "Head" };
+
+function numbersPart(app) {
+  const { data, minus, nHeads } = app; // `minus`: of another model, whose numbers are taken away
+
+  const hasMeasure = (source, key) => OF_NAMES.includes(key) || key in OF_PLACE
+    || source.measures.some((known) => known.key === key);
+  const measureKeys = () => [...OF_NAMES, ...Object.keys(OF_PLACE),
+    ...data.measures.map((known) => known.key).filter((key) => !minus || hasMeasure(minus, key))];
+  const views = () => data.views.filter(({ left, right }) =>
+    !minus || (hasMeasure(minus, left) && hasMeasure(minus, right)));
+  const currentView = () => views().find((view) => view.key === app.state.score) || views()[0];
+
+  /** The names that are shown, of one model, and of these those that pass the filter. */
+  function setOf(source) {
+    const { names, mlp, only } = app.state;
+    const asked = data.sets.find((set) => set.key === names) || data.sets[0];
+    const alike = (set) => (set.targets === null) === (asked.targets === null);
+    const set = source.sets.find((known) => known.key === names && known.first_mlp === mlp)
+      || source.sets.find((known) => alike(known) && known.first_mlp === mlp)
+      || source.sets[0];
+    if (!only) return set;
+    if (set.filtered?.only !== only) {
+      set.filtered = filterSet(set, only, data.nHeads, data.max_rank);
+    }
+    return set.filtered;
+  }
+  const currentSet = () => setOf(data);
+
+  const kept = new Map(); // numbers worked out for the state `keptFor`
+  let keptFor = null;
+  function measure(key) {
+    const { k, names, mlp, only } = app.state;
+    const stamp = JSON.stringify([k, names, mlp, only, currentSet().checksum]);
+    if (stamp !== keptFor) kept.clear();
+    keptFor = stamp;
+    if (!kept.has(key) && hasMeasure(data, key)) kept.set(key, work(key));
+    return kept.get(key) || null;
+  }
+  const forgetMeasures = () => kept.clear();
+
+  function work(key) {
+    const own = measureOf(data, key);
+    if (!minus || key in OF_PLACE) return own;
+    const other = measureOf(minus, key);
+    return { ...own, parts: [own, other], counts: null, interval: null,
+      title: `${own.title}, difference`, column: `${own.column || own.key}_difference`,
+      values: own.values.map((value, i) => value - other.values[i]),
+      range: own.range && [own.range[0] - own.range[1], own.range[1] - own.range[0]] };
+  }
+
+  function measureOf(source, key) {
+    const set = setOf(source);
+    if (key === "copying" || key === "suppression") {
+      const counts = set.below[key === "copying" ? "top" : "bottom"][app.state.k];
+      const values = Float64Array.from(counts, (count) => count / set.nPairs);
+      const copies = set.targets === null;
+      const title = key === "suppression" ? "Suppression score"
+        : copies ? "Copying score" : "Relation score";
+      return { key, column: title.toLowerCase().replace(" ", "_"), title, values, counts,
+        n: set.nPairs, range: [0, 1], group: "static",
+        interval: (i) => wilson(counts[i], set.nPairs) };
+    }
+    if (OF_NAMES.includes(key)) {
+      const ranked = measureOf(source, key.replace("_rank", ""));
+      return { key, title: `Rank by ${ranked.title.toLowerCase()}`, values: ranksOf(ranked.values),
+        range: null, group: "place" };
+    }
+    if (key in OF_PLACE) {
+      const values = Float64Array.from({ length: data.nHeads }, (_, i) =>
+        key === "layer" ? Math.floor(i / nHeads) : i % nHeads);
+      return { key, title: OF_PLACE[key], values, range: null, group: "place" };
+    }
+    const found = source.measures.find((known) => known.key === key);
+    return { ...found, interval: found.low ? (i) => [found.low[i], found.high[i]] : null };
+  }
+
+  /** Places from 1 for the largest; equal values share the best place. */
+  function ranksOf(values) {
+    const order = Array.from(values.keys()).sort((a, b) => values[b] - values[a] || a - b);
+    const ranks = new Float64Array(values.length);
+    order.forEach((head, place) => {
+      const before = place ? order[place - 1] : -1;
+      ranks[head] = place && values[before] === values[head] ? ranks[before] : place + 1;
+    });
+    return ranks;
+  }
+
+  /** What colours stand for: ends, and whether the scale has two directions. */
+  function scaleOf(shown) {
+    const finite = Array.from(shown.values).filter(isNumber);
+    let [low, high] = shown.range || [Math.min(...finite, 0), Math.max(...finite, 0)];
+    const diverging = low < 0;
+    if (!shown.range && diverging) {
+      high = Math.max(-low, high);
+      low = -high;
+    }
+    const { lo, hi } = app.state;
+    if (isNumber(lo)) low = lo;
+    if (isNumber(hi)) high = hi;
+    if (!(high > low)) high = low + 1;
+    return { low, high, colors: diverging && low < 0 ? DIVERGING : VIRIDIS, diverging };
+  }
+
+  function fill(value, scale) {
+    const colors = THEMES[app.theme];
+    if (!isNumber(value)) return colors.surface;
+    if (value === 0 && !scale.diverging) return colors.zero;
+    return mix(scale.colors, (value - scale.low) / (scale.high - scale.low));
+  }
+
+  Object.assign(app, { measureKeys, views, currentView, setOf, currentSet, measure, measureOf,
+    forgetMeasures, scaleOf, fill });
+}

@@ -1,0 +1,72 @@
+// The reader's own names: typed, pasted or from a CSV file.
+
+function ownPart(app) {
+  const { data, hasKernel } = app;
+
+  const ownText = h("textarea", { rows: 3, "aria-label": "Names, separated by commas or lines",
+    placeholder: "Mary, John, Alice — or paste a column, or pairs such as France > Paris" });
+  const ownSays = h("div", { class: "nh-says" });
+  const ownFile = h("input", { type: "file", accept: ".csv,text/csv,.txt",
+    "aria-label": "CSV file with a column name, or source and target", onchange: readOwnFile });
+  const own = h("details", { class: "nh-own" },
+    h("summary", {}, "Your own names or relation"),
+    hasKernel
+      ? h("div", { class: "nh-own-body" }, ownText,
+        h("div", { class: "nh-row" },
+          h("button", { type: "button", class: "nh-main", onclick: () => scoreOwn() },
+            "Score these"),
+          h("label", { class: "nh-file" }, "or a CSV file ", ownFile)), ownSays)
+      : h("div", { class: "nh-own-body" }, h("p", {},
+        "This page has no Python behind it. In a notebook:"),
+      h("pre", { tabindex: 0 },
+        ["from analysis import explore, load_model", "",
+          `explore(load_model(${JSON.stringify(data.model.name)}), names=["Mary", "John"])`]
+          .join("\n"))));
+
+  async function readOwnFile(event) {
+    const [file] = event.target.files;
+    if (!file) return;
+    const rows = readCsv(await file.text());
+    const header = (rows[0] || []).map((cell) => cell.trim());
+    const columns = [["name"], ["source", "target"]].map((names) =>
+      names.map((name) => header.indexOf(name))).find((places) => !places.includes(-1));
+    if (!columns) {
+      ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
+        `${file.name} has no column "name", nor "source" and "target"; its first line is: `
+        + header.join(", ").slice(0, 80)));
+      return;
+    }
+    ownText.value = rows.slice(1).map((row) => columns.map((column) => (row[column] || "").trim()))
+      .filter((cells) => cells.every(Boolean)).map((cells) => cells.join(" > ")).join("\n");
+    scoreOwn(columns.length > 1 ? file.name.replace(/\.[^.]*$/, "") : null);
+  }
+
+  async function scoreOwn(label = null) {
+    const words = ownText.value.split(/[\n,;]+/).map((word) => word.trim()).filter(Boolean);
+    if (!words.length) {
+      ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
+        "Type at least one name."));
+      return;
+    }
+    const names = words.map((word) => {
+      const pair = word.split(/\s+>\s+|\s*→\s*|\t/);
+      return pair.length === 2 ? pair : word;
+    });
+    const mixed = names.some(Array.isArray) && !names.every(Array.isArray);
+    if (mixed) {
+      ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
+        "Give either names or pairs such as France > Paris, not both."));
+      return;
+    }
+    const result = await app.work(ownSays, "score",
+      { names, label, first_mlp: app.state.mlp }, { about: "score" });
+    if (!result) return;
+    // The other setting of the first MLP may still hold the names of before.
+    data.sets = data.sets.filter((set) => set.key !== result.key
+      || set.checksum === result.checksum);
+    app.takeSet(result);
+    ownSays.replaceChildren(h("span", { class: "nh-muted", role: "status" }, result.says));
+  }
+
+  Object.assign(app, { own });
+}

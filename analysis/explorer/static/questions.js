@@ -1,0 +1,80 @@
+// Questions to Python: their answers, their progress, and what stops them.
+
+function questionsPart(app) {
+  const { model, hasKernel } = app;
+
+  let lastQuestion = 0;
+  const open = new Map(); // id -> question
+  const latest = new Map(); // what it is about -> id; an older answer is dropped
+
+  function ask(kind, args, { about = kind, onProgress = () => {} } = {}) {
+    if (!hasKernel) {
+      return Promise.reject(new Error("this page has no Python behind it."));
+    }
+    const earlier = latest.get(about);
+    if (earlier !== undefined && open.has(earlier)) stop(earlier);
+    const id = ++lastQuestion;
+    latest.set(about, id);
+    return new Promise((resolve, reject) => {
+      const silence = setTimeout(() => app.kernelNotice(
+        "Python has not answered for 8 s. It is busy with another cell, or the kernel was "
+        + "restarted: then run the cell again."), SILENCE_MS);
+      open.set(id, { resolve, reject, onProgress, silence, about });
+      model.send({ ask: kind, id, args });
+    });
+  }
+
+  function stop(id) {
+    const question = open.get(id);
+    if (!question) return;
+    model.send({ ask: "stop", id });
+    clearTimeout(question.silence);
+    open.delete(id);
+    question.reject(new Stopped());
+  }
+
+  function onMessage(message) {
+    if (!message || message.id === undefined) return;
+    const question = open.get(message.id);
+    if (!question) return; // stale
+    clearTimeout(question.silence);
+    app.kernelNotice("");
+    if (message.progress) return question.onProgress(message.progress);
+    if (message.taken) return;
+    open.delete(message.id);
+    if (message.error) question.reject(new Error(message.error));
+    else question.resolve(message.result);
+  }
+
+  class Stopped extends Error {}
+
+  /** Runs a question with its progress and a way to stop, said beside the control. */
+  async function work(place, kind, args, options = {}) {
+    const bar = h("progress", { max: 1, "aria-label": "Progress" });
+    const says = h("span", { class: "nh-muted" }, "asking Python …");
+    let id = null;
+    const cancel = h("button", { type: "button", class: "nh-small",
+      onclick: () => stop(id) }, "Stop");
+    place.replaceChildren(h("span", { class: "nh-progress", role: "status" }, bar, says, cancel));
+    const asked = ask(kind, args, { ...options, onProgress: ({ done, total, what }) => {
+      bar.value = total ? done / total : 0;
+      says.textContent = what;
+    } });
+    id = lastQuestion;
+    try {
+      const result = await asked;
+      if (options.about === undefined || latest.get(options.about) === id) place.replaceChildren();
+      return result;
+    } catch (error) {
+      const newer = latest.get(options.about ?? kind) !== id && hasKernel;
+      if (!newer) {
+        place.replaceChildren(error instanceof Stopped
+          ? h("span", { class: "nh-muted", role: "status" }, "Stopped; nothing has changed.")
+          : h("span", { class: "nh-error", role: "alert" }, error.message));
+      }
+      return null;
+    }
+  }
+
+  Object.assign(app, { ask, onMessage, work });
+}
