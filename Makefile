@@ -78,12 +78,13 @@ notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping t
 check-gpt2: $(READY) ## measure GPT-2's head classes and compare them with the published ones
 	$(PY) -m analysis.cli.check_gpt2
 
-bench: $(READY) ## how fast, beside plain loops and a busy neighbour; memory, growth, the explorer
+bench: $(READY) ## how fast, beside plain loops and a busy neighbour; memory, growth, explorer, waiting
 	$(PY) benchmarks/run.py
 	$(PY) benchmarks/busy.py
 	$(PY) benchmarks/memory.py
 	$(PY) benchmarks/growth.py
 	$(PY) benchmarks/explorer.py
+	$(PY) benchmarks/times.py
 
 lock: $(READY) ## write requirements.txt for pyproject.toml; LOCK=--upgrade takes the newest versions
 	$(PY) .ci/lock.py $(LOCK)

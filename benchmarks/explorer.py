@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from sections import RESULTS, write_section
 
 from analysis import load_model
 from analysis.explorer.evidence import Evidence, Measure, measure_all
@@ -33,8 +34,6 @@ from analysis.explorer.results import (
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 T = TypeVar("T")
-RESULTS = Path(__file__).with_name("results.md")
-TITLE = "# The explorer"
 Row = tuple[str, str, str]
 """What was measured, what came out, and the goal."""
 SLIDE = """(tab) => {
@@ -116,12 +115,6 @@ def timed(rows: list[Row], what: str, goal: str, call: Callable[[], T]) -> T:
     return result
 
 
-def write_section(text: str) -> None:
-    """Put the explorer's section into the page of results, in place of an earlier one."""
-    before = RESULTS.read_text(encoding="utf-8").split(TITLE)[0].rstrip()
-    RESULTS.write_text(f"{before}\n\n{TITLE}\n\n{text}\n", encoding="utf-8")
-
-
 def main() -> None:
     """Measure everything and write the table."""
     rows: list[Row] = []
@@ -156,9 +149,10 @@ def main() -> None:
     lines = [("what", "measured", "goal"), ("---", "---", "---"), *rows]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     write_section(
+        "The explorer",
         f"{table}\n\nSmolLM2-135M with every measured number, ranks to 100 with and without the "
         f"first MLP, and the tokens around every name for {N_HEADS_WITH_TOKENS} heads; the larger "
-        "page is made up. One thread. Made by `make bench`."
+        "page is made up. One thread. Made by `make bench`.",
     )
     print(RESULTS.read_text(encoding="utf-8"))
 

@@ -12,16 +12,14 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from cases import Case, random_case, seconds, smollm2, spread
 from memory import measure
+from sections import RESULTS, write_section
 from tqdm.auto import tqdm
 
 from analysis.exact.arithmetic import full_float32
-
-RESULTS = Path(__file__).with_name("results.md")
 
 
 def peak_rate() -> float:
@@ -115,15 +113,12 @@ def main() -> None:
             case = make()
             rows += [compare(case, k, n_sampled, repeats) for k in ks]
         ranks = compare_ranks(smollm2())
-    found = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else ""
-    explorer = found[found.find("# The explorer") :] if "# The explorer" in found else ""
-    RESULTS.write_text(
-        f"# The scorer against plain torch\n\n{markdown(rows)}\n\n{ranks}\n\n{memory_table()}\n\n"
+    write_section(
+        "The scorer against plain torch",
+        f"{markdown(rows)}\n\n{ranks}\n\n{memory_table()}\n\n"
         f"{torch.get_num_threads()} threads, {rate:.0f} thousand million multiply-adds a second at "
         "best in float32 (2048 × 2048 product). Memory is SmolLM2-135M's, read by another process. "
-        "Made by `make bench`; ratios hold better from machine to machine than seconds do.\n"
-        f"{explorer and chr(10) + explorer}",
-        encoding="utf-8",
+        "Made by `make bench`; ratios hold better from machine to machine than seconds do.",
     )
     print(RESULTS.read_text(encoding="utf-8"))
 

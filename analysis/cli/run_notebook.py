@@ -6,27 +6,23 @@ variable MAKEFLAGS, in which make hands its command line down without a shell in
 quotes, ``#`` and spaces stay what they are. The executed notebook is kept under ``build/``.
 
 The type of a parameter's default in the notebook decides how a value is read, and its range is
-checked, before anything is loaded.
+checked, before anything is loaded. Cells run in this process (``run_cells``).
 """
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import difflib
 import json
 import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.embeddings import EMBEDDINGS
 from analysis.errors import AnalysisError, ParameterError
-from analysis.models import fetch_model
-from analysis.models.load import AUTO
 from analysis.validation import check_choice, check_text, shown
 
 BUILD = Path("build")
@@ -72,7 +68,7 @@ def make_assignments(flags: str) -> list[str]:
 
 
 def run(notebook: Path, assignments: Sequence[str]) -> Path:
-    """Run a notebook by papermill, with its own parameters unless others are given.
+    """Run a notebook with its own parameters unless others are given.
 
     Args:
         notebook: the committed notebook; it is read, never written.
@@ -86,70 +82,78 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
             its type or range.
         AnalysisError: whatever the notebook's cells raise of this package's errors.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
-
-    if notebook.suffix != ".ipynb" or not notebook.is_file():
-        raise ParameterError(f"there is no notebook {str(notebook)!r}; give one of notebooks/.")
-    try:
-        inspected = papermill.inspect_notebook(str(notebook))
-    except Exception as error:  # nbformat's and json's errors
-        raise ParameterError(
-            f"{notebook} cannot be read as a notebook; restore the committed one."
-        ) from error
-    defaults = {name: ast.literal_eval(entry["default"]) for name, entry in inspected.items()}
+    book = _read(notebook)
+    place, defaults = _parameters(book["cells"])
     parameters = parse_assignments(assignments, defaults)
-    # Fetched here, where a terminal shows the progress of a download.
-    model = str(parameters.get("model_name", defaults["model_name"]))
-    found = fetch_model(model)
-    if model == AUTO:
-        parameters["model_name"] = found.name
+    _say(f"{notebook.stem}: loading libraries")
+    from analysis.cli.run_cells import run_cells
+
+    if parameters:
+        book["cells"].insert(place + 1, _injected(parameters))
+
+    def announce(cell: dict[str, Any]) -> None:
+        heading = re.match(r"#+ +(?:\d+\. )?(.+)", "".join(cell["source"]))
+        if cell["cell_type"] == "markdown" and heading:
+            _say(f"{notebook.stem}: {heading[1]}")
 
     BUILD.mkdir(exist_ok=True)
-    executed = (BUILD / notebook.name).resolve()  # papermill goes into the notebook's folder
-    os.environ.setdefault("TQDM_DISABLE", "1")  # in the cells; papermill's own bar stays
+    executed = (BUILD / notebook.name).resolve()
     try:
-        with _own_kernel():
-            result = papermill.execute_notebook(
-                str(notebook),
-                str(executed),
-                parameters=parameters,
-                cwd=str(notebook.parent),
-                kernel_name="python3",
-                config=Config(KernelManager={"transport": "ipc"}),  # over TCP the kernel warns
-            )
-    except PapermillExecutionError as error:
-        if error.ename in _names_of(AnalysisError):
-            raise AnalysisError(error.evalue) from None
-        raise
-    for cell in result.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                print(output.text, end="")
+        run_cells(book["cells"], notebook.parent, announce)
+    finally:
+        executed.write_text(json.dumps(book, indent=1, ensure_ascii=False), encoding="utf-8")
     return executed
 
 
-@contextlib.contextmanager
-def _own_kernel() -> Iterator[None]:
-    """A kernel ``python3`` that is this very Python, whatever stale ones the machine has."""
-    home = (BUILD / "jupyter").resolve()
-    spec = home / "kernels" / "python3" / "kernel.json"
-    spec.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    spec.write_text(
-        json.dumps({"argv": command, "display_name": "Python 3", "language": "python"}),
-        encoding="utf-8",
-    )
-    before = os.environ.get("JUPYTER_PATH")
-    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(home), *([before] if before else [])])
+def _say(line: str) -> None:
+    """One line of progress, seen at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _read(notebook: Path) -> dict[str, Any]:
+    """A notebook file as its JSON.
+
+    Raises:
+        ParameterError: there is none, or it is damaged.
+    """
+    if notebook.suffix != ".ipynb" or not notebook.is_file():
+        raise ParameterError(f"there is no notebook {str(notebook)!r}; give one of notebooks/.")
     try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["JUPYTER_PATH"]
-        else:
-            os.environ["JUPYTER_PATH"] = before
+        book = json.loads(notebook.read_text(encoding="utf-8"))
+        whole = book["nbformat"] == 4 and all(
+            {"cell_type", "metadata", "source"} <= cell.keys() for cell in book["cells"]
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ParameterError(f"{notebook} cannot be read as a notebook; restore the committed one.")
+    return dict(book)
+
+
+def _parameters(cells: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]:
+    """Where the cell of parameters stands, and its defaults; -1 and nothing if there is none."""
+    for place, cell in enumerate(cells):
+        if "parameters" in cell["metadata"].get("tags", ()):
+            return place, {
+                target.id: ast.literal_eval(line.value)
+                for line in ast.parse("".join(cell["source"])).body
+                if isinstance(line, ast.Assign)
+                for target in line.targets
+                if isinstance(target, ast.Name)
+            }
+    return -1, {}
+
+
+def _injected(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell that sets parameters."""
+    return {
+        "cell_type": "code",
+        "id": "injected-parameters",
+        "metadata": {"tags": ["injected-parameters"]},
+        "source": "\n".join(f"{name} = {value!r}" for name, value in parameters.items()),
+        "outputs": [],
+        "execution_count": None,
+    }
 
 
 def parse_assignments(assignments: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,6 +195,8 @@ def _value(name: str, text: str, default: Any) -> Any:
         return _optional(name, text)
     if isinstance(default, str):
         if name == "embedding":
+            from analysis.embeddings import EMBEDDINGS
+
             check_choice("EMBEDDING", text, EMBEDDINGS)
         return text
     read = _READERS[type(default)]
@@ -275,11 +281,6 @@ def _absolute(path: str) -> str:
         return str(here.resolve()) if path and here.exists() else path
     except (OSError, RuntimeError):  # longer than a path can be, or of no known user
         return path
-
-
-def _names_of(kind: type[Exception]) -> set[str]:
-    """The names of an error and of all errors that are one."""
-    return {kind.__name__}.union(*(_names_of(special) for special in kind.__subclasses__()))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def html_page(
         "TABLE": _table(table, facts or {}) if table is not None else "",
         "STILL": still,
         "PACKED": packed_plotly(),
-        "FIGURE": _escaped(json.dumps(_layouts(fig))),
+        "FIGURE": escaped(json.dumps(_layouts(fig))),
         "CONFIG": json.dumps(VIEW_CONFIG),
     }
     page = files("analysis.export").joinpath("page.html").read_text(encoding="utf-8")
@@ -127,7 +127,7 @@ def _ready(fig: go.Figure) -> dict[str, Any]:
     return ready
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """JSON that no text in it can end the script of."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -11,16 +11,16 @@ All lengths are CSS pixels (1/96 in); places are counted from the top left corne
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
 from analysis.errors import ParameterError
-from analysis.plots.style import SCREEN_WIDTH, TEXT_PX, TITLE_PX, text_width
+from analysis.plots.placer import Placer
+from analysis.plots.style import SCREEN_WIDTH, TEXT_PX, TITLE_PX, axis_suffix, text_width
+from analysis.plots.texts import line_width
 from analysis.validation import shown
 
 MIN_WIDTH, MAX_WIDTH = 300, 10_000
@@ -95,36 +95,6 @@ def label_step(cell_px: float, label_px: float) -> int:
     return next((step for step in _LABEL_STEPS if step * cell_px >= label_px), _LABEL_STEPS[-1])
 
 
-def wrapped(text: str, room: float, size: float) -> list[str]:
-    """Break a text into lines that fit.
-
-    Args:
-        text: with plotly's markup; ``<br>`` stays a break. A title breaks after its first colon
-            where that is enough.
-        room: the longest line that fits.
-        size: of the font.
-
-    Returns:
-        Lines that are no longer than ``room``; a word that is longer alone is cut into pieces.
-    """
-    if "<br>" in text:
-        return [line for part in text.split("<br>") for line in wrapped(part, room, size)]
-    if _width(text, size) <= room:
-        return [text]
-    before, colon, after = text.partition(": ")
-    if colon and _width(f"{before}:", size) <= room and _width(after, size) <= room:
-        return [f"{before}:", after]
-    lines = [""]
-    for word in text.split(" "):
-        for piece in _pieces(word, room, size):
-            longer = f"{lines[-1]} {piece}" if lines[-1] else piece
-            if _width(longer, size) <= room or not lines[-1]:
-                lines[-1] = longer
-            else:
-                lines.append(piece)
-    return lines
-
-
 def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) -> None:
     """Place panels, ticks, colour bars, titles, marks and legends of a heatmap figure.
 
@@ -136,7 +106,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
     Raises:
         ParameterError: the width is not a number from 300 to 10,000.
     """
-    placer = _Placer(fig)
+    placer = Placer(fig)
     width = check_width(width if width is not None else fig.layout.width or SCREEN_WIDTH)
     n_panels = len(fig.layout.meta["panels"])
     sizes = _Sizes.of(fig, n_panels)
@@ -188,7 +158,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
         if n_heads:
             n_layers = len(fig.data[0].z[0])
             tallest_title = max(
-                _width(fig.data[panel].colorbar.title.text or "", sizes.bar_title)
+                line_width(fig.data[panel].colorbar.title.text or "", sizes.bar_title)
                 for panel in inside
             )
             least = max(_MIN_PANEL_HEIGHT, tallest_title + 6)
@@ -214,7 +184,6 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
                 box._replace(height=box.height + extra, top=box.top + extra * (at // columns))
                 for at, box in enumerate(boxes)
             ]
-            places = [(path, value) for path, value in places]
             height = wanted
         placer.force("layout.height", height)
     else:
@@ -229,7 +198,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
     legend_top = max(box.top + box.height for box in boxes)
     for number in legends:
         box = boxes[number]
-        suffix = _suffix(number)
+        suffix = axis_suffix(number)
         middle = 0.5 if one_legend else (column * (number % columns) + column / 2) / width
         start = (legend_top if one_legend else box.top + box.height) + sizes.below
         placer.put(f"layout.legend{suffix}.x", middle)
@@ -281,73 +250,9 @@ def check_width(width: object) -> float:
     return number
 
 
-def as_plain(text: str) -> str:
-    """Text that plotly shows as it stands: its texts may hold markup, a model's name may not."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-class _Placer:
-    """Sets values of a figure and remembers them; leaves alone what was changed since."""
-
-    def __init__(self, fig: go.Figure) -> None:
-        self._fig = fig
-        self._noted: dict[str, Any] = dict((fig.layout.meta or {}).get("placed", {}))
-        self._texts: dict[str, str] = dict((fig.layout.meta or {}).get("texts", {}))
-
-    def is_mine(self, path: str) -> bool:
-        """Whether a value is still what was set here, or was never set."""
-        owner, name = self._owner(path)
-        now = None if owner is None else _ready(owner[name])
-        return path not in self._noted or now is None or now == self._noted[path]
-
-    def put(self, path: str, value: Any) -> None:
-        """Set a value, unless the figure's owner has changed it."""
-        if self.is_mine(path):
-            self.force(path, value)
-
-    def force(self, path: str, value: Any) -> None:
-        """Set a value."""
-        owner, name = self._owner(path)
-        if owner is None:
-            return
-        owner[name] = value
-        self._noted[path] = _ready(owner[name])
-
-    def lines(self, path: str, now: str, room: float, size: float) -> list[str]:
-        """A text broken to fit; broken afresh from what it was before its last breaks."""
-        if self.is_mine(path) and path in self._texts:
-            now = self._texts[path]
-        else:
-            self._noted.pop(path, None)  # the owner's words: from now on these are broken
-        self._texts[path] = now
-        return wrapped(now, room, size)
-
-    def note(self) -> None:
-        """Write down what was set."""
-        meta = dict(self._fig.layout.meta or {})
-        self._fig.layout.meta = meta | {"placed": self._noted, "texts": self._texts}
-
-    def _owner(self, path: str) -> tuple[Any, str]:
-        *parts, name = path.split(".")
-        owner: Any = self._fig
-        for part in parts:
-            try:
-                owner = owner[int(part)] if part.isdigit() else owner[part]
-            except (IndexError, KeyError):
-                return None, name
-        return owner, name
-
-
-def _ready(value: Any) -> Any:
-    """A value as JSON gives it back, so that values compare."""
-    if hasattr(value, "to_plotly_json"):
-        value = value.to_plotly_json()
-    return json.loads(json.dumps(value, default=str))
-
-
 def _place_panel(
     fig: go.Figure,
-    placer: _Placer,
+    placer: Placer,
     panel: int,
     box: Box,
     sizes: _Sizes,
@@ -356,7 +261,7 @@ def _place_panel(
 ) -> None:
     """Axes, ticks, colour bar and title of one panel."""
     width, height = whole
-    suffix = _suffix(panel)
+    suffix = axis_suffix(panel)
     x = [box.left / width, (box.left + box.width) / width]
     y = [1 - (box.top + box.height) / height, 1 - box.top / height]
     placer.put(f"layout.xaxis{suffix}.domain", x)
@@ -367,7 +272,10 @@ def _place_panel(
     placer.put(f"layout.annotations.{at}.y", y[1])
     placer.put(f"layout.annotations.{at}.yshift", _title_shift(sizes))
     # A title wider than its panel is centred in its column.
-    half = max(_width(line, fig.layout.annotations[at].font.size or TITLE_PX) for line in lines) / 2
+    half = (
+        max(line_width(line, fig.layout.annotations[at].font.size or TITLE_PX) for line in lines)
+        / 2
+    )
     centre = box.left + box.width / 2
     columns = max(1, round(width / (box.width + sizes.left + sizes.bar)))
     start = box.left - sizes.left
@@ -396,7 +304,7 @@ def _title_shift(sizes: _Sizes) -> float:
     return round(0.55 * sizes.text + 1, 1)
 
 
-def _place_marks(fig: go.Figure, placer: _Placer, boxes: list[Box]) -> None:
+def _place_marks(fig: go.Figure, placer: Placer, boxes: list[Box]) -> None:
     """Sizes of the marks, by the cells that they stand on."""
     if fig.data[0].type != "heatmap":
         return
@@ -428,7 +336,7 @@ def _legends(fig: go.Figure) -> list[int]:
 
 def _legend_height(fig: go.Figure, number: int, sizes: _Sizes) -> float:
     """Height of a legend with its heading, entries and border."""
-    legend = "legend" + _suffix(number)
+    legend = "legend" + axis_suffix(number)
     names = [
         trace.name or ""
         for trace in fig.data
@@ -446,28 +354,3 @@ def _is_stacked(arrangement: str, width: float, n_panels: int) -> bool:
     if n_panels == 1:
         return True
     return arrangement == "stacked" or (arrangement == "auto" and width < STACKED_BELOW)
-
-
-def _suffix(panel: int) -> str:
-    """What plotly adds to the names of a panel's axes and legend: the first has no number."""
-    return "" if panel == 0 else str(panel + 1)
-
-
-def _width(text: str, size: float) -> float:
-    """Width of a line with markup."""
-    plain = re.sub(r"<[^>]*>", "", text)
-    for entity, letter in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
-        plain = plain.replace(entity, letter)
-    return text_width(plain, size)
-
-
-def _pieces(word: str, room: float, size: float) -> list[str]:
-    """A word in pieces that fit, entities whole."""
-    if _width(word, size) <= room:
-        return [word]
-    pieces = [""]
-    for letter in re.findall(r"&\w+;|<[^>]*>|.", word):
-        if pieces[-1] and _width(pieces[-1] + letter, size) > room:
-            pieces.append("")
-        pieces[-1] += letter
-    return pieces

@@ -17,6 +17,7 @@ from analysis.errors import ClassesError, ParameterError
 from analysis.heads import HeadPair, check_heads, head_name
 from analysis.ioi.head_classes import MEASURED, ORIGINS, PUBLISHED, HeadClass, check_classes
 from analysis.plots.style import INK, PAPER
+from analysis.plots.texts import as_plain
 from analysis.static.head_scores import HeadScores
 from analysis.validation import shown
 
@@ -255,7 +256,5 @@ def _heads(classes: pd.DataFrame, head_class: HeadClass) -> tuple[HeadPair, ...]
 
 def _wrapped(label: object) -> str:
     """A label in lines that a legend has room for, and without markup."""
-    from analysis.plots.heatmap_layout import as_plain
-
     lines = textwrap.wrap(str(label), _LABEL_LETTERS) or ["marked"]
     return "<br>".join(as_plain(line) for line in lines)

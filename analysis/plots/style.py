@@ -74,6 +74,11 @@ def text_width(text: str, size: float) -> float:
     return thousandths / 1000 * size * _WIDER_FACES
 
 
+def axis_suffix(panel: int) -> str:
+    """What plotly adds to the names of a panel's axes and legend: the first has no number."""
+    return "" if panel == 0 else str(panel + 1)
+
+
 def framed(title: str, width: float, height: float, *, below: float, legend_y: float) -> go.Figure:
     """An empty figure with a title above and a legend below.
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from analysis.cli import run_notebook
+from analysis.cli import run_cells, run_notebook
 from analysis.cli.run_notebook import main, parse_assignments
 from analysis.errors import AnalysisError, ParameterError
-from analysis.provenance import ModelIdentity
 
 KNOWN = {
     "model_name": "auto",
@@ -161,9 +160,6 @@ def test_what_sets_no_parameter_is_an_error_that_lists_them(given: str) -> None:
 def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A notebook with parameters that needs no model."""
     monkeypatch.setattr(run_notebook, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(
-        run_notebook, "fetch_model", lambda name: ModelIdentity(f"found {name}", "Found")
-    )
     book = nbformat.v4.new_notebook()
     book.metadata["kernelspec"] = {
         "name": "python3",
@@ -192,9 +188,9 @@ def test_it_runs_with_the_parameters_and_leaves_the_notebook_as_it_was(
     before = notebook.read_bytes()
     assert main([str(notebook), "K=5"]) == 0
     assert notebook.read_bytes() == before
-    assert "found auto 5" in capsys.readouterr().out
+    assert "auto 5" in capsys.readouterr().out
     executed = nbformat.read(notebook.parent / "build" / notebook.name, as_version=4)
-    assert executed.cells[-1].outputs[0].text == "found auto 5\n"
+    assert executed.cells[-1].outputs[0].text == "auto 5\n"
 
 
 def test_an_error_of_the_package_is_one_line_and_a_status(
@@ -212,7 +208,7 @@ def test_an_error_of_the_package_is_one_line_and_a_status(
 def test_a_wrong_parameter_is_said_before_anything_runs(
     notebook: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_notebook, "fetch_model", lambda _: pytest.fail("fetched first"))
+    monkeypatch.setattr(run_cells, "run_cells", lambda *_: pytest.fail("ran first"))
     assert main([str(notebook), "MODLE=gpt2"]) == 1
     assert "Did you mean MODEL" in capsys.readouterr().err
 
@@ -230,26 +226,19 @@ def test_what_is_no_notebook_is_an_error(
 def test_a_wrong_value_is_said_before_anything_is_loaded(
     notebook: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_notebook, "fetch_model", lambda _: pytest.fail("fetched first"))
+    monkeypatch.setattr(run_cells, "run_cells", lambda *_: pytest.fail("ran first"))
     for given in ("K=0", "K=abc"):
         assert main([str(notebook), given]) == 1
         assert capsys.readouterr().err.startswith("error: K")
 
 
-def test_a_stale_kernel_of_the_machine_is_not_used(
-    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stale = tmp_path / "stale" / "kernels" / "python3"
-    stale.mkdir(parents=True)
-    (stale / "kernel.json").write_text('{"argv": ["/gone/python"], "display_name": "Python 3"}')
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "stale"))
-    assert main([str(notebook), "K=5"]) == 0
-
-
+@pytest.mark.parametrize(
+    "damaged", ["{", "[]", '{"nbformat": 4, "cells": [{}]}', '{"nbformat": 4}']
+)
 def test_a_notebook_that_is_damaged_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    damaged: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "bad.ipynb").write_text("{")
+    (tmp_path / "bad.ipynb").write_text(damaged)
     assert main([str(tmp_path / "bad.ipynb")]) == 1
     assert "cannot be read as a notebook" in capsys.readouterr().err
 

@@ -1,10 +1,8 @@
-"""A planted model, its results, and Chromium driven by Playwright."""
+"""A planted model, its results, and the browser that looks at them."""
 
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,25 +11,13 @@ import pytest
 
 from analysis.explorer.evidence import Evidence, measure
 from analysis.explorer.results import Results, collect
+from tests.browser import axe, chromium
 from tests.planted import NAMES, planted_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from playwright.sync_api import Browser
     from transformer_lens.model_bridge import TransformerBridge
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-"""For a container, and so that the browser asks the network nothing of its own accord."""
+__all__ = ["axe", "chromium"]
 
 
 @pytest.fixture(scope="session")
@@ -93,18 +79,3 @@ def marked(results: Results) -> Results:
         index=pd.MultiIndex.from_tuples([head for head, *_ in rows], names=["layer", "head"]),
     )
     return results.with_evidence(replace(results.evidence, classes=classes))
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    path = CHROMIUM if os.path.exists(CHROMIUM) else shutil.which("chromium")
-    if path is None:
-        reason = "Chromium is not installed (Debian: apt install chromium)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(f"{reason}: the explorer is not looked at in a browser")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,24 +16,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.chromium
 
-VERSION = "4.14.1"
-KEPT = Path(__file__).parents[2] / "build" / "axe"
 SERIOUS = {"serious", "critical"}
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """The script of axe-core, kept under build/ once it has been fetched."""
-    script = KEPT / "node_modules" / "axe-core" / "axe.min.js"
-    if not script.is_file():
-        npm = shutil.which("npm")
-        if npm is None:
-            pytest.skip("npm is not installed: axe-core does not look at the page")
-        install = [npm, "install", "--prefix", str(KEPT), "--no-audit", f"axe-core@{VERSION}"]
-        found = subprocess.run(install, capture_output=True, text=True, timeout=120, check=False)
-        if found.returncode:
-            pytest.skip(f"npm cannot fetch axe-core: {found.stderr.strip()[-200:]}")
-    return script.read_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

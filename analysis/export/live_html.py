@@ -1,0 +1,67 @@
+"""A notebook as HTML whose figures stay live: hovering and zooming work, without a network.
+
+``jupyter nbconvert --to analysis.export.live_html.LiveHTMLExporter notebooks/03_heatmaps.ipynb``.
+nbconvert's own exporter knows nothing of plotly and shows the figures' pictures.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+from nbconvert.exporters.html import HTMLExporter
+
+from analysis.export.display import MIME_TYPE
+from analysis.export.html_page import escaped, packed_plotly
+
+_SCRIPT = """
+const bytes = Uint8Array.from(atob(document.getElementById("packed-plotly").textContent),
+                              (c) => c.charCodeAt(0));
+const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+const script = document.createElement("script");
+script.textContent = await new Response(unpacked).text();
+document.head.append(script);
+for (const place of document.querySelectorAll(".live-figure")) {
+  const figure = JSON.parse(place.nextElementSibling.textContent);
+  await Plotly.newPlot(place, figure.data, figure.layout, figure.config);
+}
+document.documentElement.dataset.live = "yes";
+"""
+
+
+class LiveHTMLExporter(HTMLExporter):  # type: ignore[misc]
+    """nbconvert's HTML, with plotly's script in the page where a figure needs it."""
+
+    export_from_notebook = "Live HTML"
+
+    def from_notebook_node(
+        self, nb: Any, resources: Any = None, **kwargs: Any
+    ) -> tuple[str, dict[str, Any]]:
+        """Convert a notebook, which stays as it is."""
+        return super().from_notebook_node(with_live_figures(nb), resources, **kwargs)
+
+
+def with_live_figures(notebook: Any) -> Any:
+    """A copy of a notebook in which each plotly figure is HTML, and the last one brings the script.
+
+    Args:
+        notebook: an nbformat 4 node.
+    """
+    live = copy.deepcopy(notebook)
+    outputs = [output for cell in live.cells for output in cell.get("outputs", ())]
+    figures = [output for output in outputs if MIME_TYPE in output.get("data", {})]
+    for output in figures:
+        figure = escaped(json.dumps(output.data[MIME_TYPE]))
+        output.data = type(output.data)(
+            {
+                "text/html": '<div class="live-figure"></div>'
+                f'<script type="application/json">{figure}</script>'
+            }
+        )
+    if figures:
+        figures[-1].data["text/html"] += (
+            f'<script id="packed-plotly" type="text/plain">{packed_plotly()}</script>'
+            f'<script type="module">{_SCRIPT}</script>'
+        )
+    return live

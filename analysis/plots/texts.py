@@ -1,0 +1,62 @@
+"""Texts with plotly's markup: measured, broken into lines, and kept from being read as markup."""
+
+from __future__ import annotations
+
+import re
+
+from analysis.plots.style import text_width
+
+
+def as_plain(text: str) -> str:
+    """Text that plotly shows as it stands: its texts may hold markup, a model's name may not."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def wrapped(text: str, room: float, size: float) -> list[str]:
+    """Break a text into lines that fit.
+
+    Args:
+        text: with plotly's markup; ``<br>`` stays a break. A title breaks after its first colon
+            where that is enough.
+        room: the longest line that fits.
+        size: of the font.
+
+    Returns:
+        Lines that are no longer than ``room``; a word that is longer alone is cut into pieces.
+    """
+    if "<br>" in text:
+        return [line for part in text.split("<br>") for line in wrapped(part, room, size)]
+    if line_width(text, size) <= room:
+        return [text]
+    before, colon, after = text.partition(": ")
+    if colon and line_width(f"{before}:", size) <= room and line_width(after, size) <= room:
+        return [f"{before}:", after]
+    lines = [""]
+    for word in text.split(" "):
+        for piece in _pieces(word, room, size):
+            longer = f"{lines[-1]} {piece}" if lines[-1] else piece
+            if line_width(longer, size) <= room or not lines[-1]:
+                lines[-1] = longer
+            else:
+                lines.append(piece)
+    return lines
+
+
+def line_width(text: str, size: float) -> float:
+    """Width of a line with markup."""
+    plain = re.sub(r"<[^>]*>", "", text)
+    for entity, letter in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
+        plain = plain.replace(entity, letter)
+    return text_width(plain, size)
+
+
+def _pieces(word: str, room: float, size: float) -> list[str]:
+    """A word in pieces that fit, entities whole."""
+    if line_width(word, size) <= room:
+        return [word]
+    pieces = [""]
+    for letter in re.findall(r"&\w+;|<[^>]*>|.", word):
+        if pieces[-1] and line_width(pieces[-1] + letter, size) > room:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces

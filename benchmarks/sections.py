@@ -1,0 +1,22 @@
+"""``results.md``: one section for each benchmark that writes there, replaced when it runs again."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("results.md")
+
+
+def write_section(title: str, text: str, page: Path = RESULTS) -> None:
+    """Put a section in the page, where one of this title stands, or at its end."""
+    old = page.read_text(encoding="utf-8") if page.exists() else ""
+    sections = re.split(r"^(?=# )", old, flags=re.MULTILINE)
+    new = f"# {title}\n\n{text.strip()}\n"
+    titled = [section.startswith(f"# {title}\n") for section in sections]
+    if True in titled:
+        sections[titled.index(True)] = new
+    else:
+        sections.append(new)
+    whole = "\n".join(section.strip() + "\n" for section in sections if section.strip())
+    page.write_text(whole, encoding="utf-8")

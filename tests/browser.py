@@ -1,0 +1,71 @@
+"""Chromium driven by Playwright, and axe-core, for the tests of pages; imported by conftests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+"""For a container, and so that the browser asks the network nothing of its own accord."""
+
+AXE_VERSION = "4.14.1"
+KEPT = Path(__file__).parents[1] / "build" / "axe"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests."""
+    path = CHROMIUM if os.path.exists(CHROMIUM) else shutil.which("chromium")
+    if path is None:
+        reason = "Chromium is not installed (Debian: apt install chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(f"{reason}: pages are not looked at in a browser")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core; from npm, where npm can be reached, and kept under build/."""
+    script = KEPT / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.is_file():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is not installed: axe-core does not look at the page")
+        install = [npm, "install", "--prefix", str(KEPT), "--no-audit", f"axe-core@{AXE_VERSION}"]
+        found = subprocess.run(install, capture_output=True, text=True, timeout=120, check=False)
+        if found.returncode:
+            pytest.skip(f"npm cannot fetch axe-core: {found.stderr.strip()[-200:]}")
+    return script.read_text()
+
+
+def faults(page: Page, axe: str) -> list[str]:
+    """What axe-core finds on a page, of any impact."""
+    page.evaluate(axe)
+    return [
+        f"{fault['id']} ({fault['impact']}): {fault['nodes'][0]['html'][:200]}"
+        for fault in page.evaluate("axe.run()")["violations"]
+    ]
