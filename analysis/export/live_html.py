@@ -30,14 +30,14 @@ document.documentElement.dataset.live = "yes";
 """
 
 
-class LiveHTMLExporter(HTMLExporter):  # type: ignore[misc]
+class LiveHTMLExporter(HTMLExporter):
     """nbconvert's HTML, with plotly's script in the page where a figure needs it."""
 
     export_from_notebook = "Live HTML"
 
     def from_notebook_node(
         self, nb: Any, resources: Any = None, **kwargs: Any
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Convert a notebook, which stays as it is."""
         return super().from_notebook_node(with_live_figures(nb), resources, **kwargs)
 

@@ -306,7 +306,7 @@ def _stop_heard() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _ended(futures: Iterable[Future], check: Callable[[], None]) -> Iterator[Future]:
+def _ended(futures: Iterable[Future[Any]], check: Callable[[], None]) -> Iterator[Future[Any]]:
     """The futures as they end; looked at often, so that a stop is heard at once."""
     waiting = list(futures)
     while waiting:
