@@ -157,8 +157,7 @@ def head_table(static: pd.DataFrame, dynamic: pd.DataFrame, kind: str) -> pd.Dat
 
     Returns:
         Columns ``static``, ``low``, ``high`` (Wilson, 95 %), ``dynamic`` (mean over templates),
-        ``fitted``, ``band`` (half-width of the mean's 95 % interval), ``residual`` (studentized),
-        indexed by ``layer`` and ``head``.
+        ``fitted``, ``residual`` (studentized), indexed by ``layer`` and ``head``.
     """
     import statsmodels.api as sm
 
@@ -171,10 +170,7 @@ def head_table(static: pd.DataFrame, dynamic: pd.DataFrame, kind: str) -> pd.Dat
         }
     )
     fit = sm.OLS(table["dynamic"], sm.add_constant(table["static"], has_constant="add")).fit()
-    predicted = fit.get_prediction()
-    low, high = predicted.conf_int(alpha=0.05).T
     return table.assign(
-        fitted=predicted.predicted_mean,
-        band=(high - low) / 2,
+        fitted=fit.fittedvalues,
         residual=fit.get_influence().resid_studentized_internal,
     )

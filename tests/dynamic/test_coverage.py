@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 
 from analysis.dynamic.agreement import agreement, basic_interval
 from analysis.dynamic.scores import CONTEXTS, DynamicScores
@@ -111,6 +112,20 @@ def test_no_bootstrap_of_spearmans_correlation_covers() -> None:
 def test_no_bootstrap_over_heads_covers() -> None:
     """Why a range is given instead of an interval."""
     assert max(simulated("half unrelated", pearson, "heads").values()) < 0.9
+
+
+def test_the_usual_band_of_the_fitted_line_does_not_cover() -> None:
+    """Why the line is drawn without one."""
+    rng = np.random.default_rng(0)
+    many = chances("half unrelated", np.random.default_rng(2), 100_000, 0.1)
+    slope, intercept = np.polyfit(*many, 1)
+    covered = []
+    for _ in range(REPEATS):
+        static, dynamic = chances("half unrelated", rng, share=0.1)
+        fit = sm.OLS(dynamic, sm.add_constant(static)).fit()
+        low, high = fit.get_prediction([[1.0, 0.8]]).conf_int(alpha=0.05)[0]
+        covered.append(low <= intercept + slope * 0.8 <= high)
+    assert np.mean(covered) < 0.85
 
 
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.3, 0.9])
