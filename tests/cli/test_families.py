@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from analysis.cli.families import main
 from analysis.models.families import FAMILIES
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--markdown"]])
@@ -22,3 +26,8 @@ def test_markdown_has_a_row_to_a_family(capsys: pytest.CaptureFixture[str]) -> N
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(FAMILIES) + 2
     assert {line.count(" | ") for line in lines} == {3}
+
+
+def test_the_readme_shows_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--markdown"])
+    assert capsys.readouterr().out in (ROOT / "README.md").read_text(encoding="utf-8")

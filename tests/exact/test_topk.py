@@ -89,7 +89,7 @@ def integer_layers(draw: st.DrawFn) -> Layer:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(layer=integer_layers(), data=st.data())
 def test_whole_numbers_are_decided_as_by_brute_force(layer: Layer, data: st.DataObject) -> None:
     d_vocab = layer.W_U.shape[1]
@@ -101,7 +101,7 @@ def test_whole_numbers_are_decided_as_by_brute_force(layer: Layer, data: st.Data
     assert torch.equal(bottom, smaller < k)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(layer=integer_layers(), data=st.data())
 def test_ranks_up_to_k_of_whole_numbers_are_those_of_brute_force(
     layer: Layer, data: st.DataObject
