@@ -31,7 +31,9 @@ def compare(
     notebooks: Sequence[str], setting: Mapping[str, str], options: Sequence[str] = ()
 ) -> int:
     """Run the notebooks under one setting; pytest's exit code, 0 where nothing differs."""
-    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", *options]
+    n_together = max(1, (os.cpu_count() or 1) // int(setting.get("OMP_NUM_THREADS", 1)))
+    workers = ["-n", str(n_together), "--dist", "loadfile"] if n_together > 1 else []
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", *workers, *options]
     variables = environment(dict(setting)) | PACKAGED
     variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.run([*command, *notebooks], cwd=ROOT, env=variables, check=False).returncode
