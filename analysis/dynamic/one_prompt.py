@@ -81,45 +81,6 @@ def attention_on(
     )
 
 
-@plain_settings()
-def attention_from_last(
-    model: TransformerBridge,
-    name: str,
-    head: HeadPair,
-    template: str = TEMPLATES[0],
-    *,
-    prepend_bos: bool | None = None,
-) -> pd.DataFrame:
-    """Attention of one head from the last position of one prompt.
-
-    Args:
-        model: raw weights, from ``load_model``.
-        name: put into the template.
-        head: (layer, head).
-        template: with one slot.
-        prepend_bos: as ``dynamic_scores`` takes it.
-
-    Returns:
-        Columns ``token`` (quoted) and ``attention`` (share, sums to 1, rounded to three decimals),
-        indexed by ``position``.
-
-    Raises:
-        NamesError: the name is not one token.
-        PromptError: the template cannot be filled.
-        ParameterError: the head does not exist.
-        ArchitectureError: the model cannot be run exactly (``admit_runs``).
-    """
-    admit_runs(model)
-    ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    prompts = fill_template(model, template, token_pairs(model, [name]), prepend_bos)
-    attention = _attention(model, prompts.tokens, layer)[number, -1]
-    labels = _labels(model, prompts.tokens[0].tolist())
-    frame = pd.DataFrame(
-        {"token": labels.get_level_values("token"), "attention": rounded(attention)}
-    )
-    return frame.rename_axis("position")
-
-
 def _attention(
     model: TransformerBridge, ids: torch.Tensor, layer: int
 ) -> Float[np.ndarray, "n_heads length length"]:

@@ -15,7 +15,7 @@ import torch
 from analysis.ablation.curve import AblationCurve, ablation_curve
 from analysis.dynamic.agreement import OUTLIER, POOLED, agreement, head_table
 from analysis.dynamic.null_heads import NULLS, NullComparison, compare_with_nulls
-from analysis.dynamic.one_prompt import attention_from_last, attention_on, top_logits_of_head
+from analysis.dynamic.one_prompt import attention_on, top_logits_of_head
 from analysis.dynamic.scores import CONTEXTS, DynamicScores, dynamic_scores
 from analysis.errors import ParameterError, PromptError
 from analysis.models.precision import exact_forward
@@ -211,16 +211,13 @@ def test_it_is_said_whether_removal_raises_or_lowers(
 
 @torch.no_grad()
 def test_one_head_is_followed_as_it_ran() -> None:
-    found = attention_from_last(model(), "Ael", (1, 2), "No <X> means")
     tokens = model().to_tokens("No Ael means")
     with exact_forward(model()):
         _, cache = model().run_with_cache(tokens)
-    assert found["token"].tolist()[1:4] == ["'N'", "'o'", "' Ael'"]
     expected = cache["blocks.1.attn.hook_pattern"][0, 2].numpy()
-    assert np.allclose(found["attention"], expected[-1], atol=0.0005)
     whole = attention_on(model(), (1, 2), "No Ael means")
     assert whole.index.names == ["query", "token"] and whole.columns.names == ["position", "token"]
-    assert whole.index.get_level_values("token").tolist() == found["token"].tolist()
+    assert whole.index.get_level_values("token").tolist()[1:4] == ["'N'", "'o'", "' Ael'"]
     for query in range(len(whole)):
         row = whole.to_numpy()[query]
         assert np.allclose(row[: query + 1], expected[query, : query + 1], atol=0.0005)
@@ -261,7 +258,7 @@ def test_a_planted_head_writes_the_name_from_the_weights_and_without_context() -
 
 def test_a_head_or_slot_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ParameterError, match=r"no such head: 9\.9"):
-        attention_from_last(model(), "Ael", (9, 9))
+        attention_on(model(), (9, 9), "No Ael means")
     for prompt in ("", 5):
         with pytest.raises(PromptError, match="must be text"):
             attention_on(model(), (0, 0), prompt)  # type: ignore[arg-type]
