@@ -46,7 +46,11 @@ def load_tokenizer(folder: Path, title: str, config: Any) -> Any:
             "happens here: use another model."
         )
     own = _own_encoder(folder, title)
-    for kind in (transformers.AutoTokenizer, transformers.PreTrainedTokenizerFast):
+    kinds: list[Any] = [transformers.PreTrainedTokenizerFast]
+    named = (raw.get("tokenizer_class"), getattr(config, "tokenizer_class", None))
+    if not any(map(_is_no_tokenizer, named)):
+        kinds.insert(0, transformers.AutoTokenizer)
+    for kind in kinds:
         if (
             kind is transformers.PreTrainedTokenizerFast
             and not (folder / "tokenizer.json").is_file()
@@ -59,6 +63,26 @@ def load_tokenizer(folder: Path, title: str, config: Any) -> Any:
     raise ArchitectureError(
         f"the tokenizer of {title} cannot be built so that it encodes as its own file does: "
         "save it again with save_pretrained(), or use another model."
+    )
+
+
+def _is_no_tokenizer(name: object) -> bool:
+    """Whether a checkpoint names, as its tokenizer's class, something else of transformers.
+
+    ``AutoTokenizer`` would call it: with "AutoModelForCausalLM" it would load a model by the
+    unchecked config, kernels of a hub and all.
+    """
+    import transformers
+
+    if name is None:
+        return False
+    if not isinstance(name, str):
+        return True
+    found = [getattr(transformers, f"{name}{end}", None) for end in ("", "Fast")]
+    return not all(
+        isinstance(kind, type) and issubclass(kind, transformers.PreTrainedTokenizerBase)
+        for kind in found
+        if kind is not None
     )
 
 

@@ -249,6 +249,11 @@ ASKS: list[dict[str, dict[str, Any]]] = [
     {"tokenizer_config.json": {"auto_map": "evil.X"}},
     {"tokenizer_config.json": {"tokenizer_class": "AutoModel"}},
     {"tokenizer_config.json": {"tokenizer_class": "os.system"}},
+    {"tokenizer_config.json": {"tokenizer_class": ["AutoModel"]}},
+    {
+        "tokenizer_config.json": {"tokenizer_class": None},
+        "config.json": {"tokenizer_class": "AutoModelForCausalLM"},
+    },
     {"tokenizer_config.json": {"model_max_length": []}},
     {"tokenizer_config.json": {"vocab_file": "/etc/passwd", "name_or_path": "owner/x"}},
     {"tokenizer_config.json": {"chat_template": "{{ ''.__class__.__mro__[1].__subclasses__() }}"}},
