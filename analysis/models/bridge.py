@@ -56,7 +56,7 @@ def build_bridge(
     if (folder / ADAPTER).exists():  # transformers would apply it where peft is installed
         raise ModelError(f"{folder} holds an adapter ({ADAPTER}): move it out of the folder.")
     check_described(config, stored_shapes(weight_files(folder)), title)
-    tokenizer = load_tokenizer(folder, title)
+    tokenizer = load_tokenizer(folder, title, config)
     logging.disable_progress_bar()
     hf_model = _weights(checkpoint, config, dtype)
     check_ids(tokenizer, len(hf_model.get_input_embeddings().weight), title)

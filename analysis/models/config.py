@@ -29,9 +29,11 @@ _NAMES_CODE = re.compile(
     r"|kernel_config|_?use_kernels|kernels?"
     r"|transformers_weights|gguf_file|_?name_or_path|base_model_name_or_path|_commit_hash"
     r"|adapter_\w+|peft_config|output_attentions|output_hidden_states|torchscript"
+    r"|num_labels|id2label|label2id"  # a table of any size is made of these
 )
 """Fields that make transformers run, fetch or read something that the checkpoint names, or that
-change what a model returns. None says how the weights are to be read."""
+change what a model returns, or that take memory for nothing. None says how the weights are to be
+read."""
 
 _CHANGES_WEIGHTS = ("quantization_config", "compression_config", "per_layer_config", "pruned_heads")
 _DEPTH = 20

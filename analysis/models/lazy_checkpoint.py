@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from analysis.architecture.model_parts import ModelPaths, model_paths, one_block, plain_model
 from analysis.errors import ArchitectureError, ModelError, WeightsError
-from analysis.models.checkpoint import first_line
+from analysis.models.checkpoint import CONFIG, first_line
 from analysis.models.tensor_files import DTYPES, TensorFiles
 from analysis.models.tokenizer import check_ids
 from analysis.models.weight_headers import check_all_read, check_described
@@ -250,10 +250,16 @@ def lazy_checkpoint(
     """
     title = identity.title
     check_described(hf_config, {n: place.shape for n, place in files.places.items()}, title)
-    known, unread = stored_names(hf_config, files.places)
-    check_all_read((), unread, title)
     blank = ModelPaths("", None, "\0", "", None, None, "", "", ())
-    bridge = boot(one_block(hf_config, blank, 0, lambda _: None), tokenizer, identity.name)
+    try:
+        known, unread = stored_names(hf_config, files.places)
+        first = one_block(hf_config, blank, 0, lambda _: None)
+    except Exception as error:  # such as an initial deviation that is no number
+        raise ModelError(
+            f"{CONFIG} of {title} describes no model ({first_line(error)}): replace it."
+        ) from error
+    check_all_read((), unread, title)
+    bridge = boot(first, tokenizer, identity.name)
     cfg = copy.copy(bridge.cfg)
     cfg.n_layers = hf_config.get_text_config().num_hidden_layers
     paths = model_paths(bridge.adapter)

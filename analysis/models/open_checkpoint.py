@@ -80,12 +80,9 @@ def _folder(folder: Path) -> Checkpoint:
 
 def _from_folder(checkpoint: Checkpoint) -> LazyCheckpoint:
     folder, title = checkpoint.folder, checkpoint.identity.title
-    return lazy_checkpoint(
-        checkpoint.identity,
-        model_config(read_json(folder / CONFIG), title),
-        load_tokenizer(folder, title),
-        local_tensors(folder),
-    )
+    config = model_config(read_json(folder / CONFIG), title)
+    tokenizer = load_tokenizer(folder, title, config)
+    return lazy_checkpoint(checkpoint.identity, config, tokenizer, local_tensors(folder))
 
 
 def _from_hub(repo: str, revision: str | None) -> LazyCheckpoint:
@@ -96,7 +93,7 @@ def _from_hub(repo: str, revision: str | None) -> LazyCheckpoint:
     identity = ModelIdentity(repo, title, revision=listing.commit, source="hub")
     files = hub_tensors(repo, listing, cache_folder() / "tensors")
     config = model_config(read_json(small / CONFIG), title)
-    opened = lazy_checkpoint(identity, config, load_tokenizer(small, title), files)
+    opened = lazy_checkpoint(identity, config, load_tokenizer(small, title, config), files)
     files.prepare(opened.needed())
     return opened
 

@@ -14,14 +14,20 @@ from analysis.models.checkpoint import first_line, read_json
 from analysis.tokenizers import PROBES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """With these, transformers neither asks the hub nor runs code that a checkpoint brings."""
 
 
-def load_tokenizer(folder: Path, title: str) -> Any:
+def load_tokenizer(folder: Path, title: str, config: Any) -> Any:
     """The tokenizer as transformer_lens wants it: putting its BOS token first, if it has one.
+
+    Args:
+        folder: of the checkpoint.
+        title: what to call the model in an error.
+        config: checked (``model_config``); without it transformers would read the checkpoint's.
 
     Raises:
         ArchitectureError: it needs code from the repository, or cannot be built as its file says.
@@ -32,7 +38,7 @@ def load_tokenizer(folder: Path, title: str) -> Any:
     settings = folder / "tokenizer_config.json"
     raw = read_json(settings) if settings.is_file() else {}
     code = raw.get("auto_map")
-    needs_code = isinstance(code, list) or "AutoTokenizer" in (code or {})
+    needs_code = "AutoTokenizer" in code if isinstance(code, dict) else isinstance(code, list)
     if needs_code and not hasattr(transformers, str(raw.get("tokenizer_class"))):
         # transformers would quietly take another tokenizer in its place.
         raise ArchitectureError(
@@ -40,23 +46,56 @@ def load_tokenizer(folder: Path, title: str) -> Any:
             "happens here: use another model."
         )
     own = _own_encoder(folder, title)
-    for kind in (transformers.AutoTokenizer, transformers.PreTrainedTokenizerFast):
+    kinds: list[Any] = [transformers.PreTrainedTokenizerFast]
+    named = (raw.get("tokenizer_class"), getattr(config, "tokenizer_class", None))
+    if not any(map(_is_no_tokenizer, named)):
+        kinds.insert(0, transformers.AutoTokenizer)
+    for kind in kinds:
         if (
             kind is transformers.PreTrainedTokenizerFast
             and not (folder / "tokenizer.json").is_file()
         ):
             break
-        tokenizer = _built(kind, folder)
-        if tokenizer is not None and all(
-            tokenizer(text, add_special_tokens=False)["input_ids"]
-            == own.encode(text, add_special_tokens=False).ids
-            for text in PROBES
-        ):
+        chosen = {"config": config} if kind is transformers.AutoTokenizer else {}
+        tokenizer = _built(kind, folder, chosen)
+        if tokenizer is not None and _encodes_as(tokenizer, own):
             return tokenizer
     raise ArchitectureError(
         f"the tokenizer of {title} cannot be built so that it encodes as its own file does: "
         "save it again with save_pretrained(), or use another model."
     )
+
+
+def _is_no_tokenizer(name: object) -> bool:
+    """Whether a checkpoint names, as its tokenizer's class, something else of transformers.
+
+    ``AutoTokenizer`` would call it: with "AutoModelForCausalLM" it would load a model by the
+    unchecked config, kernels of a hub and all.
+    """
+    import transformers
+
+    if name is None:
+        return False
+    if not isinstance(name, str):
+        return True
+    found = [getattr(transformers, f"{name}{end}", None) for end in ("", "Fast")]
+    return not all(
+        isinstance(kind, type) and issubclass(kind, transformers.PreTrainedTokenizerBase)
+        for kind in found
+        if kind is not None
+    )
+
+
+def _encodes_as(tokenizer: Any, own: Any) -> bool:
+    """Whether two tokenizers give some texts the same ids."""
+    try:
+        return all(
+            tokenizer(text, add_special_tokens=False)["input_ids"]
+            == own.encode(text, add_special_tokens=False).ids
+            for text in PROBES
+        )
+    except Exception:  # what was built is no tokenizer: its class is the checkpoint's word
+        return False
 
 
 def _own_encoder(folder: Path, title: str) -> Any:
@@ -80,13 +119,13 @@ def _own_encoder(folder: Path, title: str) -> Any:
         ) from error
 
 
-def _built(kind: Any, folder: Path) -> Any:
+def _built(kind: Any, folder: Path, chosen: Mapping[str, Any]) -> Any:
     """What transformers makes of the folder; None where this class cannot."""
     try:
-        return kind.from_pretrained(folder, add_bos_token=True, **LOCAL)
+        return kind.from_pretrained(folder, add_bos_token=True, **chosen, **LOCAL)
     except Exception:  # it has no BOS, or one that cannot be put first; or the class is not its
         try:
-            return kind.from_pretrained(folder, **LOCAL)
+            return kind.from_pretrained(folder, **chosen, **LOCAL)
         except Exception:  # the next class may
             return None
 

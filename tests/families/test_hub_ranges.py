@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analysis.errors import ModelError
+from analysis.errors import AnalysisError, ModelError
 from analysis.models import hub_ranges
 from analysis.models.hub_errors import HubError
-from analysis.models.hub_ranges import HubTensors
+from analysis.models.hub_listing import ask_hub
+from analysis.models.hub_ranges import HubTensors, hub_tensors
 from analysis.models.load import load_model
 from analysis.models.open_checkpoint import checksums_of, open_checkpoint
 from analysis.static.scores import score_heads
 from tests import checkpoints, planted
 from tests.families.tiny import tiny_model
-from tests.loopback_hub import LoopbackHub, Repository, point_at
+from tests.loopback_hub import Answer, LoopbackHub, Repository, point_at
 
 TOKENIZER = checkpoints.make_tokenizer(planted.NAMES)
 REPO = "someone/model"
@@ -166,3 +168,71 @@ def test_latent_attention_is_refused_before_any_weight_is_asked_for(
     with pytest.raises(ModelError, match="no head has a W_V"):
         open_checkpoint(REPO)
     assert served.ranges == []
+
+
+# --- a hub that refuses, drips or fills the disk --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Answer(429, {"Retry-After": "3600"}), "takes no more requests .* wait 3,600 seconds"),
+        (Answer(403), "forbids access"),
+        (Answer(407), "the proxy before the hub"),
+        (Answer(503), r"broke off \(the hub .* HTTP status 503"),
+        (Answer(200, {"Content-Type": "text/html"}, b"<html>Log in</html>"), "sends no parts"),
+    ],
+)
+def test_a_part_that_is_refused_is_said_and_not_asked_for_again_and_again(
+    served: LoopbackHub, answer: Answer, said: str
+) -> None:
+    listing = ask_hub(REPO, None)
+    served.file = answer
+    served.requests.clear()
+    with pytest.raises(ModelError, match=said):
+        hub_tensors(REPO, listing, Path("unused"))
+    assert len(served.requests) == (hub_ranges.ATTEMPTS if answer.status == 503 else 1)
+
+
+def test_parts_that_only_drip_are_given_up(
+    served: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    opened = open_checkpoint(REPO)
+    assert isinstance(opened.files, HubTensors)
+    monkeypatch.setattr("analysis.models.hub_download.WINDOW", 0.2)
+    monkeypatch.setattr("analysis.models.hub_download.SLOWEST", 1000)
+    place = max(opened.files.places.values(), key=lambda place: place.n_bytes)
+    file = opened.files.files[place.file]
+    headers = {
+        "X-Repo-Commit": opened.files.commit,
+        "Content-Range": f"bytes {place.start}-{place.end - 1}/{file.size}",
+    }
+    body = b" " * place.n_bytes
+    served.file = Answer(206, headers, body, delay=0.05, pieces=len(body))
+    with pytest.raises(HubError, match=rf"of {REPO} broke off \(only \d+ bytes came in"):
+        list(opened.files.read_range(place.file, place.start, place.end))
+
+
+def test_a_full_disk_and_a_password_are_treated_as_in_whole_downloads(
+    served: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    listing = ask_hub(REPO, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(ModelError, match=r"the cache folder \S+ is full: .*NAME_HEADS_CACHE"):
+            hub_tensors(REPO, listing, tmp_path / "tensors")
+    point_at(served.url.replace("://", "://me:secret@"), tmp_path / "hub", monkeypatch)
+    served.stop()
+    with pytest.raises(HubError) as caught:
+        hub_tensors(REPO, listing, tmp_path / "tensors")
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("name", ["a/../b", "../x/y", "a--b/c", "a b", "team/model@", "", "\0"])
+def test_a_name_that_is_none_is_refused_before_anything(served: LoopbackHub, name: str) -> None:
+    with pytest.raises(AnalysisError):
+        open_checkpoint(name)
+    assert served.requests == []

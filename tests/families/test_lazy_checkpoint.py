@@ -115,7 +115,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     tensors = load_file(file)
     del tensors["model.layers.1.self_attn.o_proj.weight"]
     save_file(tensors, file, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lacks .*layers\.1\.self_attn\.o_proj\.weight"):
+    with pytest.raises(ModelError, match=r"lack 1 .*layers\.1\.self_attn\.o_proj\.weight"):
         score_heads(open_checkpoint(folder), planted.NAMES)
 
 

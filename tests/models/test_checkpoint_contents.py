@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import shutil
+import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from analysis import load_names
-from analysis.errors import ArchitectureError, ModelError
+from analysis.errors import AnalysisError, ArchitectureError, ModelError
 from analysis.models import load as models
 from analysis.models import load_model
 from analysis.models.checkpoint import sha256_of
+from analysis.models.open_checkpoint import open_checkpoint
 from analysis.provenance import GPT2_SMALL, model_identity
 from tests import checkpoints
 
@@ -41,6 +47,11 @@ def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any
 # --- weights that loading would leave out ---------------------------------------------------------
 
 
+READERS = (load_model, open_checkpoint)
+"""A checkpoint as a whole, and read layer by layer: each must refuse the same."""
+
+
+@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -51,26 +62,34 @@ def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any
         ("score.weight", r"score\.weight"),
     ],
 )
-def test_a_weight_without_a_place_is_refused_by_name(tmp_path: Path, name: str, said: str) -> None:
+def test_a_weight_without_a_place_is_refused_by_name(
+    tmp_path: Path, name: str, said: str, read: Callable[..., Any]
+) -> None:
     folder = saved(tmp_path)
     change_weights(folder, lambda weights: weights.update({name: torch.ones(4, 4)}))
     with pytest.raises(ArchitectureError, match=said):
-        load_model(folder)
+        read(folder)
 
 
-def test_more_layers_than_the_config_says_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", READERS)
+def test_more_layers_than_the_config_says_are_refused(
+    tmp_path: Path, read: Callable[..., Any]
+) -> None:
     folder = saved(tmp_path)
     change_json(folder / "config.json", n_layer=2)
     with pytest.raises(ArchitectureError, match=r"h\.2\.attn"):
-        load_model(folder)
+        read(folder)
 
 
+@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("switch", ["attention_bias", "mlp_bias"])
-def test_biases_that_the_config_switches_off_are_refused(tmp_path: Path, switch: str) -> None:
+def test_biases_that_the_config_switches_off_are_refused(
+    tmp_path: Path, switch: str, read: Callable[..., Any]
+) -> None:
     folder = saved(tmp_path, checkpoints.llama_model, **{switch: True})
     change_json(folder / "config.json", **{switch: False})
     with pytest.raises(ArchitectureError, match=r"proj\.bias"):
-        load_model(folder)
+        read(folder)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +106,8 @@ def test_old_masks_and_tables_of_positions_are_known(
 ) -> None:
     folder = saved(tmp_path, maker)
     change_weights(folder, lambda weights: weights.update({name: torch.ones(8) for name in names}))
-    assert model_identity(load_model(folder)).source == "folder"
+    for read in READERS:
+        assert model_identity(read(folder)).source == "folder"
 
 
 # --- a config that lies about sizes ---------------------------------------------------------------
@@ -115,8 +135,9 @@ def test_a_lie_about_sizes_is_found_before_memory_is_taken(
     folder = saved(tmp_path)
     change_json(folder / "config.json", **lie)
     monkeypatch.setattr("analysis.models.bridge._weights", lambda *_: pytest.fail("memory taken"))
-    with pytest.raises(ModelError):
-        load_model(folder)
+    for read in READERS:
+        with pytest.raises(ModelError):
+            read(folder)
 
 
 # --- the tokenizer --------------------------------------------------------------------------------
@@ -194,8 +215,9 @@ def test_ids_beyond_the_embedding_are_refused_with_both_numbers(
     folder = saved(tmp_path)
     checkpoints.make_tokenizer((*checkpoints.NAMES, *words)).save_pretrained(folder)
     highest = 264 + len(words)
-    with pytest.raises(ArchitectureError, match=f"ids up to {highest}, and its embedding has 265"):
-        load_model(folder)
+    for read in READERS:
+        with pytest.raises(ArchitectureError, match=f"ids up to {highest}, and its embedding has"):
+            read(folder)
 
 
 def test_an_added_bos_beyond_the_embedding_is_refused(tmp_path: Path) -> None:
@@ -205,6 +227,66 @@ def test_an_added_bos_beyond_the_embedding_is_refused(tmp_path: Path) -> None:
     tokenizer.save_pretrained(folder)
     with pytest.raises(ArchitectureError, match="ids up to 265, and its embedding has 265 rows"):
         load_model(folder)
+
+
+# --- what the files ask for -----------------------------------------------------------------------
+
+CODE = """
+import pathlib
+pathlib.Path({marker!r}).write_text("run")
+class X:
+    from_pretrained = classmethod(lambda *_, **__: pathlib.Path({marker!r}).write_text("run"))
+"""
+PICKLE = b"cos\nsystem\n(S'touch %b'\ntR."
+ASKS: list[dict[str, dict[str, Any]]] = [
+    {"config.json": {"auto_map": {"AutoConfig": "evil.X", "AutoModelForCausalLM": "evil.X"}}},
+    {"config.json": {"num_labels": 10**8}},
+    {"config.json": {"tp_plan": "auto", "device_map": "auto", "gguf_file": "x", "subfolder": ".."}},
+    {"config.json": {"initializer_range": math.nan}},
+    {"config.json": {"attribute_map": {"n_layer": "x"}, "__class__": "x", "to_dict": 3}},
+    {"tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["evil.X", None]}}},
+    {"tokenizer_config.json": {"auto_map": 3}},
+    {"tokenizer_config.json": {"auto_map": "evil.X"}},
+    {"tokenizer_config.json": {"tokenizer_class": "AutoModel"}},
+    {"tokenizer_config.json": {"tokenizer_class": "os.system"}},
+    {"tokenizer_config.json": {"tokenizer_class": ["AutoModel"]}},
+    {
+        "tokenizer_config.json": {"tokenizer_class": None},
+        "config.json": {"tokenizer_class": "AutoModelForCausalLM"},
+    },
+    {"tokenizer_config.json": {"model_max_length": []}},
+    {"tokenizer_config.json": {"vocab_file": "/etc/passwd", "name_or_path": "owner/x"}},
+    {"tokenizer_config.json": {"chat_template": "{{ ''.__class__.__mro__[1].__subclasses__() }}"}},
+    {"generation_config.json": {"custom_generate": "owner/x"}},
+]
+
+
+def test_nothing_that_a_checkpoint_asks_for_is_run_fetched_or_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each either loads without it or is refused; a pickle and code of its own lie beside it."""
+    import transformers
+
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it asks the network"))
+    monkeypatch.setattr(
+        transformers.AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("config unchecked")
+    )
+    marker = tmp_path / "run"
+    whole = saved(tmp_path)
+    for place in ("evil.py", "custom_generate/generate.py"):
+        (whole / place).parent.mkdir(exist_ok=True)
+        (whole / place).write_text(CODE.format(marker=str(marker)))
+    (whole / "pytorch_model.bin").write_bytes(PICKLE % str(marker).encode())
+    for number, asked in enumerate(ASKS):
+        folder = shutil.copytree(whole, tmp_path / str(number))
+        for file, changes in asked.items():
+            change_json(folder / file, **changes)
+        for read in READERS:
+            start = time.process_time()
+            with contextlib.suppress(AnalysisError):
+                read(folder)
+            assert time.process_time() - start < 3, asked
+            assert not marker.exists(), asked
 
 
 # --- folders --------------------------------------------------------------------------------------
@@ -226,6 +308,8 @@ def test_an_adapter_is_refused(tmp_path: Path, whole: bool) -> None:
         (folder / "config.json").unlink()
     with pytest.raises(ModelError, match=r"holds an adapter .*merge it into that model"):
         load_model(folder)
+    with pytest.raises(ModelError, match="holds an adapter"):
+        open_checkpoint(folder)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
@@ -285,8 +369,6 @@ def test_a_path_and_its_text_are_the_same_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x" * 300, "./" + "x" * 300, "/" + "x/" * 3000, "~nobody9/x"])
 def test_names_longer_than_a_path_can_be_are_refused(name: str) -> None:
-    from analysis.errors import AnalysisError
-
     with pytest.raises(AnalysisError):
         load_model(name)
 

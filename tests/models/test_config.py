@@ -75,6 +75,10 @@ def test_no_field_of_a_config_makes_a_kernel_be_fetched(gpt2: Path, tmp_path: Pa
         folder = shutil.copytree(gpt2, tmp_path / f"hostile{i}")
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(config | fields))
+        if i % 2:  # transformers would build the named class, by the config as it is
+            settings = folder / "tokenizer_config.json"
+            asked = {"tokenizer_class": "AutoModelForCausalLM"}
+            settings.write_text(json.dumps(json.loads(settings.read_text()) | asked))
         folders.append(str(folder))
     script = f"""
 from transformers.utils import is_kernels_available
