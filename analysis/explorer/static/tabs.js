@@ -1,5 +1,6 @@
 // The other views of the same numbers: scatter, table, pinned heads.
 
+const ROWS = 60; // of the table, before "all heads"
 const AXES = { x: "Horizontal", y: "Vertical", color: "Colour", size: "Size" };
 
 function tabsPart(app) {
@@ -64,7 +65,7 @@ function tabsPart(app) {
   }
 
   function drawScatter() {
-    const width = clamp(tabPanel.clientWidth || 600, 280, 980);
+    const width = clamp(app.tabWidth || 600, 280, 980);
     const height = Math.min(width * 0.62, 420);
     const m = { left: 54, right: 12, top: 10, bottom: 40 };
     const [X, Y] = [app.measure(app.state.x), app.measure(app.state.y)];
@@ -192,6 +193,7 @@ function tabsPart(app) {
   }
 
   let sorted = { key: "copying", down: true };
+  let allRows = false;
   function drawTable(heads) {
     const columns = shownMeasures();
     const by = sorted.key === "name" ? null : columns.find((column) => column.key === sorted.key)
@@ -206,16 +208,23 @@ function tabsPart(app) {
       drawTab();
       tabPanel.querySelector(`[data-sort="${key}"]`).focus();
     } }, text));
+    const shown = allRows ? order : order.slice(0, ROWS);
+    const more = h("button", { type: "button", class: "nh-small", onclick: () => {
+      allRows = true;
+      drawTab();
+      tabPanel.querySelector(".nh-scroll").focus();
+    } }, `all ${order.length.toLocaleString("en")} heads`);
     tabPanel.replaceChildren(scrolling("Table of heads", h("table", { class: "nh-table" },
       h("caption", { class: "nh-hidden" }, "Heads and their numbers"),
       h("thead", {}, h("tr", {}, heading("name", "Head"),
         columns.map((column) => heading(column.key, column.title)),
         h("th", { scope: "col" }, "Class"))),
-      h("tbody", {}, order.map((i) => h("tr", {
+      h("tbody", {}, shown.map((i) => h("tr", {
         class: nameOf(i) === app.state.head ? "nh-chosen" : "" },
       h("th", { scope: "row" }, headButton(i)),
       columns.map((column) => number(column, i)),
-      h("td", { class: "nh-left" }, classText(i))))))));
+      h("td", { class: "nh-left" }, classText(i))))))),
+    ...(shown.length < order.length ? [more] : []));
   }
 
   Object.assign(app, { tabButtons, tabPanel, drawTab, markScatter });
