@@ -39,8 +39,10 @@ pre, code { font-family: ui-monospace, "Liberation Mono", Menlo, Consolas, monos
 .jp-OutputArea-output pre { border-color: transparent; padding: 4px 12px; overflow-x: auto; }
 .jp-InputPrompt, .jp-OutputPrompt, .jp-InputArea-prompt, .jp-OutputArea-prompt, .anchor-link,
 .prompt { display: none; }
-table { border-collapse: collapse; font-size: 13.5px; display: block; overflow-x: auto; }
-th, td { padding: 3px 10px; border-bottom: 1px solid var(--line); text-align: right; }
+table { border: 0; border-collapse: collapse; font-size: 13.5px; display: block;
+  overflow-x: auto; }
+th, td { padding: 3px 10px; border: 0 solid var(--line); border-bottom-width: 1px;
+  text-align: right; }
 math[display="block"] { margin: 12px 0; overflow-x: auto; }
 .output img, .output svg, .jp-OutputArea-output img, .jp-OutputArea-output svg {
   background: #ffffff; }

@@ -1,5 +1,7 @@
 // One explorer: its parts, its state, and what draws it.
 
+const ADDRESS_MS = 200;
+
 /**
  * Draws one explorer into `root`.
  *
@@ -110,6 +112,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   }
 
   function draw() {
+    app.tabWidth = app.tabPanel.clientWidth; // read here, where the layout is known
     drawMaps();
     drawHeader();
     app.drawCard();
@@ -135,6 +138,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     }
   }
 
+  let addressLater = 0;
   function remember(push) {
     if (!keeps) return;
     if (!isPage) {
@@ -145,10 +149,15 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     const parts = new URLSearchParams(stateToFragment(app.state, usual));
     for (const [name, value] of Object.entries(fixed)) parts.set(name, value);
     const fragment = `#${parts}`;
+    clearTimeout(addressLater);
     if (fragment === (location.hash || "#")) return;
-    try {
-      history[push ? "pushState" : "replaceState"](null, "", fragment);
-    } catch { /* a browser that keeps no history of local files */ }
+    const keep = () => {
+      try {
+        history[push ? "pushState" : "replaceState"](null, "", fragment);
+      } catch { /* a browser that keeps no history of local files */ }
+    };
+    if (push) keep();
+    else addressLater = setTimeout(keep, ADDRESS_MS); // a slider on its way would wait for it
   }
 
   const darkMedia = matchMedia("(prefers-color-scheme: dark)");
@@ -187,7 +196,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   readTheme();
 
   model.on("msg:custom", app.onMessage);
-  cleanups.push(() => model.off("msg:custom", app.onMessage));
+  cleanups.push(() => model.off("msg:custom", app.onMessage), () => clearTimeout(addressLater));
   darkMedia.addEventListener("change", readTheme);
   cleanups.push(() => darkMedia.removeEventListener("change", readTheme));
   const themeWatch = new MutationObserver(readTheme);

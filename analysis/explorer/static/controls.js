@@ -30,7 +30,8 @@ function controlsPart(app) {
       [set.key, `${set.label} (${set.sources.length.toLocaleString("en")})`]);
   }, (value) => app.update({ names: value }, true));
   const onlyBox = h("input", { type: "search", size: 8, placeholder: "any text",
-    "aria-label": "Only names that hold this text", oninput: takeOnly });
+    "aria-label": "Only names that hold this text", oninput: takeOnly,
+    onchange: () => app.remember(true) });
   const onlySays = h("span", { class: "nh-says" });
   const classBox = select("Classes", () => [["both", "published and measured"],
     ["published", "published"], ["measured", "measured"], ["none", "none"]],
@@ -67,7 +68,7 @@ function controlsPart(app) {
     const found = !app.state.only || app.currentSet().whole;
     const wanted = app.state.only;
     app.state.only = before; // where nothing is found, the last good view stays
-    if (found) app.update({ only: wanted }, true);
+    if (found) app.update({ only: wanted }, false);
     else sayNone(wanted, "The last names stay.");
   }
   function sayNone(text, then) {

@@ -37,13 +37,15 @@ function evidencePart(app) {
       h("tbody", {}, body));
   }
 
+  const minusText = (a, b) => `${format(a)} − ${b < 0 ? `(${format(b)})` : format(b)}`;
+
   function evidenceRow(one, i) {
     const value = one.values[i];
     const interval = one.interval && isNumber(value) ? one.interval(i) : null;
     const shownInterval = interval && interval.every(isNumber)
       ? `[${format(interval[0])}, ${format(interval[1])}]` : "";
     // Of a difference, both numbers that it is made of.
-    const counts = one.parts ? one.parts.map((part) => format(part.values[i])).join(" − ")
+    const counts = one.parts ? minusText(...one.parts.map((part) => part.values[i]))
       : one.counts ? `${one.counts[i]} of ${one.n}` : shownInterval;
     return h("tr", { title: one.note || "" }, h("td", {}, one.title),
       h("td", { class: "nh-value", "data-measure": one.key, title: String(value),

@@ -52,6 +52,7 @@ function heatmapsPart(app) {
     g.height = g.bottom + below;
     panel.geometry = g;
     panel.cells = [];
+    panel.looks = [];
     const { svg } = panel;
     svg.setAttribute("viewBox", `0 0 ${width} ${g.height}`);
     svg.setAttribute("width", width);
@@ -104,9 +105,12 @@ function heatmapsPart(app) {
     const g = panel.geometry, colors = THEMES[app.theme];
     for (let i = 0; i < data.nHeads; i++) {
       const dim = app.state.threshold > 0 && !(Math.abs(values[i]) >= app.state.threshold);
-      const cell = panel.cells[i];
-      cell.setAttribute("fill", app.fill(values[i], scale));
-      cell.setAttribute("opacity", dim ? 0.18 : 1);
+      const cell = panel.cells[i], look = `${app.fill(values[i], scale)} ${dim ? 0.18 : 1}`;
+      if (panel.looks[i] === look) continue; // most cells stay as they are when k changes
+      panel.looks[i] = look;
+      const [color, opacity] = look.split(" ");
+      cell.setAttribute("fill", color);
+      cell.setAttribute("opacity", opacity);
     }
     panel.svg.setAttribute("aria-label", `${shown.title}, heads by layer. Arrow keys move, Enter `
       + "opens a head's card, Escape closes it.");

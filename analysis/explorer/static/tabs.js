@@ -1,5 +1,6 @@
 // The other views of the same numbers: scatter, table, pinned heads.
 
+const ROWS = 60; // of the table, before "all heads"
 const AXES = { x: "Horizontal", y: "Vertical", color: "Colour", size: "Size" };
 
 function tabsPart(app) {
@@ -38,7 +39,7 @@ function tabsPart(app) {
     points = null;
     if (app.state.tab === "scatter") drawScatter();
     else if (app.state.tab === "table") drawTable(Array.from({ length: data.nHeads }, (_, i) => i));
-    else if (app.state.pins.length) drawTable(app.state.pins.map(indexOf));
+    else if (app.state.pins.length) drawPinned(app.state.pins.map(indexOf));
     else {
       tabPanel.replaceChildren(h("p", { class: "nh-muted" },
         "No head is pinned. Pin one on its card, or with the key p, to compare it here."));
@@ -64,7 +65,7 @@ function tabsPart(app) {
   }
 
   function drawScatter() {
-    const width = clamp(tabPanel.clientWidth || 600, 280, 980);
+    const width = clamp(app.tabWidth || 600, 280, 980);
     const height = Math.min(width * 0.62, 420);
     const m = { left: 54, right: 12, top: 10, bottom: 40 };
     const [X, Y] = [app.measure(app.state.x), app.measure(app.state.y)];
@@ -161,10 +162,40 @@ function tabsPart(app) {
     svg.rings.replaceChildren(...rings);
   }
 
+  const shownMeasures = () => [app.measure("copying"), app.measure("suppression"),
+    ...data.measures.map((known) => app.measure(known.key)).filter(Boolean)];
+  const number = (column, i) => h("td", {}, isNumber(column.values[i])
+    ? format(column.values[i]) : "–");
+  const classText = (i) => app.classesOf(i).map((row) => `${row.class} (${row.origin})`).join(", ");
+  const headButton = (i) => h("button", { type: "button", class: "nh-link",
+    onclick: () => {
+      app.cursor = i;
+      app.update({ head: nameOf(i) }, true);
+      app.card.focus();
+    } }, nameOf(i));
+  const unpinButton = (i) => h("button", { type: "button", class: "nh-small",
+    "aria-label": `Unpin ${nameOf(i)}`, onclick: () => app.togglePin(nameOf(i)) }, "×");
+  const scrolling = (label, table) => h("div", { class: "nh-scroll", tabindex: 0, role: "region",
+    "aria-label": label }, table);
+
+  /** Pinned heads side by side: a column for each. */
+  function drawPinned(heads) {
+    tabPanel.replaceChildren(scrolling("Pinned heads side by side",
+      h("table", { class: "nh-table nh-pinned" },
+        h("caption", { class: "nh-hidden" }, "Pinned heads side by side"),
+        h("thead", {}, h("tr", {}, h("td", {}), heads.map((i) => h("th", { scope: "col" },
+          headButton(i), " ", unpinButton(i))))),
+        h("tbody", {},
+          shownMeasures().map((column) => h("tr", {}, h("th", { scope: "row" }, column.title),
+            heads.map((i) => number(column, i)))),
+          h("tr", {}, h("th", { scope: "row" }, "Class"),
+            heads.map((i) => h("td", { class: "nh-wrap" }, classText(i) || "–")))))));
+  }
+
   let sorted = { key: "copying", down: true };
+  let allRows = false;
   function drawTable(heads) {
-    const columns = [app.measure("copying"), app.measure("suppression"),
-      ...data.measures.map((known) => app.measure(known.key)).filter(Boolean)];
+    const columns = shownMeasures();
     const by = sorted.key === "name" ? null : columns.find((column) => column.key === sorted.key)
       || columns[0];
     const value = (i) => (by ? (isNumber(by.values[i]) ? by.values[i] : -Infinity) : -i);
@@ -177,26 +208,23 @@ function tabsPart(app) {
       drawTab();
       tabPanel.querySelector(`[data-sort="${key}"]`).focus();
     } }, text));
-    tabPanel.replaceChildren(h("div", { class: "nh-scroll", tabindex: 0, role: "region",
-      "aria-label": "Table of heads" },
-    h("table", { class: "nh-table" },
+    const shown = allRows ? order : order.slice(0, ROWS);
+    const more = h("button", { type: "button", class: "nh-small", onclick: () => {
+      allRows = true;
+      drawTab();
+      tabPanel.querySelector(".nh-scroll").focus();
+    } }, `all ${order.length.toLocaleString("en")} heads`);
+    tabPanel.replaceChildren(scrolling("Table of heads", h("table", { class: "nh-table" },
       h("caption", { class: "nh-hidden" }, "Heads and their numbers"),
       h("thead", {}, h("tr", {}, heading("name", "Head"),
         columns.map((column) => heading(column.key, column.title)),
         h("th", { scope: "col" }, "Class"))),
-      h("tbody", {}, order.map((i) => h("tr", {
+      h("tbody", {}, shown.map((i) => h("tr", {
         class: nameOf(i) === app.state.head ? "nh-chosen" : "" },
-      h("th", { scope: "row" }, h("button", { type: "button", class: "nh-link",
-        onclick: () => {
-          app.cursor = i;
-          app.update({ head: nameOf(i) }, true);
-          app.card.focus();
-        } },
-      nameOf(i))),
-      columns.map((column) => h("td", {}, isNumber(column.values[i])
-        ? format(column.values[i]) : "–")),
-      h("td", { class: "nh-left" }, app.classesOf(i).map((row) =>
-        `${row.class} (${row.origin})`).join(", "))))))));
+      h("th", { scope: "row" }, headButton(i)),
+      columns.map((column) => number(column, i)),
+      h("td", { class: "nh-left" }, classText(i))))))),
+    ...(shown.length < order.length ? [more] : []));
   }
 
   Object.assign(app, { tabButtons, tabPanel, drawTab, markScatter });
