@@ -18,6 +18,8 @@ def plot_ablation(
 ) -> go.Figure:
     """A panel for each mode: the given heads, the random band, and the control tasks.
 
+    Every point of a task has its 95 % interval over prompts.
+
     Args:
         curve: what to draw.
         column: ``accuracy`` or ``change``.
@@ -69,19 +71,34 @@ def _traces(curve: AblationCurve, mode: str, column: str) -> list[go.Scatter]:
         ),
     ]
     for i, task in enumerate([curve.task, *curve.controls.index]):
-        line = curve.given(mode, task)[column]
+        rows = curve.given(mode, task)[[column, f"{column}_low", f"{column}_high"]].round(digits)
+        line, low, high = (rows[name] for name in rows)
         note = " (chosen control)" if task == curve.control else ""
         last = ["none", *(head_name(*head) for head in curve.heads)]
+        colour = COLOURS[i % len(COLOURS)]
         traces.append(
             go.Scatter(
                 x=line.index.tolist(),
-                y=line.round(digits).tolist(),
+                y=line.tolist(),
                 mode="lines+markers",
-                line={"color": COLOURS[i % len(COLOURS)], "dash": _DASHES[i % len(_DASHES)]},
+                line={"color": colour, "dash": _DASHES[i % len(_DASHES)]},
                 marker={"symbol": _SYMBOLS[i % len(_SYMBOLS)], "size": 8},
-                hovertext=[f"{task}: {n} removed, last {last[n]}" for n in line.index],
-                hovertemplate="%{hovertext}<br>%{y:.3f}<extra></extra>",
-                name=f"{task}{note}",
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": (high - line).round(digits).tolist(),
+                    "arrayminus": (line - low).round(digits).tolist(),
+                    "color": colour,
+                    "thickness": 1,
+                    "width": 3,
+                },
+                hovertext=[
+                    f"{task}: {n} removed, last {last[n]}<br>{at:.3f}, 95 % interval "
+                    f"{least:.3f} to {most:.3f}"
+                    for n, at, least, most in zip(line.index, line, low, high, strict=True)
+                ],
+                hovertemplate="%{hovertext}<extra></extra>",
+                name=f"{task}{note}{', 95 % intervals' if i == 0 else ''}",
             )
         )
     return traces

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from analysis.errors import ParameterError
+from analysis.plots.narrow import narrowed
 from analysis.plots.placer import Placer
 from analysis.plots.style import SCREEN_WIDTH, TEXT_PX, TITLE_PX, axis_suffix, text_width
-from analysis.plots.texts import line_width
+from analysis.plots.texts import label_step, line_width
 from analysis.validation import shown
 
 MIN_WIDTH, MAX_WIDTH = 300, 10_000
@@ -31,7 +32,6 @@ MODEBAR_ROW = 30
 """Room for plotly's buttons above every title, on a screen."""
 
 _MIN_PANEL_HEIGHT, _MAX_PANEL_HEIGHT = 250, 420
-_LABEL_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _BAR_THICKNESS, _TICK = 14, 4
 
 
@@ -80,19 +80,6 @@ class _Sizes:
             bar=bar if bars else 16,
             below=_TICK + 3 + 1.3 * tick + 4 + 1.3 * axis_title + 4,
         )
-
-
-def label_step(cell_px: float, label_px: float) -> int:
-    """Of how many ticks one gets a label, so that neighbouring labels stay apart.
-
-    Args:
-        cell_px: distance from tick to tick.
-        label_px: room that one label needs.
-
-    Returns:
-        The smallest round step whose labels do not touch.
-    """
-    return next((step for step in _LABEL_STEPS if step * cell_px >= label_px), _LABEL_STEPS[-1])
 
 
 def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) -> None:
@@ -211,18 +198,20 @@ def fit_width(fig: go.Figure, width: float, *, screen: bool = True) -> go.Figure
     """A copy of any figure for another width, with texts of the same size.
 
     Args:
-        fig: a heatmap figure is laid out afresh; of any other only the width changes.
+        fig: a heatmap figure is laid out afresh; the panels of any other go one above the other
+            where it is narrow.
         width: of the copy.
         screen: leave room for plotly's buttons.
 
     Returns:
         The copy.
     """
+    if not is_heatmap_figure(fig):
+        ours = fig.layout.height is not None and fig.layout.margin.t is not None
+        narrow = ours and width < STACKED_BELOW
+        return narrowed(fig, width) if narrow else go.Figure(fig).update_layout(width=width)
     fitted = go.Figure(fig)
-    if is_heatmap_figure(fig):
-        lay_out(fitted, width, screen=screen)
-    else:
-        fitted.update_layout(width=width)
+    lay_out(fitted, width, screen=screen)
     return fitted
 
 

@@ -10,24 +10,15 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.heads import head_name
-from analysis.plots.style import (
-    BLUE,
-    COLOURS,
-    DIVERGING,
-    FONT,
-    INK,
-    SCREEN_WIDTH,
-    TEXT_PX,
-    TITLE_PX,
-    VERMILION,
-)
+from analysis.plots.style import BLUE, COLOURS, DIVERGING, SCREEN_WIDTH, VERMILION, framed
 
-_LOOK = {
-    "template": "simple_white",
-    "font": {"family": FONT, "size": TEXT_PX, "color": INK},
-    "width": SCREEN_WIDTH,
+_AXIS = {
+    "showgrid": False,
+    "zeroline": False,
+    "showline": True,
+    "linecolor": "#444444",
+    "ticks": "outside",
 }
-_AXIS = {"showgrid": False, "ticks": "outside"}
 
 
 def plot_direct_effects(
@@ -66,12 +57,8 @@ def plot_direct_effects(
             col=1,
         )
     n_heads = len(grid)
-    fig.update_layout(
-        **_LOOK,
-        height=110 + len(columns) * max(220, 22 * n_heads),
-        title={"text": title, "font": {"size": TITLE_PX}},
-        margin={"l": 60, "r": 20, "t": 70, "b": 50},
-    )
+    height = 110 + len(columns) * max(220, 22 * n_heads)
+    _frame(fig, title, height, {"l": 60, "r": 110, "t": 70, "b": 50})
     fig.update_xaxes(**_AXIS, tick0=0, dtick=1 if grid.shape[1] <= 32 else 5)
     fig.update_xaxes(title_text="Layer", row=len(columns), col=1)
     fig.update_yaxes(**_AXIS, tick0=0, dtick=1 if n_heads <= 16 else 5, title_text="Head")
@@ -117,16 +104,10 @@ def plot_attention_against_output(points: pd.DataFrame, title: str) -> go.Figure
                 row=1,
                 col=col,
             )
-    fig.update_layout(
-        **_LOOK,
-        height=360,
-        title={"text": title, "font": {"size": TITLE_PX}},
-        legend={"title": {"text": "Name"}},
-        margin={"l": 70, "r": 20, "t": 80, "b": 60},
-    )
-    fig.update_xaxes(**_AXIS, range=[-0.03, 1.03], dtick=0.5, zeroline=False)
+    _frame(fig, title, 385, {"l": 70, "r": 20, "t": 80, "b": 85})
+    fig.update_xaxes(**_AXIS, range=[-0.03, 1.03], dtick=0.5)
     fig.update_xaxes(title_text="Attention to the name")
-    fig.update_yaxes(**_AXIS, zeroline=True, zerolinecolor="#bbbbbb")
+    fig.update_yaxes(**_AXIS | {"zeroline": True}, zerolinecolor="#bbbbbb")
     fig.update_yaxes(title_text="Logit written for the name", col=1)
     return fig
 
@@ -169,16 +150,18 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
                 row=1,
                 col=col,
             )
-    fig.update_layout(
-        **_LOOK,
-        height=420,
-        title={"text": title, "font": {"size": TITLE_PX}},
-        margin={"l": 70, "r": 20, "t": 80, "b": 60},
-    )
+    _frame(fig, title, 445, {"l": 70, "r": 20, "t": 80, "b": 85})
     fig.update_xaxes(**_AXIS, range=[-0.03, 1.03], title_text="Recall")
     fig.update_yaxes(**_AXIS, range=[-0.03, 1.03])
     fig.update_yaxes(title_text="Precision", col=1)
     return fig
+
+
+def _frame(fig: go.Figure, title: str, height: float, margin: dict[str, float]) -> None:
+    """Title, fonts and sizes, the legend under the panels."""
+    room = height - margin["t"] - margin["b"]
+    frame = framed(title, SCREEN_WIDTH, height, below=margin["b"], legend_y=-50 / room)
+    fig.update_layout(frame.layout.to_plotly_json() | {"margin": margin, "template": "none"})
 
 
 def _steps(curve: pd.DataFrame) -> pd.DataFrame:

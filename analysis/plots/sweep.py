@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.heads import head_name
-from analysis.plots.style import COLOURS, GRID, SCREEN_WIDTH, TEXT_PX
+from analysis.plots.style import COLOURS, FONT, GRID, INK, SCREEN_WIDTH, TEXT_PX, TITLE_PX
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
 
 SCORES = {COPYING_SCORE: "Copying score", SUPPRESSION_SCORE: "Suppression score"}
@@ -23,7 +23,7 @@ def plot_over_training(scores: pd.DataFrame, title: str) -> go.Figure:
             scores, as ``report.sweep.with_steps`` gives it.
         title: of the figure.
     """
-    fig = make_subplots(rows=1, cols=2, subplot_titles=list(SCORES.values()), shared_yaxes=True)
+    fig = _two_panels(title, "training step")
     for column, score in enumerate(SCORES, start=1):
         lines = scores.pivot_table(index="step", columns=["layer", "head"], values=score)
         highest = lines.iloc[-1].nlargest(N_NAMED).index
@@ -41,15 +41,8 @@ def plot_over_training(scores: pd.DataFrame, title: str) -> go.Figure:
                 hovertemplate=f"<b>{head_name(*head)}</b>, step %{{x}}: %{{y:.2f}}<extra></extra>",
             )
             fig.add_trace(trace, row=1, col=column)
-        fig.update_xaxes(title="training step", gridcolor=GRID, zeroline=False, row=1, col=column)
-        fig.update_yaxes(range=[-0.03, 1.03], gridcolor=GRID, zeroline=False, row=1, col=column)
     return fig.update_layout(
-        template="none",
-        title={"text": title, "x": 0.5},
-        font={"size": TEXT_PX},
-        width=SCREEN_WIDTH,
-        height=380,
-        margin={"l": 50, "r": 90, "t": 70, "b": 50},
+        margin={"r": 90, "b": 50},
         legend={"x": 0.44, "y": 1, "xanchor": "right", "traceorder": "reversed"},
         legend2={"x": 1.0, "y": 1, "xanchor": "left", "traceorder": "reversed"},
     )
@@ -63,7 +56,7 @@ def plot_by_depth(scores: pd.DataFrame, title: str) -> go.Figure:
             scores, as ``sweep_frame`` gives it.
         title: of the figure.
     """
-    fig = make_subplots(rows=1, cols=2, subplot_titles=list(SCORES.values()), shared_yaxes=True)
+    fig = _two_panels(title, "depth of the layer (0 first, 1 last)")
     for column, score in enumerate(SCORES, start=1):
         for place, (model, heads) in enumerate(scores.groupby("title", sort=False)):
             depth = heads["layer"] / (heads["n_layers"] - 1).clip(lower=1)
@@ -84,20 +77,22 @@ def plot_by_depth(scores: pd.DataFrame, title: str) -> go.Figure:
                 hovertemplate=f"{model} <b>%{{text}}</b>: %{{y:.2f}}<extra></extra>",
             )
             fig.add_trace(trace, row=1, col=column)
-        fig.update_xaxes(
-            title="depth of the layer (0 first, 1 last)",
-            gridcolor=GRID,
-            zeroline=False,
-            row=1,
-            col=column,
-        )
-        fig.update_yaxes(range=[-0.03, 1.03], gridcolor=GRID, zeroline=False, row=1, col=column)
+    return fig.update_layout(
+        margin={"r": 20, "b": 90},
+        legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.2},
+    )
+
+
+def _two_panels(title: str, along: str) -> go.Figure:
+    """Empty panels of the two scores, side by side; ``along`` is what runs from left to right."""
+    fig = make_subplots(rows=1, cols=2, subplot_titles=list(SCORES.values()), shared_yaxes=True)
+    fig.update_xaxes(title=along, gridcolor=GRID, zeroline=False)
+    fig.update_yaxes(range=[-0.03, 1.03], gridcolor=GRID, zeroline=False)
     return fig.update_layout(
         template="none",
-        title={"text": title, "x": 0.5},
-        font={"size": TEXT_PX},
+        title={"text": title, "x": 0.5, "font": {"size": TITLE_PX}},
+        font={"family": FONT, "size": TEXT_PX, "color": INK},
         width=SCREEN_WIDTH,
         height=400,
-        margin={"l": 50, "r": 20, "t": 70, "b": 90},
-        legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.2},
+        margin={"l": 50, "t": 70},
     )

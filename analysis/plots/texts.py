@@ -1,10 +1,12 @@
-"""Texts with plotly's markup: measured, broken into lines, and kept from being read as markup."""
+"""Texts with plotly's markup: measured, spaced, broken into lines, and kept from being markup."""
 
 from __future__ import annotations
 
 import re
 
 from analysis.plots.style import text_width
+
+_LABEL_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
 def as_plain(text: str) -> str:
@@ -40,6 +42,19 @@ def wrapped(text: str, room: float, size: float) -> list[str]:
             else:
                 lines.append(piece)
     return lines
+
+
+def label_step(cell_px: float, label_px: float) -> int:
+    """Of how many ticks one gets a label, so that neighbouring labels stay apart.
+
+    Args:
+        cell_px: distance from tick to tick.
+        label_px: room that one label needs.
+
+    Returns:
+        The smallest round step whose labels do not touch.
+    """
+    return next((step for step in _LABEL_STEPS if step * cell_px >= label_px), _LABEL_STEPS[-1])
 
 
 def line_width(text: str, size: float) -> float:

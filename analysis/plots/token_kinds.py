@@ -6,6 +6,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from analysis.plots.style import FONT, INK, SCREEN_WIDTH, SEQUENTIAL, TEXT_PX, TITLE_PX
+
 
 def plot_kinds(copied: pd.DataFrame, suppressed: pd.DataFrame, model: str) -> go.Figure:
     """Draw shares by kind of token.
@@ -23,7 +25,7 @@ def plot_kinds(copied: pd.DataFrame, suppressed: pd.DataFrame, model: str) -> go
     for column, frame in enumerate((copied, suppressed), start=1):
         fig.add_trace(
             go.Heatmap(
-                z=frame.to_numpy(),
+                z=frame.round(3).to_numpy().tolist(),
                 x=list(frame.columns),
                 y=list(frame.index),
                 coloraxis="coloraxis",
@@ -33,17 +35,19 @@ def plot_kinds(copied: pd.DataFrame, suppressed: pd.DataFrame, model: str) -> go
             row=1,
             col=column,
         )
+    fig.update_annotations(font_size=TITLE_PX)
     fig.update_layout(
+        template="none",
         coloraxis={
-            "colorscale": "Viridis",
+            "colorscale": SEQUENTIAL,
             "cmin": 0,
             "cmax": 1,
             "colorbar": {"title": {"text": "share of tokens", "side": "right"}, "dtick": 0.2},
         },
-        width=1050,
+        width=SCREEN_WIDTH,
         height=120 + 36 * max(len(copied), len(suppressed)) + 90,
-        margin={"t": 50, "l": 60, "r": 20, "b": 20},
-        font={"size": 13},
+        margin={"t": 50, "l": 70, "r": 110, "b": 90},
+        font={"family": FONT, "size": TEXT_PX, "color": INK},
     )
     fig.update_yaxes(type="category", autorange="reversed", title="Head")
     fig.update_xaxes(tickangle=-30)

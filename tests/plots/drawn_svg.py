@@ -6,6 +6,7 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -14,7 +15,10 @@ _SVG = "{http://www.w3.org/2000/svg}"
 
 
 class TextBox(NamedTuple):
-    """A line of text and what it covers, from the picture's top left corner, in its units."""
+    """A line of text and what it covers, from the picture's top left corner, in its units.
+
+    ``corners`` go round the text itself, which may be turned; the rest is the box around them.
+    """
 
     text: str
     left: float
@@ -22,6 +26,7 @@ class TextBox(NamedTuple):
     right: float
     bottom: float
     size: float
+    corners: tuple[tuple[float, float], ...]
 
 
 def text_boxes(svg: bytes) -> tuple[tuple[float, float], list[TextBox]]:
@@ -53,11 +58,15 @@ def text_boxes(svg: bytes) -> tuple[tuple[float, float], list[TextBox]]:
                 x + u * math.cos(angle) - v * math.sin(angle),
                 y + u * math.sin(angle) + v * math.cos(angle),
             )
-            for u in (start, start + length)
-            for v in (-0.72 * size, 0.2 * size)
+            for u, v in (
+                (start, -0.72 * size),
+                (start + length, -0.72 * size),
+                (start + length, 0.2 * size),
+                (start, 0.2 * size),
+            )
         ]
         xs, ys = zip(*corners, strict=True)
-        boxes.append(TextBox(text, min(xs), min(ys), max(xs), max(ys), size))
+        boxes.append(TextBox(text, min(xs), min(ys), max(xs), max(ys), size, tuple(corners)))
     return (width, height), boxes
 
 
@@ -69,7 +78,21 @@ def overlaps(boxes: list[TextBox]) -> list[tuple[str, str]]:
         for b in boxes[at + 1 :]
         if min(a.right, b.right) - max(a.left, b.left) > 0.3
         and min(a.bottom, b.bottom) - max(a.top, b.top) > 0.3
+        and not _apart(a, b)
     ]
+
+
+def _apart(a: TextBox, b: TextBox) -> bool:
+    """Whether a line along one of their sides parts two turned texts."""
+    for box in (a, b):
+        for (x0, y0), (x1, y1) in pairwise(box.corners[:3]):
+            length = math.hypot(x1 - x0, y1 - y0)
+            across = [
+                [((x1 - x0) * x + (y1 - y0) * y) / length for x, y in one.corners] for one in (a, b)
+            ]
+            if min(max(across[0]), max(across[1])) - max(min(across[0]), min(across[1])) <= 0.3:
+                return True
+    return False
 
 
 def clipped(size: tuple[float, float], boxes: list[TextBox]) -> list[str]:

@@ -1,8 +1,10 @@
 """Marks and small scores stand out from every colour, for every kind of colour vision and in grey.
 
 Colour vision is simulated by the matrices of Viénot, Brettel & Mollon (1999) for protanopia and
-deuteranopia, applied to linear light; contrast is the ratio of relative luminances of WCAG 2, which
-asks for 3 of graphics. Grey is the luminance alone, the same ratio.
+deuteranopia, applied to linear light. Tritanopia is made in the same way: S is what the plane of
+white and the screen's red makes of L and M, a red near the 660 nm that Brettel, Viénot & Mollon
+(1997) leave as it is. Contrast is the ratio of relative luminances of WCAG 2, which asks for 3 of
+graphics. Grey is the luminance alone, the same ratio.
 """
 
 from __future__ import annotations
@@ -19,12 +21,17 @@ LEAST = 3.0
 _RGB_TO_LMS = np.array(
     [[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]]
 )
+_WHITE, _RED = _RGB_TO_LMS.sum(axis=1), _RGB_TO_LMS[:, 0]
+_S_OF_LM = np.linalg.solve([_WHITE[:2], _RED[:2]], [_WHITE[2], _RED[2]])
 _SIMULATED = {
     "usual": np.eye(3),
     "protanopia": np.array([[0, 2.02344, -2.52581], [0, 1, 0], [0, 0, 1]]),
     "deuteranopia": np.array([[1, 0, 0], [0.494207, 0, 1.24827], [0, 0, 1]]),
+    "tritanopia": np.array([[1, 0, 0], [0, 1, 0], [*_S_OF_LM, 0]]),
 }
-LOOKS = [marks.MOVER, marks.BACKUP, marks.MEASURED_MOVER, marks.MEASURED_BACKUP, *marks.OWN]
+PUBLISHED = [marks.MOVER, marks.BACKUP]
+MEASURED = [marks.MEASURED_MOVER, marks.MEASURED_BACKUP, marks.MEASURED_SUPPRESSOR]
+LOOKS = [*PUBLISHED, *MEASURED, *marks.OWN]
 
 
 def luminance(rgb: np.ndarray, vision: str) -> np.ndarray:
@@ -36,6 +43,14 @@ def luminance(rgb: np.ndarray, vision: str) -> np.ndarray:
 def contrast(a: np.ndarray, b: np.ndarray, vision: str) -> np.ndarray:
     first, second = luminance(a, vision) + 0.05, luminance(b, vision) + 0.05
     return np.maximum(first / second, second / first)
+
+
+@pytest.mark.parametrize("vision", _SIMULATED)
+def test_the_simulation_keeps_white_and_loses_one_kind_of_cone(vision: str) -> None:
+    seen = np.linalg.inv(_RGB_TO_LMS) @ _SIMULATED[vision] @ _RGB_TO_LMS
+    assert np.allclose(seen @ np.ones(3), 1, atol=0.01)
+    assert np.linalg.matrix_rank(seen, tol=1e-6) == (3 if vision == "usual" else 2)
+    assert np.allclose(seen @ seen, seen, atol=0.01)
 
 
 @pytest.mark.parametrize("vision", _SIMULATED)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.export.files import _MM_PER_PX, _PRINT_SCALE
-from analysis.export.still.render import render
+from analysis.export.still.render import needs_browser, render
 from analysis.ioi.head_classes import MEASURED, HeadClass, published_classes
 from analysis.plots.heatmap_layout import fit_width
 from analysis.plots.heatmaps import plot_heatmaps
@@ -15,6 +15,7 @@ from analysis.provenance import ModelIdentity
 from analysis.static.head_scores import HeadScores
 from tests.made_up import scores_from_counts
 from tests.plots.drawn_svg import TextBox, clipped, overlaps, text_boxes
+from tests.plots.other_figures import OTHERS
 
 SHAPES = ((12, 12), (30, 9), (48, 25))
 MODEL = ModelIdentity("some/model", "SmolLM2-135M-Instruct")
@@ -97,6 +98,28 @@ def test_nor_with_larger_fonts_of_the_owner(width: str) -> None:
     size, boxes = drawn(fit_width(fig, WIDTHS[width], screen=False))
     assert overlaps(boxes) == []
     assert clipped(size, boxes) == []
+
+
+@pytest.mark.parametrize("width", ["85 mm", "180 mm", "920"])
+@pytest.mark.parametrize("which", OTHERS)
+def test_nor_in_the_figures_of_the_other_notebooks(which: str, width: str) -> None:
+    fig = OTHERS[which]()
+    assert needs_browser(fig) == []
+    size, boxes = drawn(fit_width(fig, WIDTHS.get(width, 920), screen=False))
+    assert overlaps(boxes) == []
+    assert clipped(size, boxes) == []
+
+
+def test_narrow_figures_have_every_panel_trace_and_title() -> None:
+    wide = OTHERS["attention"]()
+    narrow = fit_width(wide, WIDTHS["85 mm"])
+    assert [trace.x for trace in narrow.data] == [trace.x for trace in wide.data]
+    domains = [axis.domain for axis in narrow.select_yaxes()]
+    assert all(low[0] > high[1] for low, high in zip(domains, domains[1:], strict=False))
+    assert all(axis.domain == (0, 1) for axis in narrow.select_xaxes())
+    assert len({axis.title.text for axis in narrow.select_yaxes()}) == 1
+    assert [note.y for note in narrow.layout.annotations] == [domain[1] for domain in domains]
+    assert wide.layout.width == 920, "the figure itself stays as it is"
 
 
 def test_the_test_finds_overlaps() -> None:

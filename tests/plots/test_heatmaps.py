@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from analysis.errors import ClassesError, ParameterError
 from analysis.ioi.head_classes import MEASURED, HeadClass, published_classes
-from analysis.plots.heatmap_layout import fit_width, label_step
+from analysis.plots.heatmap_layout import fit_width
 from analysis.plots.heatmaps import plot_heatmaps
 from analysis.plots.style import text_width
-from analysis.plots.texts import wrapped
+from analysis.plots.texts import label_step, wrapped
 from analysis.provenance import GPT2_SMALL, ModelIdentity
 from analysis.static.head_scores import HeadScores
 from tests.made_up import scores_from_counts
