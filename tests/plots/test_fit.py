@@ -115,7 +115,7 @@ def test_narrow_figures_have_every_panel_trace_and_title() -> None:
     narrow = fit_width(wide, WIDTHS["85 mm"])
     assert [trace.x for trace in narrow.data] == [trace.x for trace in wide.data]
     domains = [axis.domain for axis in narrow.select_yaxes()]
-    assert all(low[0] > high[1] for low, high in zip(domains, domains[1:], strict=False))
+    assert all(low[0] > high[1] for low, high in itertools.pairwise(domains))
     assert all(axis.domain == (0, 1) for axis in narrow.select_xaxes())
     assert len({axis.title.text for axis in narrow.select_yaxes()}) == 1
     assert [note.y for note in narrow.layout.annotations] == [domain[1] for domain in domains]
