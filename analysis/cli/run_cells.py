@@ -39,7 +39,7 @@ def run_cells(
     for cell in cells:
         if cell["cell_type"] == "code":
             cell.update(outputs=[], execution_count=None)
-    with contextlib.chdir(folder), _shell() as shell:
+    with contextlib.chdir(folder), _shell() as (shell, publisher):
         number = 0
         for cell in cells:
             announce(cell)
@@ -47,7 +47,7 @@ def run_cells(
                 continue
             number += 1
             cell["execution_count"] = number
-            _run(shell, cell)
+            _run(shell, publisher, cell)
 
 
 class _Shell(InteractiveShell):
@@ -64,32 +64,31 @@ class _Publisher(DisplayPublisher):
 
     outputs: list[dict[str, Any]] = []  # noqa: RUF012 -- each cell brings its own
 
-    def publish(
-        self, data: dict[str, Any], metadata: dict[str, Any] | None = None, **_: object
-    ) -> None:
+    def publish(self, data: Any, metadata: Any = None, *_: Any, **__: Any) -> None:
         self.outputs.append(_output("display_data", data, metadata))
 
 
 @contextlib.contextmanager
-def _shell() -> Iterator[InteractiveShell]:
+def _shell() -> Iterator[tuple[InteractiveShell, _Publisher]]:
     """A shell in which ``display`` and a cell's last value are kept; gone afterwards."""
     before = sys.displayhook
     shell = _Shell.instance(config=Config(HistoryManager={"enabled": False}))
-    shell.display_pub = _Publisher(parent=shell)
+    publisher = shell.display_pub = _Publisher(parent=shell)
     try:
-        yield shell
+        yield shell, publisher
     finally:
         sys.displayhook = before
         shell.restore_sys_module_state()
         _Shell.clear_instance()
 
 
-def _run(shell: InteractiveShell, cell: Cell) -> None:
+def _run(shell: InteractiveShell, publisher: _Publisher, cell: Cell) -> None:
     outputs: list[dict[str, Any]] = cell["outputs"]
-    shell.display_pub.outputs = outputs
+    publisher.outputs = outputs
 
     def keep(value: object) -> None:
         if value is not None:
+            assert shell.display_formatter is not None
             data, metadata = shell.display_formatter.format(value)
             result = _output("execute_result", data, metadata)
             outputs.append(result | {"execution_count": cell["execution_count"]})

@@ -59,6 +59,11 @@ def scores() -> Any:
 
 
 @cache
+def vocabulary_scores() -> Any:
+    return analysis.score_vocabulary(model(), n_tokens=9)
+
+
+@cache
 def figure() -> Any:
     return analysis.plot_heatmaps(scores())
 
@@ -155,11 +160,6 @@ MADE_BY_READERS = {"Question"}
 """Public classes that a reader makes; the others are what functions return."""
 
 
-@cache
-def vocabulary_scores() -> Any:
-    return analysis.score_vocabulary(model(), n_tokens=9)
-
-
 def function_of(name: str) -> Callable[..., Any]:
     found: Any = analysis
     for part in name.split("."):
@@ -217,7 +217,14 @@ FOUND: dict[str, list[tuple[str, Any]]] = {
 # --- every parameter ------------------------------------------------------------------------------
 
 N_PARAMETERS = sum(len(parameters_of(name)) for name in GOOD)
-FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", "index", "weights", "names")
+FILES: tuple[str, ...] = (
+    "config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "index",
+    "weights",
+    "names",
+)
 FILES += ("notebook", "answers", "tensors")
 SHARES = N_PARAMETERS + 6 * len(FILES)
 
