@@ -72,8 +72,9 @@ test-portable: $(READY) ## compare every notebook's outputs as other processors 
 	$(PY) -m tests.portable notebooks
 
 notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping their outputs
-	$(PACKAGED) $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
-	    --KernelManager.transport=ipc --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	@# A kernel's sockets lie where nbconvert runs, and the kernel runs beside the notebook.
+	cd notebooks && $(PACKAGED) $(CURDIR)/$(VENV)/bin/jupyter nbconvert --to notebook --execute \
+	    --inplace --KernelManager.transport=ipc --ExecutePreprocessor.record_timing=False *.ipynb
 
 check-gpt2: $(READY) ## measure GPT-2's head classes and compare them with the published ones
 	$(PY) -m analysis.cli.check_gpt2
