@@ -132,11 +132,11 @@ def _run(command: list[str]) -> str:
             process = subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=sys.platform != "win32",  # a group of its own, to end whole
             )
-        printed, _ = process.communicate(timeout=TIME_LIMIT_S)
+        printed, said = process.communicate(timeout=TIME_LIMIT_S)
     except OSError as error:
         raise ExportError(f"{command[0]} does not start: {error}") from error
     except subprocess.TimeoutExpired:
@@ -148,8 +148,13 @@ def _run(command: list[str]) -> str:
             else:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        for pipe in (process.stdout, process.stderr) if process is not None else ():
+            if pipe is not None:
+                pipe.close()
     if process.returncode:
-        raise ExportError(f"{command[0]} failed with status {process.returncode}")
+        lines = said.strip().splitlines()
+        reason = f" ({lines[-1].strip()[:200]})" if lines else ""
+        raise ExportError(f"{command[0]} failed with status {process.returncode}{reason}")
     return printed
 
 

@@ -25,7 +25,7 @@ from analysis.export.html_page import html_page
 from analysis.export.places import FIGURES, FORMATS, checked_formats, checked_stem, figure_stem
 from analysis.export.records import as_json, ready_for_json
 from analysis.export.still.render import missing_font, needs_browser, render
-from analysis.export.whole_files import move_into_place, staging
+from analysis.export.whole_files import as_export_error, move_into_place, staging
 from analysis.heads import all_heads, head_index
 from analysis.plots.heatmap_layout import MAX_WIDTH, MIN_WIDTH, fit_width, is_heatmap_figure
 from analysis.plots.heatmaps import facts_of
@@ -113,11 +113,9 @@ def export_figure(
         }
         contents["json"] = _record(facts, checksums, extra).encode()
         files = [folder / names[ending] for ending in contents]
-        try:
+        with as_export_error(path):
             for file, content in zip(files, contents.values(), strict=True):
                 file.write_bytes(content)
-        except OSError as error:
-            raise ExportError(f"cannot write {path}: {error}") from error
         return move_into_place(files, path.parent)
 
 

@@ -51,7 +51,10 @@ def staging(stem: Path) -> Iterator[Path]:
             "wait for it to end, or choose another name"
         ) from None
     except OSError as error:
-        raise ExportError(f"cannot write to the folder {stem.parent}: {error}") from error
+        raise ExportError(
+            f"cannot write to the folder {stem.parent} ({error.strerror or error}): make room, or "
+            "choose another place"
+        ) from error
     try:
         with as_export_error(stem):
             _remove(folder)  # left by a writer that died
@@ -118,4 +121,6 @@ def as_export_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ExportError(f"cannot write {path}: {error}") from error
+        raise ExportError(
+            f"cannot write {path} ({error.strerror or error}): make room, or choose another place"
+        ) from error

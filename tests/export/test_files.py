@@ -174,7 +174,7 @@ def test_what_needs_a_browser_is_left_out_with_one_line(
         assert word in said
 
 
-@pytest.mark.parametrize("script", ["exit 1", "exit 0", "sleep 60"])
+@pytest.mark.parametrize("script", ["echo no libnss3.so >&2; exit 127", "exit 0", "sleep 60"])
 def test_a_broken_browser_stops_nothing_else(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -188,7 +188,9 @@ def test_a_broken_browser_stops_nothing_else(
     monkeypatch.setattr(chromium, "TIME_LIMIT_S", 0.5)
     written = export_figure(of_another_kind(), tmp_path / "f", ["html", "png"])
     assert [path.suffix[1:] for path in written] == ["html", "json"]
-    assert "png not written" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "png not written" in said
+    assert ("status 127 (no libnss3.so)" in said) == ("libnss3" in script)
     # A heatmap never asks for it.
     assert len(export_figure(plot_heatmaps(scores_with(1)), tmp_path / "g")) == 6
 
