@@ -1,6 +1,6 @@
 // The other views of the same numbers: scatter, table, pinned heads.
 
-const ROWS = 60; // of the table, before "all heads"
+const ROWS = 40; // of the table, before "all heads"
 const AXES = { x: "Horizontal", y: "Vertical", color: "Colour", size: "Size" };
 
 function tabsPart(app) {
