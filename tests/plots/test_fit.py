@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -57,8 +57,11 @@ def drawn(fig, scale: float = 1.0) -> tuple[tuple[float, float], list[TextBox]]:
     return text_boxes(render(fig, "svg", scale=scale))
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("which", ["none", "one", "both"])
+# Fewer marks need less room: they are tried where there is least.
+NARROW = [(which, width) for which in ("none", "one") for width in ("85 mm", "390")]
+
+
+@pytest.mark.parametrize(("which", "width"), [("both", width) for width in WIDTHS] + NARROW)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_nothing_overlaps_or_is_cut(shape: tuple[int, int], which: str, width: str) -> None:
     fig = fit_width(
@@ -84,7 +87,7 @@ def test_nothing_overlaps_or_is_cut(shape: tuple[int, int], which: str, width: s
         {"marks": {f"a set with quite a long name, number {n}": [(n, n)] for n in range(6)}},
     ],
 )
-@pytest.mark.parametrize("width", ["85 mm", "180 mm", "390"])
+@pytest.mark.parametrize("width", ["85 mm", "180 mm"])
 def test_nor_with_options(options: dict[str, object], width: str) -> None:
     fig = plot_heatmaps(made_up((12, 12)), **options)  # type: ignore[arg-type]
     size, boxes = drawn(fit_width(fig, WIDTHS[width], screen=False))
@@ -102,7 +105,7 @@ def test_nor_with_larger_fonts_of_the_owner(width: str) -> None:
     assert clipped(size, boxes) == []
 
 
-@pytest.mark.parametrize("width", ["85 mm", "180 mm", "920"])
+@pytest.mark.parametrize("width", ["85 mm", "920"])
 @pytest.mark.parametrize("which", OTHERS)
 def test_nor_in_the_figures_of_the_other_notebooks(which: str, width: str) -> None:
     fig = OTHERS[which]()
@@ -117,7 +120,7 @@ def test_narrow_figures_have_every_panel_trace_and_title() -> None:
     narrow = fit_width(wide, WIDTHS["85 mm"])
     assert [trace.x for trace in narrow.data] == [trace.x for trace in wide.data]
     domains = [axis.domain for axis in narrow.select_yaxes()]
-    assert all(low[0] > high[1] for low, high in itertools.pairwise(domains))
+    assert all(low[0] > high[1] for low, high in pairwise(domains))
     assert all(axis.domain == (0, 1) for axis in narrow.select_xaxes())
     assert len({axis.title.text for axis in narrow.select_yaxes()}) == 1
     assert [note.y for note in narrow.layout.annotations] == [domain[1] for domain in domains]

@@ -64,10 +64,10 @@ def marked(fig: go.Figure) -> list[go.Scatter]:
     return [t for t in fig.data if t.type == "scatter" and t.name not in ("above 0", "halo")]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
-    n_layers=st.integers(1, 20),
-    n_heads=st.integers(1, 20),
+    n_layers=st.integers(1, 12),
+    n_heads=st.integers(1, 12),
     n_pairs=st.integers(1, 300),
     seed=st.integers(0, 2**32 - 1),
 )

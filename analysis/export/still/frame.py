@@ -175,6 +175,11 @@ def _range(
         values = np.array([v for v in array(trace.get(letter) or []).tolist() if v is not None])
         if len(values):
             ends += [float(np.nanmin(values)), float(np.nanmax(values))]
+            bars = trace.get(f"error_{letter}") or {}
+            if bars.get("array") is not None and bars.get("visible") is not False:
+                up = array(bars["array"]).astype(float)
+                down = up if bars.get("arrayminus") is None else array(bars["arrayminus"])
+                ends += [float(np.nanmin(values - down)), float(np.nanmax(values + up))]
     if not ends:
         return 0.0, 1.0
     low, high = min(ends), max(ends)
