@@ -434,6 +434,7 @@ def test_another_model_can_stand_beside(
     assert ["k = 7" in text for text in texts] == [True, True]
     page.locator(".nh-map").nth(2).locator("[role=gridcell]").first.click()
     assert page.locator(".nh-card-title").all_inner_texts() == ["Head 0.3"]
+    page.go_back()  # to the k of before
     page.go_back()
     assert titles.all_inner_texts() == [results.scores.model.title]
 
