@@ -36,7 +36,8 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 def annotated_modules(name: str) -> list[str]:
     """The modules of a package that annotate arrays; the others need no wrapper, which costs."""
     spec = find_spec(name)
-    assert spec is not None and spec.submodule_search_locations
+    if spec is None or not spec.submodule_search_locations:
+        return [name]
     root = Path(next(iter(spec.submodule_search_locations)))
     files = [f for f in sorted(root.rglob("*.py")) if "jaxtyping" in f.read_text(encoding="utf-8")]
     return [".".join((name, *file.relative_to(root).with_suffix("").parts)) for file in files]

@@ -84,7 +84,7 @@ def test_a_template_has_one_length_in_real_tokens(smollm2: TransformerBridge) ->
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, True, None])
 def test_impossible_numbers_are_refused(model: TransformerBridge, n: object) -> None:
-    with pytest.raises(ParameterError, match="n must be a whole number of at least 1"):
+    with pytest.raises(ParameterError, match="n must be a whole number from 1 to"):
         ioi_prompts(model, n)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="n_names must be a whole number of at least 5"):
         ioi_prompts(model, 4, n_names=n)  # type: ignore[arg-type]

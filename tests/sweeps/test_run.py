@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from analysis import ParameterError, load_model, load_names, score_heads
+from analysis.errors import ExportError, ParameterError
 from analysis.sweeps.questions import Question
 from analysis.sweeps.run import sweep, sweep_frame
 from analysis.sweeps.store import Store
@@ -162,7 +163,7 @@ def test_an_answer_is_there_whole_or_not_at_all(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        with pytest.raises(OSError, match="space"):
+        with pytest.raises(ExportError, match="No space left on device"):
             store.keep("key", answer, about)
     assert not list(tmp_path.iterdir())
     store.keep("key", answer, about)
