@@ -15,8 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from analysis import ParameterError, load_model, load_names, score_heads
-from analysis.errors import ExportError, ParameterError
+from analysis import ExportError, ParameterError, load_model, load_names, score_heads
 from analysis.sweeps.questions import Question
 from analysis.sweeps.run import sweep, sweep_frame
 from analysis.sweeps.store import Store
