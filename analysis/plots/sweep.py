@@ -42,9 +42,10 @@ def plot_over_training(scores: pd.DataFrame, title: str) -> go.Figure:
             )
             fig.add_trace(trace, row=1, col=column)
     return fig.update_layout(
-        margin={"r": 90, "b": 50},
-        legend={"x": 0.44, "y": 1, "xanchor": "right", "traceorder": "reversed"},
-        legend2={"x": 1.0, "y": 1, "xanchor": "left", "traceorder": "reversed"},
+        margin={"r": 20, "b": 50},
+        # Scores are near 0 before training, so that this corner of a panel is free.
+        legend={"x": 0.01, "y": 1, "xanchor": "left", "traceorder": "reversed"},
+        legend2={"x": 0.56, "y": 1, "xanchor": "left", "traceorder": "reversed"},
     )
 
 

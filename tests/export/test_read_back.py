@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
+import pypdfium2 as pdfium
 import pytest
 from PIL import Image
 
 from analysis.export.files import export_figure
+from analysis.export.still.render import render
 from analysis.plots.heatmaps import plot_heatmaps
 from tests.made_up import scores_from_counts
-
-pdfium = pytest.importorskip("pypdfium2", reason="reads the PDF back; pip install pypdfium2")
 
 
 def figure() -> go.Figure:
@@ -94,3 +94,15 @@ def test_the_colours_of_the_scale(tmp_path: Path, vmax: float) -> None:
 
 def share_of(picture: np.ndarray, colour: tuple[int, int, int]) -> float:
     return float((np.abs(picture.astype(int) - colour).max(axis=-1) <= 3).mean())
+
+
+def test_markers_have_the_colour_of_their_line_as_plotly_gives_them() -> None:
+    error = {"array": [0.5, 0.5]}
+    fig = go.Figure([go.Scatter(x=[0, 1], y=[0, 1], mode="lines+markers", error_y=error)])
+    plain = render(fig, "svg").decode()
+    coloured = render(fig.update_traces(line_color="#123456"), "svg").decode()
+    own = render(fig.update_traces(marker_color="#654321"), "svg").decode()
+    first = "#636efa"  # of plotly's own template
+    assert first in plain
+    assert "#123456" in coloured and first not in coloured
+    assert "#123456" in own and "#654321" in own

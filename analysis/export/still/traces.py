@@ -148,13 +148,19 @@ def _scatter(canvas: Canvas, axes: Axes, trace: dict[str, Any], order: float) ->
         _point_texts(canvas, axes, trace, x, y, order + 0.004)
 
 
+def marker_colour(trace: dict[str, Any]) -> Any:
+    """The colour of a trace's markers: its own, else its line's, else the next of the colorway."""
+    own = ((trace.get(part) or {}).get("color") for part in ("marker", "line"))
+    return next((given for given in own if given is not None), trace["default_colour"])
+
+
 def marker_style(trace: dict[str, Any], pt: float) -> dict[str, Any]:
     """A trace's marker as matplotlib's ``Line2D`` takes it."""
     marker = trace.get("marker") or {}
     symbol = marker.get("symbol", "circle")
     symbol = symbol if isinstance(symbol, (str, int)) else array(symbol).tolist()[0]
     name, is_open = str(symbol).removesuffix("-open"), str(symbol).endswith("-open")
-    inside = colour(marker.get("color") or trace["default_colour"])
+    inside = colour(marker_colour(trace))
     rim = marker.get("line") or {}
     size = marker.get("size", 6)
     size = float(size if isinstance(size, (int, float)) else array(size).max())
@@ -199,8 +205,7 @@ def _errors(
         return
     up = array(bars["array"]).astype(float)
     down = array(bars["arrayminus"]).astype(float) if bars.get("arrayminus") is not None else up
-    marker = (trace.get("marker") or {}).get("color")
-    shade = colour(bars.get("color") or marker or trace["default_colour"])
+    shade = colour(bars.get("color") or marker_colour(trace))
     width = bars.get("thickness", 2) * canvas.pt
     if letter == "x":
         axes.hlines(y, x - down, x + up, color=shade, linewidth=width, zorder=order)
