@@ -1,4 +1,4 @@
-"""Chromium driven by Playwright, and axe-core, for the tests of pages; imported by conftests."""
+"""Chromium driven by Playwright, and axe-core, for the tests of pages; fixtures of ``conftest``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every test: array annotations are checked, and the packaged model is read once."""
+"""What holds for every test: arrays are checked; one packaged model and one browser for all."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.array_annotations import check_package
+from tests.browser import axe, chromium
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+__all__ = ["axe", "chromium", "smollm2"]
 
 check_package("analysis")
 

@@ -11,13 +11,10 @@ import pytest
 
 from analysis.explorer.evidence import Evidence, measure
 from analysis.explorer.results import Results, collect
-from tests.browser import axe, chromium
 from tests.planted import NAMES, planted_model
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-__all__ = ["axe", "chromium"]
 
 
 @pytest.fixture(scope="session")
