@@ -12,7 +12,7 @@ PACKAGED := HF_ENDPOINT=https://huggingface.co HF_HUB_OFFLINE=1 HF_HUB_CACHE=$(C
 WORKERS ?= 2
 ONE     := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST  := $(ONE) $(PY) -m pytest -n $(WORKERS)
-TESTS   := $(PYTEST) -p no:nbval
+TESTS   := $(PYTEST) -p no:nbval --dist worksteal
 NBVAL   := NAME_HEADS_FIGURES=$(CURDIR)/build/figures $(PACKAGED) $(PYTEST) --dist loadfile --nbval --nbval-current-env
 
 # Without compiled modules on disk every process would compile torch and transformers once more.

