@@ -92,7 +92,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     finally:
         os.killpg(server.pid, signal.SIGTERM)  # the kernels too
         with suppress(subprocess.TimeoutExpired):
-            server.wait(15)
+            server.wait(2)
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
         server.wait()
