@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.displaypub import DisplayPublisher
+from IPython.core.formatters import format_display_data
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
@@ -88,8 +89,7 @@ def _run(shell: InteractiveShell, publisher: _Publisher, cell: Cell) -> None:
 
     def keep(value: object) -> None:
         if value is not None:
-            assert shell.display_formatter is not None
-            data, metadata = shell.display_formatter.format(value)
+            data, metadata = format_display_data(value)
             result = _output("execute_result", data, metadata)
             outputs.append(result | {"execution_count": cell["execution_count"]})
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from analysis.errors import ExportError, ParameterError
 from analysis.explorer.payload import pack
-from analysis.explorer.results import Results
+from analysis.explorer.results import Results, checked_results
 from analysis.explorer.still import still_picture
 from analysis.export.whole_files import as_export_error, move_into_place, staging
-from analysis.validation import check_list, check_path, check_type
+from analysis.validation import check_path
 
 PARTS = (
     *("elements", "payload", "state", "numbers", "marks", "questions", "controls", "own"),
@@ -95,11 +95,9 @@ def explorer_page(
     Raises:
         ParameterError: there are none.
     """
-    every = [results] if isinstance(results, Results) else check_list("results", results)
+    every = checked_results("results", results)
     if not every:
         raise ParameterError("a page needs the results of at least one model.")
-    for one in every:
-        check_type("results", one, Results, "explore(model).results")
     titles = ", ".join(one.scores.model.title for one in every)
     title = f"{titles}: name-copying heads"
     return _PAGE.format(

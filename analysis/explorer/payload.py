@@ -98,9 +98,7 @@ def build_payload(
         "marks": [_pack_mark(mark) for mark in CLASS_MARKS],
         "measures": [pack_measure(measure) for measure in evidence.measures],
         "views": views_of(evidence, scores.pairs.copying),
-        "absent": absent_measurements(
-            evidence, relations=any(not one.scores.pairs.copying for one in sets)
-        ),
+        "absent": absent_measurements(evidence, relations=hold_relations(sets)),
         "provenance": {k: v for k, v in scores.provenance.items() if k not in _NAMES_IN_RECORD},
     }
 
@@ -205,6 +203,11 @@ def pack_classes(classes: pd.DataFrame | None) -> list[dict[str, Any]]:
         }
         for (layer, head), row in zip(classes.index, classes.to_dict(orient="records"), strict=True)
     ]
+
+
+def hold_relations(sets: Sequence[NameSet]) -> bool:
+    """Whether some pairs' targets are not their sources."""
+    return any(not one.scores.pairs.copying for one in sets)
 
 
 def _pack_mark(mark: ClassMark) -> dict[str, Any]:

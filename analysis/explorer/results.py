@@ -12,7 +12,15 @@ import numpy as np
 
 from analysis.errors import ParameterError
 from analysis.explorer.evidence import Evidence, first_evidence
-from analysis.explorer.payload import MAX_RANK, N_EXTREMES, NameSet, build_payload, pack, ranks_of
+from analysis.explorer.payload import (
+    MAX_RANK,
+    N_EXTREMES,
+    NameSet,
+    build_payload,
+    hold_relations,
+    pack,
+    ranks_of,
+)
 from analysis.explorer.queries import extreme_tokens, token_texts
 from analysis.heads import HeadPair, chosen_heads
 from analysis.name_files import read_pairs
@@ -21,7 +29,7 @@ from analysis.progress import progress_bar
 from analysis.provenance import ModelIdentity
 from analysis.static.head_scores import HeadScores
 from analysis.static.scores import score_heads
-from analysis.validation import check_int
+from analysis.validation import check_int, check_list, check_type
 from analysis.weights import unembedding_matrix
 
 if TYPE_CHECKING:
@@ -66,7 +74,7 @@ class Results:
     @property
     def has_relations(self) -> bool:
         """Whether pairs whose targets are not their sources were scored."""
-        return any(not one.scores.pairs.copying for one in self.sets)
+        return hold_relations(self.sets)
 
     def packed(self) -> bytes:
         """The payload, packed."""
@@ -182,6 +190,18 @@ def collect(
         d_vocab=int(unembedding_matrix(model).shape[1]),
         words=words,
     )
+
+
+def checked_results(name: str, results: Results | Iterable[Results]) -> list[Results]:
+    """One model's results, or several models', as a list.
+
+    Raises:
+        ParameterError: they are no results.
+    """
+    every = [results] if isinstance(results, Results) else check_list(name, results, "results")
+    for one in every:
+        check_type(name, one, Results, "explore(model).results")
+    return every
 
 
 def named_pairs(model: TransformerBridge, relations: Relations | None) -> dict[str, TokenPairs]:

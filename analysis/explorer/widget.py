@@ -16,11 +16,11 @@ from analysis.explorer.evidence import Evidence
 from analysis.explorer.page import front_end, packed, write_page
 from analysis.explorer.payload import MAX_RANK
 from analysis.explorer.requests import Requests
-from analysis.explorer.results import Relations, Results, collect
+from analysis.explorer.results import Relations, Results, checked_results, collect
 from analysis.explorer.still import still_picture
 from analysis.names import TokenPairs
 from analysis.provenance import model_identity, set_identity
-from analysis.validation import check_flag, check_int, check_list, check_model, check_type
+from analysis.validation import check_flag, check_int, check_model, check_type
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -57,7 +57,7 @@ class Explorer(anywidget.AnyWidget):
     ) -> None:
         check_model(model)
         check_type("results", results, Results, "explore(model).results")
-        self._beside = _results_of(beside)
+        self._beside = checked_results("beside", beside)
         self._esm = front_end("js")
         self._css = front_end("css")
         super().__init__(
@@ -142,7 +142,7 @@ def explore(
         ArchitectureError: the model's weights would not be read rightly.
     """
     check_model(model)
-    beside = _results_of(beside)
+    beside = checked_results("beside", beside)
     k = check_int("k", k, 1, MAX_RANK, "the explorer's ranks")
     check_flag("first_mlp", first_mlp)
     if evidence is not None:
@@ -150,14 +150,6 @@ def explore(
     twin = _twin(model)
     results = collect(twin, names, k=k, first_mlp=first_mlp, relations=relations, evidence=evidence)
     return Explorer(twin, results, beside)
-
-
-def _results_of(beside: Results | Sequence[Results]) -> tuple[Results, ...]:
-    """Other models' results, one or more of them."""
-    others = [beside] if isinstance(beside, Results) else check_list("beside", beside, "results")
-    for other in others:
-        check_type("beside", other, Results, "explore(model).results")
-    return tuple(others)
 
 
 def _twin(model: TransformerBridge) -> TransformerBridge:

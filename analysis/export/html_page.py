@@ -69,6 +69,7 @@ def html_page(
         "TABLE": _table(table, facts or {}) if table is not None else "",
         "STILL": still,
         "PACKED": packed_plotly(),
+        "UNPACK": unpacking("packed"),
         "FIGURE": escaped(json.dumps(_layouts(fig))),
         "CONFIG": json.dumps(VIEW_CONFIG),
     }
@@ -83,6 +84,17 @@ def html_page(
 def packed_plotly() -> str:
     """Plotly's JavaScript, gzip in base64, without a time in it."""
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
+
+
+def unpacking(place: str) -> str:
+    """The lines of a module's script that load ``packed_plotly`` from the element of this id."""
+    return f"""\
+const bytes = Uint8Array.from(atob(document.getElementById("{place}").textContent),
+                              (c) => c.charCodeAt(0));
+const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+const script = document.createElement("script");
+script.textContent = await new Response(unpacked).text();
+document.head.append(script);"""
 
 
 def _layouts(fig: go.Figure) -> dict[str, Any]:

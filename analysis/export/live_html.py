@@ -13,19 +13,15 @@ from typing import Any
 from nbconvert.exporters.html import HTMLExporter
 
 from analysis.export.display import MIME_TYPE
-from analysis.export.html_page import escaped, packed_plotly
+from analysis.export.html_page import escaped, packed_plotly, unpacking
 
-_SCRIPT = """
-const bytes = Uint8Array.from(atob(document.getElementById("packed-plotly").textContent),
-                              (c) => c.charCodeAt(0));
-const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-const script = document.createElement("script");
-script.textContent = await new Response(unpacked).text();
-document.head.append(script);
-for (const place of document.querySelectorAll(".live-figure")) {
+_PACKED = "packed-plotly"
+_SCRIPT = f"""
+{unpacking(_PACKED)}
+for (const place of document.querySelectorAll(".live-figure")) {{
   const figure = JSON.parse(place.nextElementSibling.textContent);
   await Plotly.newPlot(place, figure.data, figure.layout, figure.config);
-}
+}}
 document.documentElement.dataset.live = "yes";
 """
 
@@ -61,7 +57,7 @@ def with_live_figures(notebook: Any) -> Any:
         )
     if figures:
         figures[-1].data["text/html"] += (
-            f'<script id="packed-plotly" type="text/plain">{packed_plotly()}</script>'
+            f'<script id="{_PACKED}" type="text/plain">{packed_plotly()}</script>'
             f'<script type="module">{_SCRIPT}</script>'
         )
     return live

@@ -124,8 +124,7 @@ def model_config(raw: Mapping[str, Any], title: str) -> Any:
     if architecture != _architecture_of(kind):
         raise ModelError(
             f"{CONFIG} of {title} calls the model {architecture}, and its type {kind!r:.200}, "
-            "which is "
-            f"{_architecture_of(kind)}: save the model again."
+            f"which is {_architecture_of(kind)}: save the model again."
         )
     try:
         config = CONFIG_MAPPING[kind].from_dict(

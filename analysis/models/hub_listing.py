@@ -72,13 +72,11 @@ def ask_hub(repo: str, revision: str | None) -> Listing:
         HubError: the hub refuses.
         ModelError: the listing names paths or checksums that no hub has.
     """
-    seconds = deadline()
-    reply = _asked(
-        repo,
-        revision,
-        lambda api: api.model_info(repo, revision=revision, files_metadata=True, timeout=seconds),
-    )
-    return checked_listing(repo, reply)
+
+    def question(api: Any, seconds: float) -> Any:
+        return api.model_info(repo, revision=revision, files_metadata=True, timeout=seconds)
+
+    return checked_listing(repo, _asked(repo, revision, question))
 
 
 def list_revisions(repo: str) -> list[str]:
@@ -88,12 +86,12 @@ def list_revisions(repo: str) -> list[str]:
         HubUnreachableError: no answer within the deadline, or offline mode.
         HubError: the hub refuses.
     """
-    refs = _asked(repo, None, lambda api: api.list_repo_refs(repo))
+    refs = _asked(repo, None, lambda api, _: api.list_repo_refs(repo))
     return [ref.name for ref in (*refs.branches, *refs.tags)]
 
 
-def _asked(repo: str, revision: str | None, question: Callable[[Any], Any]) -> Any:
-    """What the hub answers to one question.
+def _asked(repo: str, revision: str | None, question: Callable[[Any, float], Any]) -> Any:
+    """What the hub answers to one question, which is told how many seconds there are.
 
     The request runs in a thread of its own: a look-up or a connection that hangs keeps neither
     this call, nor Ctrl-C, nor the end of the process waiting.
@@ -105,7 +103,7 @@ def _asked(repo: str, revision: str | None, question: Callable[[Any], Any]) -> A
 
     def ask() -> None:
         try:
-            answer.append(question(HfApi()))
+            answer.append(question(HfApi(), seconds))
         except BaseException as error:  # every one is told apart below
             answer.append(error)
 

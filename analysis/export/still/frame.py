@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.export.still.resolved import Resolved, array, colour, colours_on, plain
+from analysis.export.still.resolved import (
+    Resolved,
+    array,
+    colour,
+    colours_on,
+    error_lengths,
+    plain,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,10 +182,8 @@ def _range(
         values = np.array([v for v in array(trace.get(letter) or []).tolist() if v is not None])
         if len(values):
             ends += [float(np.nanmin(values)), float(np.nanmax(values))]
-            bars = trace.get(f"error_{letter}") or {}
-            if bars.get("array") is not None and bars.get("visible") is not False:
-                up = array(bars["array"]).astype(float)
-                down = up if bars.get("arrayminus") is None else array(bars["arrayminus"])
+            if (lengths := error_lengths(trace, letter)) is not None:
+                down, up = lengths
                 ends += [float(np.nanmin(values - down)), float(np.nanmax(values + up))]
     if not ends:
         return 0.0, 1.0

@@ -146,6 +146,16 @@ def plain(text: object) -> str:
     return html.unescape(re.sub(r"</?[a-zA-Z][^>]*>", "", broken))
 
 
+def error_lengths(trace: dict[str, Any], letter: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Lengths of a trace's error bars along x or y, down and up; None where none are shown."""
+    bars = trace.get(f"error_{letter}") or {}
+    if bars.get("array") is None or bars.get("visible") is False:
+        return None
+    up = array(bars["array"]).astype(float)
+    below = bars.get("arrayminus")
+    return (up if below is None else array(below).astype(float)), up
+
+
 def array(values: Any) -> np.ndarray:
     """Numbers or texts of a trace, however plotly holds them."""
     if isinstance(values, Mapping) and "bdata" in values:

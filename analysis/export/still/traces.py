@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.export.still.frame import Canvas, categories, draw_colour_bar
-from analysis.export.still.resolved import SYMBOLS, array, colour, colours_on
+from analysis.export.still.resolved import SYMBOLS, array, colour, colours_on, error_lengths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -200,11 +200,10 @@ def _errors(
     y: np.ndarray,
     order: float,
 ) -> None:
-    bars = trace.get(f"error_{letter}") or {}
-    if bars.get("array") is None or bars.get("visible") is False:
+    lengths = error_lengths(trace, letter)
+    if lengths is None:
         return
-    up = array(bars["array"]).astype(float)
-    down = array(bars["arrayminus"]).astype(float) if bars.get("arrayminus") is not None else up
+    (down, up), bars = lengths, trace[f"error_{letter}"]
     shade = colour(bars.get("color") or marker_colour(trace))
     width = bars.get("thickness", 2) * canvas.pt
     if letter == "x":
