@@ -18,6 +18,8 @@ from analysis.weights import (
 
 EMBEDDINGS = ("embedding", "mlp", "embedding_plus_mlp", "first_block_adds", "block")
 """Effective embeddings in use, as ``effective_embedding`` names and defines them."""
+MLP_BYTES = 1 << 30
+"""Float64 copies of an MLP's weights that are kept while many residual streams go through it."""
 
 
 def embedding_at_layer(kind: str, layer: int) -> str:
@@ -134,7 +136,8 @@ def mlp_output(
     model: ReadableModel, x: Float[Tensor, "n d_model"], layer: int = 0
 ) -> Float[Tensor, "n d_model"]:
     """What a block's MLP adds to float64 residual streams ``x``, through its own norms."""
-    block = block_without_attention(weight_reader(model), embedding_matrix(model).shape[1], layer)
+    d_embedding = embedding_matrix(model).shape[1]
+    block = block_without_attention(weight_reader(model), d_embedding, layer, keep_bytes=MLP_BYTES)
     return torch.cat([block.mlp_of(part) for part in x.split(SOURCE_BLOCK)])
 
 

@@ -47,8 +47,8 @@ from analysis.validation import check_flag
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-PROMPTS_TOGETHER = 25
-"""Prompts whose changes are followed at once."""
+CHANGES_BYTES = 64 << 20
+"""Changes that are followed at once: so many prompts that one layer's take no more than this."""
 
 
 def direct_effects(
@@ -124,7 +124,8 @@ def path_effects(
     effects = torch.empty(len(prompts), len(chosen), dtype=torch.float64)
     sequential = mlp_reads_attention(model)
     first, n_layers = min(by_layer), model.cfg.n_layers
-    chunks = torch.arange(len(prompts)).split(PROMPTS_TOGETHER)
+    n_together = max(1, CHANGES_BYTES // (8 * len(chosen) * model.cfg.d_model))
+    chunks = torch.arange(len(prompts)).split(n_together)
     with progress_bar(len(chunks) * (n_layers - first), "path patching", "layer") as bar:
         for rows in chunks:
             changes = torch.empty(len(chosen), len(rows), model.cfg.d_model, dtype=torch.float64)

@@ -27,7 +27,10 @@ from analysis.static.scores import score_heads, target_ranks
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+    from analysis.static.head_scores import HeadScores
+
 KS = (1, 5, 10)
+GROUP = 64  # tokens; the vocabulary is a multiple of it
 pytestmark = pytest.mark.slow
 
 RELATIONS = (
@@ -159,6 +162,9 @@ def among_extremes(
 ) -> list[Tensor]:
     """For each k, bool ``[2, n_questions]``: target among the k largest, the k smallest logits.
 
+    Where many groups of tokens hold a logit that beats the target's by more than the rounding, the
+    target is not among the largest. All other questions are decided by every logit, in float64.
+
     Args:
         logits: float32, of every source.
         values: float64 ``x·W_V`` of every source.
@@ -171,19 +177,12 @@ def among_extremes(
     own = logits[rows, targets]
     roundoff = (W_O.shape[0] + W_O.shape[1]) * 2.0**-24
     bound = 2.1 * roundoff * values.norm(dim=1)[rows] * W_O.norm() * longest
-    inside, unsure = [], []
-    for sign in (1, -1):
-        extremes = sign * logits.topk(max(KS) + 1, dim=1, largest=sign > 0).values
-        for k in KS:
-            # The k-th competitor, or the next where the target itself is among the first k.
-            surely_out = extremes[rows, k - 1] > sign * own + bound
-            surely_in = extremes[rows, k] < sign * own - bound
-            inside.append(surely_in)
-            unsure.append(~surely_in & ~surely_out)
-    answers = torch.stack(inside).view(2, len(KS), -1)
-    open_still = torch.stack(unsure).view(2, len(KS), -1)
-    question = open_still.any(0).any(0).nonzero()[:, 0]
-    exact = values[rows[question]] @ W_O @ W_U
+    groups = logits.view(len(logits), -1, GROUP)
+    above = (groups.amax(2)[rows] > (own + bound)[:, None]).sum(1)
+    below = (groups.amin(2)[rows] < (own - bound)[:, None]).sum(1)
+    answers = torch.zeros(2, len(KS), len(rows), dtype=torch.bool)
+    question = ((above < max(KS)) | (below < max(KS))).nonzero()[:, 0]
+    exact = torch.linalg.multi_dot([values[rows[question]], W_O, W_U])
     difference = exact - exact.gather(1, targets[question][:, None])
     for direction, more in enumerate((difference > 0, difference < 0)):
         for i, k in enumerate(KS):
@@ -210,6 +209,11 @@ def test_every_head_counts_as_the_plain_computation_does(
     assert scores.n_in_bottom_k.tolist() == n_in_bottom_k.tolist()
 
 
+@pytest.fixture(scope="module")
+def usual(smollm2: TransformerBridge, names: TokenPairs) -> HeadScores:
+    return score_heads(smollm2, names)
+
+
 @pytest.mark.parametrize(
     ("threads", "likely", "block"),
     [(1, 128, 8192), (2, 128, 8192), (2, 16, 1000), (2, 300, 40_000)],
@@ -217,12 +221,12 @@ def test_every_head_counts_as_the_plain_computation_does(
 def test_threads_and_blocks_change_no_answer(
     smollm2: TransformerBridge,
     names: TokenPairs,
+    usual: HeadScores,
     monkeypatch: pytest.MonkeyPatch,
     threads: int,
     likely: int,
     block: int,
 ) -> None:
-    usual = score_heads(smollm2, names)
     monkeypatch.setattr(topk, "N_FIRST", likely)
     monkeypatch.setattr(topk, "N_NEXT", 2 * likely)
     monkeypatch.setattr(sweep, "SWEEP_BLOCK", block)
