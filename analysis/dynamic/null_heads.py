@@ -35,7 +35,7 @@ from analysis.embeddings import source_vectors
 from analysis.exact.arithmetic import TILE, full_float32, slices
 from analysis.exact.head_logits import OV
 from analysis.exact.prepared import PREPARED
-from analysis.exact.topk import N_TOGETHER, decide_heads, layer_heads, pairs_at_once
+from analysis.exact.topk import decide_heads, layer_heads, pairs_at_once
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair, all_heads, head_index
 from analysis.models.precision import plain_settings
@@ -56,6 +56,8 @@ FDR = 0.05
 MIN_DRAWS = math.ceil(1 / FDR)
 """With fewer draws for each head, no single head could stand out: the smallest p-value is
 1 / (1 + draws · heads), and its q-value is that times the number of heads."""
+HELD_BYTES = 64 << 20
+"""Random weights, in float64, that are held at once, or those of one layer where they are more."""
 AT_LEAST = 0.01
 """Share of the names from which a head that stands out is worth removing."""
 
@@ -192,7 +194,8 @@ def _random_heads(
     """Heads with W_V, or both matrices, turned at random, some at a time."""
     W_V, W_O = torch.stack([ov.W_V for ov in own]), torch.stack([ov.W_O for ov in own])
     spectra = [_singular_values(W.cpu().double()) for W in (W_V, W_O.mT)]
-    for some in slices(n_draws, max(1, N_TOGETHER // len(own))):
+    each = 8 * (W_V.numel() + W_O.numel())
+    for some in slices(n_draws, max(1, HELD_BYTES // each)):
         heads = []
         for _ in range(n_draws)[some]:
             V = _rotated(spectra[0], W_V.shape[1:], generator)
