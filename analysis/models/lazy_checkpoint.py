@@ -137,7 +137,7 @@ class LazyCheckpoint:
                 tensors = {name: self.tensor(name) for name in names}
                 for name, tensor in tensors.items():
                     check_finite_tensor(self.identity.title, name, tensor)
-                hf_model = one_block(self.hf_config, self.paths, layer, tensors.get)
+                hf_model = one_block(_few_tokens(self.hf_config), self.paths, layer, tensors.get)
                 self._held = layer, boot(hf_model, self.tokenizer, self.cfg.model_name)
             return self._held[1]
 
@@ -197,9 +197,8 @@ class LazyCheckpoint:
             _LAYER.sub(lambda m: f"{m[1] or ''}0.", name, count=1): self.files.tensor(name)
             for name in names
         }
-        config = copy.deepcopy(self.hf_config)
-        config.num_hidden_layers, config.vocab_size = 1, 8  # no memory for what is not asked for
-        config.pad_token_id = None
+        config = _few_tokens(self.hf_config)
+        config.num_hidden_layers = 1
         kind: Any = getattr(transformers, str(self.cfg.architecture))
         model, report = kind.from_pretrained(
             None, config=config, state_dict=stored, output_loading_info=True
@@ -318,6 +317,17 @@ def stored_names(hf_config: Any, names: Collection[str]) -> tuple[dict[str, str]
         elif not any(re.search(pattern, name) for pattern in ignored):
             unread.append(name)
     return found, unread
+
+
+def _few_tokens(config: Any) -> Any:
+    """The config of a model with a tiny vocabulary, whose embeddings take no memory and no time.
+
+    transformer_lens joins the embeddings of tokens and positions while it looks for hooks.
+    """
+    config = copy.deepcopy(config)
+    text = config.get_text_config()
+    text.vocab_size, text.pad_token_id = 8, None
+    return config
 
 
 def boot(hf_model: nn.Module, tokenizer: Any, name: str) -> TransformerBridge:
