@@ -79,11 +79,12 @@ notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping t
 check-gpt2: $(READY) ## measure GPT-2's head classes and compare them with the published ones
 	$(PY) -m analysis.cli.check_gpt2
 
-bench: $(READY) ## how fast, beside plain loops and a busy neighbour; memory, growth, explorer, waiting
+bench: $(READY) ## how fast, beside plain loops and a busy neighbour; memory, growth, large checkpoints, explorer, waiting
 	$(PY) benchmarks/run.py
 	$(PY) benchmarks/busy.py
 	$(PY) benchmarks/memory.py
 	$(PY) benchmarks/growth.py
+	PYTHONPATH=$(CURDIR) $(PY) benchmarks/streaming.py
 	$(PY) benchmarks/explorer.py
 	$(PY) benchmarks/times.py
 

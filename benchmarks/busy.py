@@ -1,7 +1,7 @@
 """Scoring beside a busy neighbour: one core taken, or a second program on all cores.
 
-``make bench`` writes ``benchmarks/busy.md``. The neighbour multiplies matrices on as many threads
-as it is given until it is ended.
+``make bench`` writes its table into ``results.md``. The neighbour multiplies matrices on as many
+threads as it is given until it is ended.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
+from sections import write_section
 
 from analysis import load_model, load_names, score_heads
 
-RESULTS = Path(__file__).with_name("busy.md")
 REPEATS = 5
 NEIGHBOUR = """
 import sys, torch
@@ -72,13 +71,12 @@ def main() -> None:
     rows = measure()
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(map(str, row.values()) for row in rows)]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    RESULTS.write_text(
-        f"# The scorer beside a busy neighbour\n\n{table}\n\nSmolLM2-135M, all names, k = 1, on "
-        f"{torch.get_num_threads()} cores. The neighbour multiplies matrices without a pause. Made "
-        "by `make bench`.\n",
-        encoding="utf-8",
+    write_section(
+        "The scorer beside a busy neighbour",
+        f"{table}\n\nSmolLM2-135M, all names, k = 1, on {torch.get_num_threads()} cores. The "
+        "neighbour multiplies matrices without a pause. Made by `make bench`.",
     )
-    print(RESULTS.read_text(encoding="utf-8"))
+    print(table)
 
 
 if __name__ == "__main__":

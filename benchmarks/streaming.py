@@ -1,15 +1,16 @@
 """Time and memory of scoring a checkpoint that is read layer by layer.
 
-``python -m benchmarks.streaming llama-1b`` writes a checkpoint of Llama-3.2-1B's shape made of
-random bfloat16 weights into a temporary folder, scores it in a process of its own, and prints the
-seconds and the largest memory of that process, measured from outside (``/proc``). ``llama-8b`` has
-the tensors alone that static scores read; ``gpt2-xl`` is float32.
+``PYTHONPATH=. python benchmarks/streaming.py llama-1b`` writes a checkpoint of Llama-3.2-1B's
+shape made of random bfloat16 weights into a temporary folder, scores it in a process of its own,
+and notes the seconds and the largest memory of that process, measured from outside (``/proc``).
+Of ``llama-8b``, tensors that static scores do not read are holes in its files; ``gpt2-xl`` is
+float32.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sections import write_section
 
 N_NAMES = 779
 SHAPES: dict[str, dict[str, Any]] = {
@@ -54,6 +56,10 @@ SHAPES: dict[str, dict[str, Any]] = {
         "vocab_size": 50257,
     },
 }
+GOALS = {"llama-1b": (60, 2.5), "llama-8b": (360, 6), "gpt2-xl": (8, 3)}
+"""Seconds and GB at most."""
+UNREAD = ("mlp", "q_proj", "k_proj")
+"""Parts of a layer after the first that static scores do not read."""
 SCORE = """
 import sys, time, torch
 from analysis.models.open_checkpoint import open_checkpoint
@@ -65,13 +71,17 @@ print(time.perf_counter() - start)
 """
 
 
-def write_checkpoint(shape: dict[str, Any], folder: Path, whole: bool = True) -> int:
-    """Random weights of a shape, one file to a layer; all, or only what static scores read.
+def write_checkpoint(shape: dict[str, Any], folder: Path, holes: bool = False) -> int:
+    """Random weights of a shape, one file to a layer.
+
+    Args:
+        shape: the config.
+        folder: where to write.
+        holes: leave out the numbers of what static scores do not read.
 
     Returns:
         Bytes written.
     """
-    from safetensors.torch import save_file
     from transformers import AutoConfig
 
     from analysis.architecture.model_parts import plain_model
@@ -86,19 +96,44 @@ def write_checkpoint(shape: dict[str, Any], folder: Path, whole: bool = True) ->
     files: dict[str, list[tuple[str, torch.Size]]] = {}
     for name, parameter in skeleton.named_parameters():
         layer = next((part for part in name.split(".") if part.isdigit()), "rest")
-        tied = name == "lm_head.weight" and config.tie_word_embeddings
-        unread = layer not in ("rest", "0") and any(p in name for p in ("mlp", "q_proj", "k_proj"))
-        if not tied and (whole or not unread):
+        if not (name == "lm_head.weight" and config.tie_word_embeddings):
             files.setdefault(layer, []).append((name, parameter.shape))
     index, n_bytes = {}, 0
-    for number, (_, entries) in enumerate(files.items(), 1):
+    for number, (layer, entries) in enumerate(files.items(), 1):
         file = f"model-{number:05}-of-{len(files):05}.safetensors"
-        tensors = {n: (torch.randn(s) * (0.02 if len(s) > 1 else 1)).to(dtype) for n, s in entries}
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-        index |= dict.fromkeys(tensors, file)
-        n_bytes += sum(tensor.nbytes for tensor in tensors.values())
+        left_out = UNREAD if holes and layer not in ("rest", "0") else ()
+        n_bytes += _write_file(folder / file, entries, dtype, left_out)
+        index |= {name: file for name, _ in entries}
     (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    os.sync()  # what is still being written would slow down the reading
     return n_bytes
+
+
+def _write_file(
+    path: Path,
+    entries: Sequence[tuple[str, torch.Size]],
+    dtype: torch.dtype,
+    left_out: Sequence[str],
+) -> int:
+    """A safetensors file, with holes for the tensors left out; the bytes of all others."""
+    header, place = {}, 0
+    for name, shape in entries:
+        end = place + shape.numel() * dtype.itemsize
+        kind = "F32" if dtype == torch.float32 else "BF16"
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [place, end]}
+        place = end
+    described = json.dumps(header).encode()
+    written = 0
+    with path.open("wb") as file:
+        file.write(len(described).to_bytes(8, "little") + described)
+        start = file.tell()
+        file.truncate(start + place)
+        for name, shape in entries:
+            if not any(part in name for part in left_out):
+                file.seek(start + header[name]["data_offsets"][0])
+                tensor = (torch.randn(shape) * (0.02 if len(shape) > 1 else 1)).to(dtype)
+                written += file.write(tensor.view(torch.uint8).numpy().data)
+    return written
 
 
 def names() -> list[str]:
@@ -128,20 +163,35 @@ def measure(folder: Path) -> tuple[float, float]:
     return float(output.split()[-1]), peak * 1024 / 1e9
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure the shapes that are named."""
-    parser = argparse.ArgumentParser(prog="streaming", description=__doc__)
-    parser.add_argument("shapes", nargs="+", choices=SHAPES)
-    for shape in parser.parse_args(arguments).shapes:
+def main(shapes: Sequence[str]) -> int:
+    """Measure the shapes that are named, all if none is, and write the table."""
+    lines = [
+        "| checkpoint | heads | weights, GB | seconds | goal | GB at most | goal |",
+        "| --- " * 7 + "|",
+    ]
+    for shape in shapes or list(SHAPES):
         with tempfile.TemporaryDirectory() as folder:
-            n_bytes = write_checkpoint(SHAPES[shape], Path(folder), shape != "llama-8b")
+            n_bytes = write_checkpoint(SHAPES[shape], Path(folder), shape == "llama-8b")
             seconds, memory = measure(Path(folder))
-        print(
-            f"{shape}: {n_bytes / 1e9:.2f} GB of weights, {N_NAMES} names, "
-            f"{seconds:.1f} s, {memory:.2f} GB at most"
+        config = SHAPES[shape]
+        heads = " × ".join(
+            str(next(config[name] for name in names if name in config))
+            for names in (("num_hidden_layers", "n_layer"), ("num_attention_heads", "n_head"))
         )
+        at_most_s, at_most_gb = GOALS[shape]
+        lines.append(
+            f"| {shape} | {heads} | {n_bytes / 1e9:.2f} | {seconds:.1f} | {at_most_s} "
+            f"| {memory:.2f} | {at_most_gb} |"
+        )
+        print(lines[-1], flush=True)
+    write_section(
+        "Checkpoints read layer by layer",
+        "\n".join(lines) + f"\n\nRandom weights of each shape on a local disk, {N_NAMES} names, "
+        f"k = 1, {torch.get_num_threads()} threads; of llama-8b only what static scores read is "
+        "written. Memory is that of the scoring process, seen from outside. Made by `make bench`.",
+    )
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

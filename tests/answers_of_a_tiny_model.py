@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from analysis.ablation.head_ablator import HeadAblator
 from analysis.dynamic.one_prompt import top_logits_of_head
@@ -18,6 +21,7 @@ from analysis.names import token_pairs
 from analysis.prompts.few_shot import name_copying
 from analysis.prompts.indirect_object import ioi_prompts
 from analysis.prompts.templates import TEMPLATES, fill_template
+from analysis.sweeps.trained_model import TrainingRun, train
 from tests import checkpoints, ioi_models, planted
 from tests.word_lists import MADE_UP_NAMES as NAMES
 
@@ -51,8 +55,19 @@ def answers(kind: str) -> dict[str, np.ndarray]:
     return {f"{kind} {name}": array for name, array in found.items()}
 
 
+def trained_answers(folder: Path) -> dict[str, np.ndarray]:
+    """The weights of a model that is trained a little, before and after."""
+    found: dict[str, np.ndarray] = {}
+    for path in train(folder, TrainingRun(n_names=12, batch=16, steps=(0, 60))):
+        weights = load_file(path / "model.safetensors")
+        found |= {f"trained {path.name} {name}": weights[name].numpy() for name in weights}
+    return found
+
+
 if __name__ == "__main__":
     every: dict[str, np.ndarray] = {}
     for one in KINDS:
         every |= answers(one)
+    with tempfile.TemporaryDirectory() as folder:
+        every |= trained_answers(Path(folder) / "trained")
     np.savez(sys.argv[1], **{"threads": np.array(torch.get_num_threads()), **every})

@@ -3,14 +3,18 @@
 1. The text is made of sentences in which names come back: the indirect-object templates of this
    project, few-shot lists of names, and the templates of MAPS with the name again at the end.
 2. Every name, and every other word, is one token.
-3. A model of GPT-2's architecture learns to predict the next token. It is trained in float64, so
-   that processors that round differently end with the same heads.
+3. A model of GPT-2's architecture learns to predict the next token. Training is chaotic: a
+   difference in the last digit of float64 is one in the first digit after 300 steps. So the first
+   weights are drawn by numpy, as torch draws other ones on other processors; the model runs in
+   float64; and after each step its weights are rounded to a coarse grid, on which processors that
+   round differently meet again. They end with the same weights, to the last bit.
 4. A dozen checkpoints are saved as ordinary checkpoints, which ``load_model`` takes as folders.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import shutil
 import tempfile
@@ -39,6 +43,10 @@ END = "<|endoftext|>"
 
 STEPS = (0, 50, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1000)
 """Steps after which a checkpoint is saved."""
+
+GRID = 2.0**-18
+"""Weights are multiples of it: far coarser than float64's rounding, far finer than a step of Adam.
+Up to 64 float32 holds such weights exactly."""
 
 LENGTH = 26
 """Tokens of a training sequence, END at its beginning included."""
@@ -204,9 +212,7 @@ def _train(run: TrainingRun, folder: Path) -> None:
     names = names_of_the_text(run.n_names)
     tokenizer = make_tokenizer(names)
     text = NameText(tokenizer, names, run.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
-        model = _new_model(run, tokenizer)
+    model = _new_model(run, tokenizer)
     optimizer = torch.optim.Adam(model.parameters(), lr=run.learning_rate, betas=(0.9, 0.98))
     last = run.steps[-1]
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -226,6 +232,7 @@ def _train(run: TrainingRun, folder: Path) -> None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
+            _round(model)
             bar.update()
             bar.set_postfix_str(f"loss {loss.item():.2f}", refresh=False)
 
@@ -247,7 +254,23 @@ def _new_model(run: TrainingRun, tokenizer: Any) -> GPT2LMHeadModel:
         attn_pdrop=0.0,
     )
     config._attn_implementation = "eager"
-    return GPT2LMHeadModel(config).double().train()
+    with torch.random.fork_rng(devices=[]):
+        model = GPT2LMHeadModel(config).double().train()
+    random = np.random.default_rng(run.seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2:  # as GPT-2 begins; biases are 0 and gains 1
+                into_stream = name.endswith("c_proj.weight")
+                std = 0.02 / (math.sqrt(2 * run.n_layers) if into_stream else 1)
+                parameter.copy_(torch.from_numpy(random.normal(0, std, tuple(parameter.shape))))
+    _round(model)
+    return model
+
+
+@torch.no_grad()
+def _round(model: GPT2LMHeadModel) -> None:
+    for parameter in model.parameters():
+        parameter.div_(GRID).round_().mul_(GRID)
 
 
 def _loss(logits: Tensor, tokens: Int[Tensor, "n length"]) -> Tensor:
