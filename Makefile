@@ -58,8 +58,10 @@ lint: $(READY) ## ruff and mypy, as the tests run them
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-test: lint ## lint, type-check, run every test and compare every notebook's outputs
-	$(TESTS) tests
+test: $(READY) ## lint, type-check, run every test and compare every notebook's outputs
+	@# The lint needs one core, and is done before the first slow test is.
+	@$(MAKE) --no-print-directory lint & lint=$$!; \
+	    $(TESTS) tests; tests=$$?; wait $$lint && exit $$tests
 	$(NBVAL) notebooks
 
 test-fast: $(READY) ## the tests that need neither a browser nor more than some seconds
