@@ -11,10 +11,14 @@ import numpy as np
 import plotly.graph_objects as go
 import pypdfium2 as pdfium
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
+from plotly.subplots import make_subplots
 
 from analysis.export.files import export_figure
-from analysis.export.still.render import render
+from analysis.export.still.frame import Canvas, categories, draw_axes
+from analysis.export.still.render import needs_browser, render
+from analysis.export.still.resolved import resolve
 from analysis.plots.heatmaps import plot_heatmaps
 from tests.made_up import scores_from_counts
 
@@ -106,3 +110,38 @@ def test_markers_have_the_colour_of_their_line_as_plotly_gives_them() -> None:
     assert first in plain
     assert "#123456" in coloured and first not in coloured
     assert "#123456" in own and "#654321" in own
+
+
+@pytest.mark.parametrize("letter", ["x", "y"])
+def test_axes_that_match_show_the_same(letter: str) -> None:
+    """Three panels without ranges of their own: one range, from the values of all of them."""
+    shared = {"cols": 3, "shared_yaxes": True} if letter == "y" else {"rows": 3}
+    fig = make_subplots(**shared, shared_xaxes=letter == "x")
+    for number, ends in enumerate(([0, 1], [2, 30], [-4, 5]), start=1):
+        place = {"row": 1, "col": number} if letter == "y" else {"row": number, "col": 1}
+        fig.add_trace(go.Scatter(**{letter: ends}, mode="markers"), **place)
+    source = resolve(fig)
+    panels = draw_axes(Canvas(Figure((7, 5)), source, 0.75)).values()
+    limits = {panel.get_ylim() if letter == "y" else panel.get_xlim() for panel in panels}
+    assert len(limits) == 1 and len(panels) == 3
+    ((low, high),) = limits
+    assert -10 < low < -4 and 30 < high < 36
+
+
+def test_matching_axes_of_words_have_one_order() -> None:
+    fig = make_subplots(cols=2, shared_yaxes=True)
+    fig.add_trace(go.Scatter(x=[1, 2], y=["Mary", "John"], mode="markers"), row=1, col=1)
+    fig.add_trace(go.Scatter(x=[1, 2], y=["John", "Anna"], mode="markers"), row=1, col=2)
+    source = resolve(fig)
+    words = [
+        categories(source.axis("y", ref), source.shown_along("y", ref), "y") for ref in ("y", "y2")
+    ]
+    assert words[0] == words[1] == ["Mary", "John", "Anna"]
+
+
+@pytest.mark.parametrize(
+    "axis", [{"rangemode": "tozero"}, {"scaleanchor": "x"}, {"autorange": "min"}]
+)
+def test_axes_that_only_a_browser_draws_are_named(axis: dict[str, object]) -> None:
+    fig = go.Figure(go.Scatter(y=[1, 2])).update_yaxes(axis)
+    assert any(next(iter(axis)) in what for what in needs_browser(fig))

@@ -89,9 +89,8 @@ def draw_axes(canvas: Canvas) -> dict[tuple[str, str], Axes]:
         right, top = canvas.share(x1, y1)
         axes = canvas.figure.add_axes((left, bottom, right - left, top - bottom))
         axes.set_facecolor(colour(source.layout.get("plot_bgcolor", "#fff")))
-        used = [t for t in source.traces if (t.get("xaxis", "x"), t.get("yaxis", "y")) == pair]
-        _draw_axis(canvas, axes, "x", x, used)
-        _draw_axis(canvas, axes, "y", y, used)
+        _draw_axis(canvas, axes, "x", x, source.shown_along("x", pair[0]))
+        _draw_axis(canvas, axes, "y", y, source.shown_along("y", pair[1]))
         drawn[pair] = axes
     return drawn
 

@@ -31,6 +31,17 @@ class Margins(NamedTuple):
     bottom: float
 
 
+_PLAIN_AXES: dict[str, tuple[object, ...]] = {
+    "rangemode": ("normal",),
+    "autorange": (True, False, "reversed"),
+    "scaleanchor": (False,),
+    "minallowed": (),
+    "maxallowed": (),
+    "autorangeoptions": ({},),
+}
+"""Settings that change what an axis shows, with the values that are drawn here."""
+
+
 @dataclass(frozen=True)
 class Resolved:
     """A figure ready to be drawn.
@@ -60,6 +71,22 @@ class Resolved:
         """An axis of the layout; ``reference`` is a trace's, such as ``x2``."""
         number = (reference or letter)[1:]
         return dict(self.layout.get(f"{letter}axis{number}", {}))
+
+    def matched(self, letter: str, reference: str) -> str:
+        """The axis that an axis follows by ``matches``, or itself."""
+        followed = [reference]
+        while (onto := self.axis(letter, followed[-1]).get("matches")) and onto not in followed:
+            followed.append(onto)
+        return followed[-1]
+
+    def shown_along(self, letter: str, reference: str) -> list[dict[str, Any]]:
+        """The traces that decide what an axis shows: its own, and those of all that match it."""
+        onto = self.matched(letter, reference)
+        return [
+            trace
+            for trace in self.traces
+            if self.matched(letter, trace.get(f"{letter}axis", letter)) == onto
+        ]
 
 
 def resolve(fig: go.Figure) -> Resolved:
@@ -130,6 +157,11 @@ def cannot_draw(figure: Resolved) -> list[str]:
         if _AXIS.fullmatch(name):
             if value.get("type", "linear") not in ("linear", "category", "-"):
                 found.append(f"{value['type']} axes")
+            found += [
+                f"{setting}={value[setting]!r} of an axis"
+                for setting, plain_values in _PLAIN_AXES.items()
+                if value.get(setting) not in (None, *plain_values)
+            ]
         elif (name in ("shapes", "images", "updatemenus", "sliders") and value) or (
             name in ("scene", "geo", "polar", "ternary", "map", "mapbox", "grid") and value
         ):

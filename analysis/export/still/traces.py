@@ -87,10 +87,7 @@ def _middles(trace: dict[str, Any], letter: str, n: int, canvas: Canvas) -> list
     """Where the middles of a heatmap's columns or rows lie."""
     if trace.get(letter) is None:
         return [float(at) for at in range(n)]
-    axis = canvas.source.axis(letter, trace.get(f"{letter}axis"))
-    if categories(axis, [trace], letter):
-        return [float(at) for at in range(n)]
-    return [float(value) for value in array(trace[letter]).tolist()]
+    return _numbers(trace, letter, canvas).tolist()
 
 
 def _cell_texts(
@@ -248,13 +245,9 @@ def _numbers(trace: dict[str, Any], letter: str, canvas: Canvas) -> np.ndarray:
         n = len(array(trace["y" if letter == "x" else "x"]))
         return np.arange(n, dtype=float)
     found = array(values).tolist()
-    axis = canvas.source.axis(letter, trace.get(f"{letter}axis"))
-    pair = [
-        other
-        for other in canvas.source.traces
-        if other.get(f"{letter}axis", letter) == trace.get(f"{letter}axis", letter)
-    ]
-    words = categories(axis, pair, letter)
+    reference = trace.get(f"{letter}axis", letter)
+    axis = canvas.source.axis(letter, reference)
+    words = categories(axis, canvas.source.shown_along(letter, reference), letter)
     if words:
         return np.array([words.index(str(v)) if v is not None else np.nan for v in found], float)
     return np.array([np.nan if v is None else float(v) for v in found], dtype=float)
