@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from analysis.errors import ParameterError
+
 if TYPE_CHECKING:
     from analysis.architecture.readable import ReadableModel
 
@@ -48,6 +50,31 @@ def model_identity(model: ReadableModel) -> ModelIdentity:
         return known
     name = str(model.cfg.model_name or "unnamed model")
     return ModelIdentity(name=name, title=name)
+
+
+def check_made_of(model: ReadableModel, made_of: ModelIdentity, what: str) -> None:
+    """Refuse results of another model, whose numbers and tokens mean something else here.
+
+    Args:
+        model: that is asked now.
+        made_of: what the results say they were made of.
+        what: the results, in words.
+
+    Raises:
+        ParameterError: the weights' checksums differ, or the descriptions where one has none.
+    """
+    own = model_identity(model)
+    known = made_of.checksum is not None and own.checksum is not None
+    if made_of.checksum != own.checksum if known else made_of != own:
+        raise ParameterError(
+            f"{what} were made of {_described(made_of)}, and this model is {_described(own)}: "
+            "make them of this model."
+        )
+
+
+def _described(identity: ModelIdentity) -> str:
+    checksum = identity.checksum
+    return identity.title + (f" (weights {checksum[:12]})" if checksum else "")
 
 
 def package_versions() -> dict[str, str]:

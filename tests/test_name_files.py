@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from analysis.errors import NamesError
 from analysis.name_files import read_names
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -68,6 +65,20 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.csv"):
         with pytest.raises(NamesError, match="there is no file of names"):
             read_names(path)
+
+
+def test_a_file_that_may_not_be_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "names.csv").write_text("name\nMary\n")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for reader in ("open", "read_bytes", "read_text"):
+        monkeypatch.setattr(Path, reader, refused)
+    with pytest.raises(NamesError, match="Permission denied"):
+        read_names(tmp_path / "names.csv")
 
 
 def test_a_file_too_large_for_names_is_not_read(

@@ -316,6 +316,12 @@ def test_what_is_no_model_is_an_error() -> None:
         load_names("gpt2")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("ask", [load_names, token_pairs])
+def test_a_model_without_a_tokenizer_is_said(ask: Any) -> None:
+    with pytest.raises(ParameterError, match="the model has no tokenizer: load it again"):
+        ask(SimpleNamespace(tokenizer=None), ["Mary"])
+
+
 def test_a_name_has_its_place(model: Any) -> None:
     names = load_names(model, ["Mary", "John"])
     assert [names.place(name) for name in names.sources] == list(range(len(names)))

@@ -9,10 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy
+import pytest
 import torch
 
+from analysis.errors import ParameterError
 from analysis.provenance import (
     ModelIdentity,
+    check_made_of,
     model_identity,
     provenance_of,
     set_identity,
@@ -32,6 +35,25 @@ def test_a_model_keeps_its_identity_and_so_does_a_copy() -> None:
     model = a_model()
     set_identity(model, IDENTITY)
     assert model_identity(model) == model_identity(copy.deepcopy(model)) == IDENTITY
+
+
+@pytest.mark.parametrize(
+    ("made_of", "same"),
+    [
+        (ModelIdentity("other", "other", checksum="a" * 64), True),  # another name for it
+        (ModelIdentity("team/model", "model", checksum="b" * 64), False),
+        (ModelIdentity("team/model", "model", source="folder"), False),
+        (ModelIdentity("toy", "toy"), False),
+    ],
+)
+def test_results_of_another_model_are_refused(made_of: ModelIdentity, same: bool) -> None:
+    model = a_model()
+    set_identity(model, ModelIdentity("team/model", "model", checksum="a" * 64))
+    if same:
+        check_made_of(model, made_of, "the scores")
+        return
+    with pytest.raises(ParameterError, match=r"the scores were made of .* this model is model"):
+        check_made_of(model, made_of, "the scores")
 
 
 def test_a_model_of_others_is_known_by_its_configured_name() -> None:

@@ -39,7 +39,9 @@ from analysis.exact.topk import decide_heads, layer_heads, pairs_at_once
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair, all_heads, head_index
 from analysis.models.precision import plain_settings
+from analysis.names import token_pairs
 from analysis.progress import progress_bar
+from analysis.provenance import check_made_of
 from analysis.static.head_scores import HeadScores
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
@@ -121,10 +123,13 @@ def compare_with_nulls(
         seed: of the random weights and permutations.
 
     Raises:
-        ParameterError: ``n_draws`` is below ``MIN_DRAWS``.
+        ParameterError: ``n_draws`` is below ``MIN_DRAWS``, or the scores are another model's.
+        NamesError: they were made with another tokenizer.
     """
     from statsmodels.stats.multitest import multipletests
 
+    check_made_of(model, static.model, "the scores")
+    token_pairs(model, static.pairs)  # refuses another tokenizer's
     n_draws = check_int("n_draws", n_draws, MIN_DRAWS)
     counts = _null_counts(model, static, n_draws, seed)
     n_layers, n_heads, n_names = static.in_top_k.shape

@@ -23,7 +23,8 @@ from analysis.explorer.queries import (
 )
 from analysis.explorer.results import Relations, Results, collect
 from analysis.heads import HeadPair, check_heads, head_name
-from analysis.names import TokenPairs
+from analysis.names import TokenPairs, token_pairs
+from analysis.provenance import check_made_of
 from analysis.static.head_scores import HeadScores
 from analysis.statistics import wilson_interval
 from analysis.validation import check_flag, check_model, check_type
@@ -161,14 +162,17 @@ def head_card(
             setting are then those of its scores.
 
     Raises:
-        ParameterError: the head does not exist, or k is out of its range.
-        NamesError: no name is usable.
+        ParameterError: the head does not exist, k is out of its range, or the results are another
+            model's.
+        NamesError: no name is usable, or the results' are those of another tokenizer.
     """
     check_model(model)
     check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     check_flag("first_mlp", first_mlp)
     if results is not None:
         check_type("results", results, Results, "explore(model).results")
+        check_made_of(model, results.scores.model, "the results")
+        token_pairs(model, results.scores.pairs)  # refuses another tokenizer's
     else:
         results = collect(model, names, k=k, first_mlp=first_mlp, relations=relations)
     return card_of(model, head, results)

@@ -18,7 +18,7 @@ from analysis.errors import ParameterError
 from analysis.ioi.head_classes import published_classes
 from analysis.names import TokenPairs, load_names
 from analysis.prompts.templates import MIN_NAMES
-from analysis.provenance import model_identity
+from analysis.provenance import check_made_of, model_identity
 from analysis.static.head_scores import HeadScores
 from analysis.validation import check_choice, shown
 
@@ -137,9 +137,10 @@ def measure(
         evidence: that it is added to.
 
     Raises:
-        ParameterError: no measurement has that name.
+        ParameterError: no measurement has that name, or the scores are another model's.
     """
     check_choice("what", what, tuple(MEASUREMENTS))
+    check_made_of(model, scores.model, "the scores")
     measures, classes = MEASUREMENTS[what].measure(model, scores)
     return (evidence or first_evidence(model)).with_(what, measures, classes)
 

@@ -29,7 +29,7 @@ from analysis.dynamic.null_heads import (
     significant_heads,
 )
 from analysis.dynamic.scores import CONTEXTS, DynamicScores
-from analysis.errors import ParameterError
+from analysis.errors import NamesError, ParameterError
 from analysis.exact.topk import layer_heads
 from analysis.exact.vocabulary import Vocabulary
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE, HeadScores
@@ -330,6 +330,17 @@ def test_too_few_draws_for_a_single_head_are_an_error() -> None:
     static = score_heads(model, planted.NAMES)
     with pytest.raises(ParameterError, match="n_draws"):
         compare_with_nulls(model, static, n_draws=19)
+
+
+def test_scores_of_another_model_are_refused() -> None:
+    model = planted.boot(planted.MAKERS["gpt2"](len(TOKENIZER)), TOKENIZER)
+    scores = score_heads(model, planted.NAMES)
+    with pytest.raises(ParameterError, match="the scores were made of M, and"):
+        compare_with_nulls(model, replace(scores, model=MODEL))
+    words = checkpoints.make_tokenizer(planted.NAMES[::-1])
+    other = planted.boot(planted.MAKERS["gpt2"](len(words)), words)
+    with pytest.raises(NamesError, match="another tokenizer"):
+        compare_with_nulls(other, scores)
 
 
 def test_the_nulls_do_not_follow_the_users_settings() -> None:

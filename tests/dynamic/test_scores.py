@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from analysis.dynamic import scores as dynamic
+from analysis.dynamic.one_prompt import top_logits_of_head
 from analysis.dynamic.scores import CONTEXTS, DynamicScores, decide_written, dynamic_scores
 from analysis.errors import ArchitectureError, NamesError, ParameterError, PromptError, WeightsError
 from analysis.exact.head_logits import OV
@@ -223,6 +226,24 @@ def test_running_changes_nothing() -> None:
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert torch.equal(torch.get_rng_state(), random)
     assert torch.get_float32_matmul_precision() == precision
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_several_threads_on_one_model_give_each_its_own_answers(kind: str) -> None:
+    """Scores with two settings of k and a followed head at once, none from another's pass."""
+    model = model_of(kind)
+    alone = top_logits_of_head(model, NAMES[0], (1, 1), n=3)
+
+    def scored(k: int) -> DynamicScores:
+        return dynamic_scores(model, NAMES, TEMPLATES_HERE, k=k)
+
+    with ThreadPoolExecutor(4) as pool:
+        followed = pool.submit(top_logits_of_head, model, NAMES[0], (1, 1), n=3)
+        found = list(pool.map(scored, [20, 1, 20, 1]))
+    for k, one in zip([20, 1, 20, 1], found, strict=True):
+        assert np.array_equal(one.in_top_k, scores_of(kind, k).in_top_k)
+        assert np.array_equal(one.in_bottom_k, scores_of(kind, k).in_bottom_k)
+    pd.testing.assert_frame_equal(followed.result(), alone)
 
 
 # ---- errors

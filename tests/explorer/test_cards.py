@@ -15,11 +15,14 @@ from analysis.dynamic.null_heads import compare_with_nulls
 from analysis.embeddings import source_vectors
 from analysis.errors import AnalysisError, NamesError, ParameterError, PromptError
 from analysis.explorer.cards import HeadCard, card_of, head_card
+from analysis.explorer.evidence import measure
 from analysis.explorer.queries import extreme_tokens, head_on_prompt, written_for, written_from
 from analysis.explorer.results import named_pairs
+from analysis.explorer.widget import Explorer
 from analysis.weights import ov_weights, unembedding_matrix
 from tests.explorer.conftest import RELATIONS
 from tests.explorer.test_payload import brute_force
+from tests.made_up import MODEL
 from tests.planted import COPYING, NAMES, SUPPRESSING
 
 if TYPE_CHECKING:
@@ -220,3 +223,14 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(planted: TransformerBridg
     for kind, call in asked:
         with pytest.raises(kind):
             call()  # type: ignore[operator]
+
+
+def test_results_of_another_model_are_refused(planted: TransformerBridge, results: Results) -> None:
+    sets = [replace(one, scores=replace(one.scores, model=MODEL)) for one in results.sets]
+    foreign = replace(results, sets=tuple(sets))
+    with pytest.raises(ParameterError, match="the results were made of"):
+        head_card(planted, (1, 1), results=foreign)
+    with pytest.raises(ParameterError, match="the results were made of"):
+        Explorer(planted, foreign)
+    with pytest.raises(ParameterError, match="the scores were made of"):
+        measure(planted, foreign.scores, "eigenvalue")

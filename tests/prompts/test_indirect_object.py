@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -66,6 +68,13 @@ def test_counterfactuals_hold_three_other_names(model: TransformerBridge) -> Non
         assert torch.equal(clean[same], other[same])
         end = row["end_position"] + 1
         assert model.tokenizer.decode(other[:end].tolist()) == row["counterfactual"]
+
+
+@pytest.mark.parametrize("number", [np.int64, np.uint8, torch.tensor, np.array])
+def test_numbers_of_numpy_and_torch_are_numbers(model: TransformerBridge, number: Any) -> None:
+    found = ioi_prompts(model, number(20), seed=number(5))
+    assert found.checksum == ioi_prompts(model, 20, seed=5).checksum
+    json.dumps(found.seed)
 
 
 def test_a_seed_gives_the_same_prompts(model: TransformerBridge) -> None:

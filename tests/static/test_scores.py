@@ -393,23 +393,25 @@ def test_the_names_of_a_head_are_a_frame(bridge: TransformerBridge) -> None:
         plain.names_of((9, 9))
 
 
-def test_padding_rows_compete_only_where_asked() -> None:
+@pytest.mark.parametrize("n_rows", [7, 1, 27])
+def test_padding_rows_compete_only_where_asked(n_rows: int) -> None:
     """A planted copier, and rows beyond the tokenizer that every head writes more."""
-    model = checkpoints.llama_model(D_VOCAB + 7, tie_word_embeddings=False)
+    model = checkpoints.llama_model(D_VOCAB + n_rows, tie_word_embeddings=False)
     tokens = planted.name_tokens(TOKENIZER)
     planted.plant(model, tokens)
     W_U = model.get_output_embeddings().weight.detach()
-    W_U[D_VOCAB:] = 3 * W_U[tokens[:7]]
+    n = min(n_rows, len(tokens))
+    W_U[D_VOCAB : D_VOCAB + n] = 3 * W_U[tokens[:n]]
     padded = planted.boot(model, TOKENIZER)
     scores = score_heads(padded, NAMES)
     assert perfect(scores.copying_score) == COPYING
-    assert scores.provenance["padding_rows_left_out"] == 7
+    assert scores.provenance["padding_rows_left_out"] == n_rows
     assert scores.provenance["vocabulary_size"] == D_VOCAB
     counted = score_heads(padded, NAMES, include_padding=True)
     assert counted.provenance["padding_rows_left_out"] == 0
-    assert not any(counted.in_top_k[head][:7].any() for head in COPYING)
+    assert not any(counted.in_top_k[head][:n].any() for head in COPYING)
     assert len(score_vocabulary(padded).tokens) == D_VOCAB
-    assert len(score_vocabulary(padded, include_padding=True).tokens) == D_VOCAB + 7
+    assert len(score_vocabulary(padded, include_padding=True).tokens) == D_VOCAB + n_rows
 
 
 def test_weights_changed_between_two_calls_are_noticed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import torch
@@ -179,6 +180,15 @@ def test_chosen_heads_are_answered_as_among_all(model: Any) -> None:
         assert np.array_equal(some.copied[row], whole.copied[whole.heads.index(head)])
     copied = some.tokens_of(2, 1)
     assert np.array_equal(copied, np.flatnonzero(some.copied[1]))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [torch.tensor, np.array, pd.Series, pd.MultiIndex.from_tuples, iter, tuple, dict.fromkeys],
+)
+def test_heads_are_a_list_of_any_kind(model: Any, kind: Any) -> None:
+    heads = kind([(2, 1), (0, 3)])
+    assert score_vocabulary(model, heads=heads).heads == ((0, 3), (2, 1))
 
 
 @pytest.mark.parametrize(
