@@ -35,6 +35,8 @@ def test_what_is_right_is_read_as_text(tmp_path: Path, content: str, names: list
         (b"name,sex\nMary,F\nJohn\n", "line 3: 1 cell under a header of 2"),
         (b"name\nMary,\n", "line 2: 2 cells under a header of 1"),
         (b"name,\nMary,\n", "line 1: a column of the header has no title"),
+        (b"name,sex\nMary,F,\n", "line 2: 3 cells under a header of 2"),
+        (b"name,sex,\nMary,F\n", "line 1: a column of the header has no title"),
         (b"name,name\nMary,Anna\n", "has 2 columns 'name'"),
         (b"name;sex\nMary;F\n", "separate the columns with commas, not ';'"),
         (b"Name\nMary\n", "has no column 'name', only Name; rename"),

@@ -156,16 +156,25 @@ def test_what_sets_no_parameter_is_an_error_that_lists_them(given: str) -> None:
         parse_assignments([given], KNOWN)
 
 
+KERNELS: list[dict[str, str] | None] = [
+    {"name": "python3", "display_name": "Python 3", "language": "python"},
+    {"name": "deleted-environment", "display_name": "Gone", "language": "python"},
+    {"name": "ir", "display_name": "R", "language": "R"},
+    None,
+]
+"""What a notebook says of its kernel: the usual, and what no longer holds."""
+
+
 @pytest.fixture
-def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Path:
     """A notebook with parameters that needs no model."""
     monkeypatch.setattr(run_notebook, "BUILD", tmp_path / "build")
     book = nbformat.v4.new_notebook()
-    book.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
+    kernel = getattr(request, "param", KERNELS[0])
+    if kernel is not None:
+        book.metadata["kernelspec"] = kernel
     book.cells = [
         nbformat.v4.new_code_cell('model_name = "auto"\nk = 1', metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell(
@@ -182,6 +191,7 @@ def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.parametrize("notebook", KERNELS, indirect=True)
 def test_it_runs_with_the_parameters_and_leaves_the_notebook_as_it_was(
     notebook: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

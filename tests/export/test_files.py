@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+import torch
 from PIL import Image
 from plotly.colors import sample_colorscale
 
@@ -402,6 +404,24 @@ def test_a_stray_staging_place_does_not_block_a_stem(tmp_path: Path, stray: str)
         (place / "deep").mkdir(parents=True)
     assert len(export_figure(plot_heatmaps(scores_with(1)), tmp_path / "f", "html")) == 3
     assert names_in(tmp_path) == ["f.csv", "f.html", "f.json"]
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (float("nan"), None),
+        (float("inf"), None),
+        (np.float32("-inf"), None),
+        (torch.tensor(float("nan")), None),
+        (torch.tensor([1, 2]), [1, 2]),
+        (np.array([[0.5, np.nan]]), [[0.5, None]]),
+        ({"deep": [np.nan, (1, {"x": np.inf})]}, {"deep": [None, [1, {"x": None}]]}),
+    ],
+)
+def test_what_is_no_number_in_json_is_null(tmp_path: Path, value: Any, read: Any) -> None:
+    written = export_figure(of_another_kind(), tmp_path / "a", "html", provenance={"v": value})
+    record = json.loads(written[-1].read_text(), parse_constant=pytest.fail)
+    assert record["made_by"] == {"v": read}
 
 
 def test_records_are_json_whatever_numbers_they_hold(tmp_path: Path) -> None:

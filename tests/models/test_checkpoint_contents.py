@@ -72,23 +72,47 @@ def test_a_weight_without_a_place_is_refused_by_name(
 
 
 @pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    ("maker", "layers", "said"),
+    [
+        (checkpoints.gpt2_model, {"n_layer": 2}, r"h\.2\.attn"),
+        (checkpoints.gpt2_model, {"n_layer": 1}, r"h\.1\.attn"),
+        (checkpoints.gpt_neox_model, {"num_hidden_layers": 2}, r"layers\.2\."),
+        (checkpoints.llama_model, {"num_hidden_layers": 1}, r"layers\.1\."),
+    ],
+)
 def test_more_layers_than_the_config_says_are_refused(
-    tmp_path: Path, read: Callable[..., Any]
+    tmp_path: Path,
+    maker: Callable[..., Any],
+    layers: dict[str, int],
+    said: str,
+    read: Callable[..., Any],
 ) -> None:
-    folder = saved(tmp_path)
-    change_json(folder / "config.json", n_layer=2)
-    with pytest.raises(ArchitectureError, match=r"h\.2\.attn"):
+    folder = saved(tmp_path, maker)
+    change_json(folder / "config.json", **layers)
+    with pytest.raises(ArchitectureError, match=said):
         read(folder)
 
 
 @pytest.mark.parametrize("read", READERS)
-@pytest.mark.parametrize("switch", ["attention_bias", "mlp_bias"])
+@pytest.mark.parametrize(
+    ("maker", "switch", "said"),
+    [
+        (checkpoints.llama_model, "attention_bias", r"proj\.bias"),
+        (checkpoints.llama_model, "mlp_bias", r"proj\.bias"),
+        (checkpoints.gpt_neox_model, "attention_bias", r"attention\.\w+\.bias"),
+    ],
+)
 def test_biases_that_the_config_switches_off_are_refused(
-    tmp_path: Path, switch: str, read: Callable[..., Any]
+    tmp_path: Path,
+    maker: Callable[..., Any],
+    switch: str,
+    said: str,
+    read: Callable[..., Any],
 ) -> None:
-    folder = saved(tmp_path, checkpoints.llama_model, **{switch: True})
+    folder = saved(tmp_path, maker, **{switch: True})
     change_json(folder / "config.json", **{switch: False})
-    with pytest.raises(ArchitectureError, match=r"proj\.bias"):
+    with pytest.raises(ArchitectureError, match=said):
         read(folder)
 
 
@@ -220,13 +244,17 @@ def test_ids_beyond_the_embedding_are_refused_with_both_numbers(
             read(folder)
 
 
-def test_an_added_bos_beyond_the_embedding_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("kind", ["bos_token", "eos_token", "pad_token"])
+def test_an_added_special_token_beyond_the_embedding_is_refused(
+    tmp_path: Path, kind: str, read: Callable[..., Any]
+) -> None:
     folder = saved(tmp_path)
     tokenizer = checkpoints.make_tokenizer()
-    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    tokenizer.add_special_tokens({kind: "<s>"})
     tokenizer.save_pretrained(folder)
     with pytest.raises(ArchitectureError, match="ids up to 265, and its embedding has 265 rows"):
-        load_model(folder)
+        read(folder)
 
 
 # --- what the files ask for -----------------------------------------------------------------------
@@ -295,9 +323,16 @@ def test_nothing_that_a_checkpoint_asks_for_is_run_fetched_or_waited_for(
 def test_a_config_with_a_byte_order_mark_or_without_architectures_is_read(tmp_path: Path) -> None:
     folder = saved(tmp_path)
     config = json.loads((folder / "config.json").read_text())
-    for other in ({**config}, {k: v for k, v in config.items() if k != "architectures"}):
-        (folder / "config.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(other).encode())
-        assert load_model(folder).cfg.n_layers == 3
+    without = {k: v for k, v in config.items() if k != "architectures"}
+    for other in (
+        config,
+        without,
+        {**without, "architectures": None},
+        {**without, "architectures": []},
+    ):
+        for mark in (b"", b"\xef\xbb\xbf"):
+            (folder / "config.json").write_bytes(mark + json.dumps(other).encode())
+            assert load_model(folder).cfg.n_layers == 3
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -105,7 +105,10 @@ def test_a_hub_that_has_failed_itself_counts_as_out_of_reach(hub: LoopbackHub, s
 
 @pytest.mark.parametrize(
     "answer",
-    [Answer(429, {"Retry-After": "3600"}), Answer(401), Answer(403), Answer(503), Answer(404)],
+    [
+        Answer(429, {"Retry-After": "3600"}),
+        *(Answer(status) for status in (401, 403, 404, 407, 503)),
+    ],
 )
 def test_a_download_that_is_refused_ends_at_once(hub: LoopbackHub, answer: Answer) -> None:
     hub.file = answer
@@ -344,18 +347,30 @@ def test_a_revision_can_stand_behind_the_name(hub: LoopbackHub) -> None:
         fetch_model("team/other@v9")
 
 
+@pytest.mark.parametrize(
+    "shards",
+    [
+        ["part-a.safetensors"],
+        ["weights.v2.safetensors", "rest.safetensors"],
+        ["pytorch_model-00001-of-00002.safetensors", "pytorch_model-00002-of-00002.safetensors"],
+    ],
+)
 def test_shards_are_found_by_the_index_whatever_they_are_called(
-    hub: LoopbackHub, repository: Repository
+    hub: LoopbackHub, repository: Repository, shards: list[str]
 ) -> None:
-    (repository.folder / "model.safetensors").rename(repository.folder / "part-a.safetensors")
-    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
 
-    with safe_open(repository.folder / "part-a.safetensors", framework="pt") as stored:
-        names = list(stored.keys())
-    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "part-a.safetensors")}
+    whole = repository.folder / "model.safetensors"
+    weights = load_file(whole)
+    whole.unlink()
+    place = {name: shards[number % len(shards)] for number, name in enumerate(sorted(weights))}
+    for shard in shards:
+        held = {name: weights[name].clone() for name in weights if place[name] == shard}
+        save_file(held, repository.folder / shard, metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": place}
     (repository.folder / "model.safetensors.index.json").write_text(json.dumps(index))
     load_model("team/other")
-    assert "part-a.safetensors" in hub.downloads()
+    assert set(shards) <= set(hub.downloads())
     hub.requests.clear()
     hub.stop()
     assert fetch_model("team/other").revision == COMMIT

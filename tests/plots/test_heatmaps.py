@@ -292,9 +292,11 @@ def test_own_sets_share_one_legend_and_unknown_classes_are_drawn() -> None:
     assert [trace.showlegend for trace in marked(fig)] == [True, False]
     own = published_classes(GPT2).iloc[:2].assign(**{"class": "my <b>class", "model": OTHER.name})
     assert list(marks(plot_heatmaps(blank(12, 12), own))) == ["my &lt;b&gt;class"]
-    nameless = own.assign(**{"class": np.nan})
-    with pytest.raises(ClassesError, match="give each class a name"):
-        plot_heatmaps(blank(12, 12), nameless)
+    two = own.assign(**{"class": ["mine", "yours"]})
+    assert sorted(marks(plot_heatmaps(blank(12, 12), two))) == ["mine", "yours"]
+    for nameless in (np.nan, None, "", 3):
+        with pytest.raises(ClassesError, match="class"):
+            plot_heatmaps(blank(12, 12), own.assign(**{"class": nameless}))
 
 
 def test_dots_mark_the_scores_that_colour_hides() -> None:
