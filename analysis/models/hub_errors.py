@@ -9,7 +9,8 @@ from analysis.errors import ModelError
 from analysis.models.checkpoint import first_line
 from analysis.models.packaged import NAME as PACKAGED
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@|(?<![\w/])[^\s/:@'\"(]+:[^\s/'\"]+@")
+"""User and password before a host, after a scheme or, where that was forgotten, without one."""
 _TOKEN = re.compile(r"hf_\w+")
 
 

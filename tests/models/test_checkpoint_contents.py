@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from analysis import load_names
+from analysis import load_names, score_heads
 from analysis.errors import AnalysisError, ArchitectureError, ModelError
+from analysis.export.places import figure_stem
+from analysis.ioi.head_classes import published_classes
 from analysis.models import load as models
 from analysis.models import load_model
 from analysis.models.checkpoint import sha256_of
@@ -345,6 +347,10 @@ def test_an_adapter_is_refused(tmp_path: Path, whole: bool) -> None:
         load_model(folder)
     with pytest.raises(ModelError, match="holds an adapter"):
         open_checkpoint(folder)
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    for read in READERS:
+        with pytest.raises(ModelError, match="holds an adapter"):
+            read(folder)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
@@ -391,10 +397,28 @@ def test_gpt2_in_a_folder_is_known_by_its_checksum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = saved(tmp_path)
-    checksum = sha256_of(folder / "model.safetensors")
-    monkeypatch.setattr(models, "PUBLISHED_WEIGHTS", {checksum: GPT2_SMALL})
+    weights = folder / "model.safetensors"
+    monkeypatch.setattr(models, "PUBLISHED_WEIGHTS", {sha256_of(weights): GPT2_SMALL})
+    linked = tmp_path / "my copy"
+    linked.symlink_to(folder, target_is_directory=True)
+    for path in (folder, linked):
+        identity = load_model(path).identity
+        assert (identity.name, identity.title, identity.source) == (GPT2_SMALL, "GPT-2", "folder")
+        assert len(published_classes(identity)), "so that its classes are drawn"
+    change_weights(folder, lambda stored: stored["transformer.wte.weight"].add_(1e-3))
     identity = load_model(folder).identity
-    assert (identity.name, identity.title, identity.source) == (GPT2_SMALL, "GPT-2", "folder")
+    assert identity.name == folder.name and not len(published_classes(identity))
+
+
+def test_checkpoints_of_one_name_in_two_folders_have_figures_of_their_own(tmp_path: Path) -> None:
+    stems = []
+    for number, run in enumerate(("run1", "run2"), start=1):
+        folder = saved(tmp_path / run).rename(tmp_path / run / "checkpoint-500")
+        shift = torch.tensor(float(number))
+        change_weights(folder, lambda stored: stored["transformer.wte.weight"].add_(shift))  # noqa: B023
+        stems.append(figure_stem(score_heads(load_model(folder), checkpoints.NAMES)).name)
+    assert stems[0] != stems[1]
+    assert all(stem.startswith("checkpoint-500_") for stem in stems)
 
 
 def test_a_path_and_its_text_are_the_same_model(tmp_path: Path) -> None:

@@ -125,14 +125,18 @@ def test_a_download_that_is_refused_ends_at_once(hub: LoopbackHub, answer: Answe
         ("http://host:port", "cannot be used|cannot be reached"),
         ("ftp://host", "cannot be used"),
         ("http://", "cannot be used|cannot be reached"),
+        ("http://me:secret@host:port", "cannot be used|cannot be reached"),
+        ("ftp://me:secret@host", "cannot be used"),
+        ("me:secret@nowhere", "cannot be used"),
     ],
 )
 def test_an_address_that_is_none_is_said(
     address: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point_at(address, tmp_path / "cache", monkeypatch)
-    with pytest.raises(HubError, match=said):
+    with pytest.raises(HubError, match=said) as raised:
         hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+    assert "secret" not in str(raised.value)
 
 
 # --- nothing waits for ever ----------------------------------------------------------------------
@@ -278,7 +282,11 @@ def test_a_revision_that_is_no_name_is_refused_before_anything(
     [
         ("http://user:secret@host/x", "http://***@host/x"),
         ("(https://secret@host)", "(https://***@host)"),
+        ("http://me:se@cret@host/x@main", "http://***@host/x@main"),
+        ("'me:secret@host' is no address", "'***@host' is no address"),
+        ("me:secret@host:8080/x", "***@host:8080/x"),
         ("no address a@b", "no address a@b"),
+        ("no secret in team/model@main: at 10:30", "no secret in team/model@main: at 10:30"),
         ("token hf_abcDEF123 refused", "token hf_*** refused"),
     ],
 )
