@@ -339,9 +339,11 @@ def boot(hf_model: nn.Module, tokenizer: Any, name: str) -> TransformerBridge:
     from transformer_lens.model_bridge import TransformerBridge
 
     try:
-        bridge = TransformerBridge.boot_transformers(
-            name, hf_model=hf_model, tokenizer=tokenizer, device="cpu", dtype=torch.float32
-        )
+        # It draws weights for modules whose weights are then replaced.
+        with torch.random.fork_rng(devices=[]):
+            bridge = TransformerBridge.boot_transformers(
+                name, hf_model=hf_model, tokenizer=tokenizer, device="cpu", dtype=torch.float32
+            )
     except Exception as error:  # transformer_lens raises many kinds
         raise ArchitectureError(
             f"transformer_lens cannot read {name} ({first_line(error)}): use another model."

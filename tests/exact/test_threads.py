@@ -67,10 +67,11 @@ def test_no_more_is_done_than_is_taken(n_threads: int) -> None:
 MATMUL = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 
 
-def test_float32_settings_come_back_when_the_last_of_two_threads_is_done() -> None:
+@pytest.mark.parametrize("setting", ["bf16", "tf32", "ieee", "none"])
+def test_float32_settings_come_back_when_the_last_of_two_threads_is_done(setting: str) -> None:
     """The second enters before the first leaves: what it found is not what it must restore."""
     before = MATMUL.fp32_precision
-    MATMUL.fp32_precision = "bf16"
+    MATMUL.fp32_precision = setting
     first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
     seen = []
 
@@ -95,6 +96,6 @@ def test_float32_settings_come_back_when_the_last_of_two_threads_is_done() -> No
         for thread in threads:
             thread.join()
         assert seen == ["ieee", "ieee"]
-        assert MATMUL.fp32_precision == "bf16"
+        assert MATMUL.fp32_precision == setting
     finally:
         MATMUL.fp32_precision = before
