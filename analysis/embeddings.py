@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.architecture.blocks import Block, block_without_attention, block_without_biases
+from analysis.architecture.float64 import HELD_BYTES
 from analysis.architecture.readable import ReadableModel
 from analysis.validation import check_choice
 from analysis.weights import (
@@ -18,8 +19,6 @@ from analysis.weights import (
 
 EMBEDDINGS = ("embedding", "mlp", "embedding_plus_mlp", "first_block_adds", "block")
 """Effective embeddings in use, as ``effective_embedding`` names and defines them."""
-MLP_BYTES = 1 << 30
-"""Float64 copies of an MLP's weights that are kept while many residual streams go through it."""
 
 
 def embedding_at_layer(kind: str, layer: int) -> str:
@@ -137,7 +136,7 @@ def mlp_output(
 ) -> Float[Tensor, "n d_model"]:
     """What a block's MLP adds to float64 residual streams ``x``, through its own norms."""
     d_embedding = embedding_matrix(model).shape[1]
-    block = block_without_attention(weight_reader(model), d_embedding, layer, keep_bytes=MLP_BYTES)
+    block = block_without_attention(weight_reader(model), d_embedding, layer, keep_bytes=HELD_BYTES)
     return torch.cat([block.mlp_of(part) for part in x.split(SOURCE_BLOCK)])
 
 

@@ -160,9 +160,8 @@ def token_pairs(
             are those of another tokenizer.
     """
     check_model(model, ["tokenizer"])
-    fingerprint = tokenizer_fingerprint(model.tokenizer)
     if isinstance(names, TokenPairs):
-        _check_owner(names, fingerprint, model)
+        check_pairs_of(model, names)
         return names
     pairs = _as_pairs(names)
     given: dict[tuple[str, str], str] = {}
@@ -195,17 +194,17 @@ def token_pairs(
         target_tokens=tuple(int(tokens[word]) for word in targets),
         n_given=len(pairs),
         dropped=pd.DataFrame(dropped, columns=["source", "target", "reason"]),
-        tokenizer=fingerprint,
+        tokenizer=tokenizer_fingerprint(model.tokenizer),
     )
 
 
-def _check_owner(pairs: TokenPairs, fingerprint: str, model: ReadableModel) -> None:
+def check_pairs_of(model: ReadableModel, pairs: TokenPairs) -> None:
     """Refuse pairs whose ids are another tokenizer's, or that are beyond the table.
 
     Raises:
         NamesError: says how to make them for this model.
     """
-    if pairs.tokenizer and pairs.tokenizer != fingerprint:
+    if pairs.tokenizer and pairs.tokenizer != tokenizer_fingerprint(model.tokenizer):
         raise NamesError(
             "these names were loaded for a model with another tokenizer, so their token ids mean "
             "other words here: load them again with load_names(model, names)."

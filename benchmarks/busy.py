@@ -12,7 +12,7 @@ import sys
 import time
 
 import torch
-from sections import write_section
+from sections import markdown, write_section
 
 from analysis import load_model, load_names, score_heads
 
@@ -68,9 +68,7 @@ def measure() -> list[dict[str, object]]:
 
 def main() -> None:
     """Measure, and write the table."""
-    rows = measure()
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(map(str, row.values()) for row in rows)]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    table = markdown(measure())
     write_section(
         "The scorer beside a busy neighbour",
         f"{table}\n\nSmolLM2-135M, all names, k = 1, on {torch.get_num_threads()} cores. The "

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from sections import RESULTS, write_section
+from sections import RESULTS, markdown, write_section
 
 from analysis import load_model
 from analysis.explorer.evidence import Evidence, Measure, measure_all
@@ -160,8 +160,7 @@ def main() -> None:
             for name, value in in_browser(page).items():
                 goal = "100 ms" if name.startswith("k ") else "1,000 ms"
                 rows.append((f"page of {title} heads, {name}", f"{value:,.0f} ms", goal))
-    lines = [("what", "measured", "goal"), ("---", "---", "---"), *rows]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    table = markdown([dict(zip(("what", "measured", "goal"), row, strict=True)) for row in rows])
     write_section(
         "The explorer",
         f"{table}\n\nSmolLM2-135M with every measured number, ranks to 100 with and without the "

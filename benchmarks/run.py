@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Sequence
 
 import torch
 from cases import Case, random_case, seconds, smollm2, spread
 from memory import measure
-from sections import RESULTS, write_section
+from sections import RESULTS, markdown, write_section
 from tqdm.auto import tqdm
 
 from analysis.exact.arithmetic import full_float32
@@ -72,12 +71,6 @@ def compare_ranks(case: Case, repeats: int = 5) -> str:
         f"Exact ranks up to 100 from both ends take {statistics.median(ratios):.2f} times as long "
         f"as a pass for k = 10 (at most {max(ratios):.2f} in {repeats} runs)."
     )
-
-
-def markdown(rows: Sequence[dict[str, object]]) -> str:
-    """Rows as a table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(map(str, row.values()) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def memory_table() -> str:

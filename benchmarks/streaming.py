@@ -9,6 +9,7 @@ float32.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sections import write_section
+from memory import status
+from sections import markdown, write_section
 
 N_NAMES = 779
 SHAPES: dict[str, dict[str, Any]] = {
@@ -149,46 +151,41 @@ def measure(folder: Path) -> tuple[float, float]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    status, peak = Path(f"/proc/{process.pid}/status"), 0
+    peak = 0
     while process.poll() is None:
-        try:
-            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-            peak = max(peak, int(lines.get("VmHWM", "0 kB").split()[0]))
-        except (OSError, ValueError):
-            break
+        with contextlib.suppress(OSError, KeyError):  # it may just have ended
+            peak = max(peak, status(process.pid, "VmHWM"))
         time.sleep(0.05)
     output, _ = process.communicate()
     if process.returncode:
         raise RuntimeError("scoring failed; its message is above.")
-    return float(output.split()[-1]), peak * 1024 / 1e9
+    return float(output.split()[-1]), peak / 1e9
 
 
 def main(shapes: Sequence[str]) -> int:
     """Measure the shapes that are named, all if none is, and write the table."""
-    lines = [
-        "| checkpoint | heads | weights, GB | seconds | goal | GB at most | goal |",
-        "| --- " * 7 + "|",
-    ]
+    rows: list[dict[str, object]] = []
     for shape in shapes or list(SHAPES):
         with tempfile.TemporaryDirectory() as folder:
             n_bytes = write_checkpoint(SHAPES[shape], Path(folder), shape == "llama-8b")
             seconds, memory = measure(Path(folder))
-        config = SHAPES[shape]
-        heads = " × ".join(
-            str(next(config[name] for name in names if name in config))
-            for names in (("num_hidden_layers", "n_layer"), ("num_attention_heads", "n_head"))
+        goal_s, goal_gb = GOALS[shape]
+        rows.append(
+            {
+                "checkpoint": shape,
+                "weights, GB": f"{n_bytes / 1e9:.2f}",
+                "seconds": f"{seconds:.1f}",
+                "seconds, goal": goal_s,
+                "GB at most": f"{memory:.2f}",
+                "GB, goal": goal_gb,
+            }
         )
-        at_most_s, at_most_gb = GOALS[shape]
-        lines.append(
-            f"| {shape} | {heads} | {n_bytes / 1e9:.2f} | {seconds:.1f} | {at_most_s} "
-            f"| {memory:.2f} | {at_most_gb} |"
-        )
-        print(lines[-1], flush=True)
+        print(rows[-1], flush=True)
     write_section(
         "Checkpoints read layer by layer",
-        "\n".join(lines) + f"\n\nRandom weights of each shape on a local disk, {N_NAMES} names, "
-        f"k = 1, {torch.get_num_threads()} threads; of llama-8b only what static scores read is "
-        "written. Memory is that of the scoring process, seen from outside. Made by `make bench`.",
+        f"{markdown(rows)}\n\nRandom weights of each shape on a local disk, {N_NAMES} names, k = 1,"
+        f" {torch.get_num_threads()} threads; of llama-8b only what static scores read is written. "
+        "Memory is that of the scoring process, seen from outside. Made by `make bench`.",
     )
     return 0
 

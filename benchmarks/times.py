@@ -19,8 +19,7 @@ import time
 from pathlib import Path
 
 import torch
-from run import markdown
-from sections import write_section
+from sections import markdown, write_section
 
 from analysis.models import fetch_model
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,18 +39,14 @@ class Block:
         paths: where its parts are.
         attention: stands for the block's attention, or None where that is the model's own.
         d_embedding: width of the embedding matrix.
-        keep_bytes: of float64 copies of weights that are kept from one run to the next.
+        mode: under which it runs; what it keeps is kept from one run to the next.
     """
 
     hf_model: Any
     paths: ModelPaths
     attention: GivenAttention | None
     d_embedding: int
-    keep_bytes: int = 0
-
-    @cached_property
-    def _mode(self) -> Float64Mode:
-        return Float64Mode(keep_bytes=self.keep_bytes)
+    mode: Float64Mode = field(default_factory=Float64Mode)
 
     @torch.no_grad()
     def embedded(self, rows: Float[Tensor, "n d_embedding"]) -> Float[Tensor, "n d_model"]:
@@ -99,7 +94,7 @@ class Block:
         module = block.get_submodule(part) if part else block
         tokens = torch.arange(len(rows), device=rows.device)[:, None]
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._mode)
+            stack.enter_context(self.mode)
             if residual is not None:
                 stack.enter_context(probed(block, instead=residual, stop=False))
             probe = stack.enter_context(probed(module, stop_before=before))
@@ -127,7 +122,8 @@ def block_without_attention(
     path = f"{paths.block(0)}.{paths.attention}"
     given = GivenAttention(block.hf_model.get_submodule(path))
     replace_submodule(block.hf_model, path, given)
-    return Block(block.hf_model, paths, given, d_embedding, keep_bytes)
+    mode = Float64Mode(keep_bytes=keep_bytes)
+    return Block(block.hf_model, paths, given, d_embedding, mode)
 
 
 def block_without_biases(reader: WeightReader, d_embedding: int, *, folded: bool) -> Block:

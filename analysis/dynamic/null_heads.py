@@ -39,10 +39,8 @@ from analysis.exact.topk import decide_heads, layer_heads, pairs_at_once
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair, all_heads, head_index
 from analysis.models.precision import plain_settings
-from analysis.names import token_pairs
 from analysis.progress import progress_bar
-from analysis.provenance import check_made_of
-from analysis.static.head_scores import HeadScores
+from analysis.static.head_scores import HeadScores, check_scores_of
 from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
 from analysis.weights import output_weights, value_weights
@@ -58,7 +56,7 @@ FDR = 0.05
 MIN_DRAWS = math.ceil(1 / FDR)
 """With fewer draws for each head, no single head could stand out: the smallest p-value is
 1 / (1 + draws · heads), and its q-value is that times the number of heads."""
-HELD_BYTES = 64 << 20
+RANDOM_BYTES = 64 << 20
 """Random weights, in float64, that are held at once, or those of one layer where they are more."""
 AT_LEAST = 0.01
 """Share of the names from which a head that stands out is worth removing."""
@@ -128,8 +126,7 @@ def compare_with_nulls(
     """
     from statsmodels.stats.multitest import multipletests
 
-    check_made_of(model, static.model, "the scores")
-    token_pairs(model, static.pairs)  # refuses another tokenizer's
+    check_scores_of(model, static)
     n_draws = check_int("n_draws", n_draws, MIN_DRAWS)
     counts = _null_counts(model, static, n_draws, seed)
     n_layers, n_heads, n_names = static.in_top_k.shape
@@ -200,7 +197,7 @@ def _random_heads(
     W_V, W_O = torch.stack([ov.W_V for ov in own]), torch.stack([ov.W_O for ov in own])
     spectra = [_singular_values(W.cpu().double()) for W in (W_V, W_O.mT)]
     each = 8 * (W_V.numel() + W_O.numel())
-    for some in slices(n_draws, max(1, HELD_BYTES // each)):
+    for some in slices(n_draws, max(1, RANDOM_BYTES // each)):
         heads = []
         for _ in range(n_draws)[some]:
             V = _rotated(spectra[0], W_V.shape[1:], generator)

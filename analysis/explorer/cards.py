@@ -23,9 +23,8 @@ from analysis.explorer.queries import (
 )
 from analysis.explorer.results import Relations, Results, collect
 from analysis.heads import HeadPair, check_heads, head_name
-from analysis.names import TokenPairs, token_pairs
-from analysis.provenance import check_made_of
-from analysis.static.head_scores import HeadScores
+from analysis.names import TokenPairs
+from analysis.static.head_scores import HeadScores, check_scores_of
 from analysis.statistics import wilson_interval
 from analysis.validation import check_flag, check_model, check_type
 
@@ -171,8 +170,7 @@ def head_card(
     check_flag("first_mlp", first_mlp)
     if results is not None:
         check_type("results", results, Results, "explore(model).results")
-        check_made_of(model, results.scores.model, "the results")
-        token_pairs(model, results.scores.pairs)  # refuses another tokenizer's
+        check_scores_of(model, results.scores, "the results")
     else:
         results = collect(model, names, k=k, first_mlp=first_mlp, relations=relations)
     return card_of(model, head, results)

@@ -18,8 +18,8 @@ from analysis.errors import ParameterError
 from analysis.ioi.head_classes import published_classes
 from analysis.names import TokenPairs, load_names
 from analysis.prompts.templates import MIN_NAMES
-from analysis.provenance import check_made_of, model_identity
-from analysis.static.head_scores import HeadScores
+from analysis.provenance import model_identity
+from analysis.static.head_scores import HeadScores, check_scores_of
 from analysis.validation import check_choice, shown
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def measure(
         ParameterError: no measurement has that name, or the scores are another model's.
     """
     check_choice("what", what, tuple(MEASUREMENTS))
-    check_made_of(model, scores.model, "the scores")
+    check_scores_of(model, scores)
     measures, classes = MEASUREMENTS[what].measure(model, scores)
     return (evidence or first_evidence(model)).with_(what, measures, classes)
 

@@ -19,7 +19,8 @@ from analysis.explorer.requests import Requests
 from analysis.explorer.results import Relations, Results, checked_results, collect
 from analysis.explorer.still import still_picture
 from analysis.names import TokenPairs
-from analysis.provenance import check_made_of, model_identity, set_identity
+from analysis.provenance import model_identity, set_identity
+from analysis.static.head_scores import check_scores_of
 from analysis.validation import check_flag, check_int, check_model, check_type
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Explorer(anywidget.AnyWidget):
     ) -> None:
         check_model(model)
         check_type("results", results, Results, "explore(model).results")
-        check_made_of(model, results.scores.model, "the results")
+        check_scores_of(model, results.scores, "the results")
         self._beside = checked_results("beside", beside)
         self._esm = front_end("js")
         self._css = front_end("css")

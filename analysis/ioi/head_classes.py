@@ -98,13 +98,13 @@ def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_
             f"classes need the index (layer, head) and the columns {', '.join(COLUMNS)}; "
             f"got the index {list(classes.index.names)} and the columns {list(classes.columns)}"
         )
-    others = sorted(map(str, set(classes["model"]) - {model.name}))
+    others = sorted({str(name) for name in classes["model"]} - {model.name})
     if others:
         raise ClassesError(
             f"these classes belong to {', '.join(others)} and the scores to {model.name}; "
             "leave the classes out, or measure this model's own with measured_classes"
         )
-    origins = sorted(map(str, set(classes["origin"]) - set(ORIGINS)))
+    origins = sorted({str(origin) for origin in classes["origin"]} - set(ORIGINS))
     if origins:
         raise ClassesError(
             f"cannot draw classes of origin {', '.join(origins)}: not {' or '.join(ORIGINS)}"

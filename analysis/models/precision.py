@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from analysis.architecture.float64 import Float64Mode
+from analysis.architecture.float64 import HELD_BYTES, Float64Mode
 from analysis.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 MARGIN = 1e-10
 """A logit that leads by less than this share of its possible size is a tie: see ``OV.margin``.
 A thousand times what float64 leaves between processors."""
-HELD_BYTES = 1 << 30
-"""Float64 copies of weights that are kept from one use to the next; further weights are copied
-for each use, so that large models need no more memory than this and their largest matrix."""
 
 _LOCK = threading.RLock()
 """Hooks are the model's and not a thread's, so that passes take turns."""

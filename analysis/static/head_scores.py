@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,13 @@ from jaxtyping import Bool, Float, Int, Integer
 
 from analysis.errors import ParameterError
 from analysis.heads import HeadPair, all_heads, check_heads, head_index
-from analysis.names import TokenPairs
-from analysis.provenance import ModelIdentity
+from analysis.names import TokenPairs, check_pairs_of
+from analysis.provenance import ModelIdentity, check_made_of
 from analysis.statistics import wilson_interval
 from analysis.validation import check_flag, check_int
+
+if TYPE_CHECKING:
+    from analysis.architecture.readable import ReadableModel
 
 SUPPRESSION_SCORE = "suppression_score"
 COPYING_SCORE = "copying_score"
@@ -201,3 +205,19 @@ class HeadScores:
                 low, high = wilson_interval(counts.ravel(), self.n_pairs)
                 columns |= {f"{name}_low": low, f"{name}_high": high}
         return pd.DataFrame(columns, index=head_index(all_heads(self.n_layers, self.n_heads)))
+
+
+def check_scores_of(model: ReadableModel, scores: HeadScores, what: str = "the scores") -> None:
+    """Refuse scores of another model, or of names that another tokenizer made tokens of.
+
+    Args:
+        model: that is asked now.
+        scores: made before.
+        what: they are, in words.
+
+    Raises:
+        ParameterError: another model was scored.
+        NamesError: the ids are another tokenizer's.
+    """
+    check_made_of(model, scores.model, what)
+    check_pairs_of(model, scores.pairs)

@@ -65,9 +65,9 @@ def test_other_frames_are_refused() -> None:
         (classes.reset_index(), "index"),
         (classes.drop(columns="model"), "model"),
         (classes.assign(origin="guessed"), "guessed: not published or measured"),
-        (classes.assign(origin=float("nan")), "origin|published or measured"),
-        (classes.assign(model=float("nan")), "model|nan"),
-        (classes.set_axis([float("nan")] * len(classes)), "index"),
+        (classes.assign(origin=float("nan")), "of origin nan: not published or measured"),
+        (classes.assign(model=float("nan")), "belong to nan"),
+        (classes.set_axis([float("nan")] * len(classes)), "need the index"),
         (pd.concat([classes, classes.loc[[(9, 9)]]]), r"head 9\.9 has the class name mover twice"),
     ]
     for frame, message in wrong:

@@ -68,14 +68,26 @@ class Resolved:
         return whole
 
     def axis(self, letter: str, reference: str | None) -> dict[str, Any]:
-        """An axis of the layout; ``reference`` is a trace's, such as ``x2``."""
-        number = (reference or letter)[1:]
-        return dict(self.layout.get(f"{letter}axis{number}", {}))
+        """An axis of the layout, with the range of the one that it matches.
+
+        Args:
+            letter: ``x`` or ``y``.
+            reference: a trace's, such as ``x2``.
+        """
+        followed = self._of_layout(letter, self.matched(letter, reference or letter))
+        ranges = {"range": followed["range"]} if "range" in followed else {}
+        return ranges | self._of_layout(letter, reference or letter)
+
+    def _of_layout(self, letter: str, reference: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.layout.get(f"{letter}axis{reference[1:]}", {})
+        return found
 
     def matched(self, letter: str, reference: str) -> str:
         """The axis that an axis follows by ``matches``, or itself."""
         followed = [reference]
-        while (onto := self.axis(letter, followed[-1]).get("matches")) and onto not in followed:
+        while onto := self._of_layout(letter, followed[-1]).get("matches"):
+            if onto in followed:
+                break
             followed.append(onto)
         return followed[-1]
 
@@ -102,12 +114,6 @@ def resolve(fig: go.Figure) -> Resolved:
     for name in {name for name in own if _AXIS.fullmatch(name)} | {"xaxis", "yaxis"}:
         base = template.get("layout", {}).get(name[:5], {})
         layout[name] = _merged(base, own.get(name, {}))
-    # What matches another axis shows what that one shows.
-    for name, axis in layout.items():
-        if _AXIS.fullmatch(name) and axis.get("matches") and "range" not in axis:
-            letter, number = axis["matches"][0], axis["matches"][1:]
-            if "range" in layout.get(f"{letter}axis{number}", {}):
-                axis["range"] = layout[f"{letter}axis{number}"]["range"]
     colorway = layout.get("colorway") or _COLORWAY
     traces = []
     for number, raw in enumerate(whole.get("data", [])):
