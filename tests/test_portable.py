@@ -88,6 +88,9 @@ def test_one_name_one_rank_or_one_class_off_is_a_failure(
     """Every cell stands twice, as it was and with one answer changed to its neighbour."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = executed(ROOT)
+    unchanged = tmp_path / "unchanged" / "answers.ipynb"
+    unchanged.parent.mkdir()
+    nbformat.write(notebook, unchanged)
     for kind, cell in zip(CELLS, notebook.cells[1:], strict=True):
         changed = nbformat.from_dict(cell)
         changed.id = f"{cell.id}-changed"
@@ -97,11 +100,12 @@ def test_one_name_one_rank_or_one_class_off_is_a_failure(
         output.data = {"text/plain": one_more(before)}
         assert output.data["text/plain"] != before
         notebook.cells.append(changed)
-    nbformat.write(notebook, tmp_path / "answers.ipynb")
+    changed_too = tmp_path / "answers.ipynb"
+    nbformat.write(notebook, changed_too)
     report = tmp_path / "report.xml"
     setting = next(iter(settings().values()))
     assert compare(
-        [str(tmp_path)], setting, ["-n0", "-p", "no:cacheprovider", f"--junit-xml={report}"]
+        [str(changed_too)], setting, ["-n0", "-p", "no:cacheprovider", f"--junit-xml={report}"]
     )
     outcomes = {
         int(case.get("name", "").split("Cell ")[1]): case.find("failure") is not None
@@ -109,3 +113,4 @@ def test_one_name_one_rank_or_one_class_off_is_a_failure(
     }
     n = len(CELLS)
     assert outcomes == {number: number > n for number in range(1 + 2 * n)}
+    assert compare([str(unchanged)], setting, ["-n0"]) == 0

@@ -295,7 +295,7 @@ def test_own_sets_share_one_legend_and_unknown_classes_are_drawn() -> None:
     two = own.assign(**{"class": ["mine", "yours"]})
     assert sorted(marks(plot_heatmaps(blank(12, 12), two))) == ["mine", "yours"]
     for nameless in (np.nan, None, "", 3):
-        with pytest.raises(ClassesError, match="class"):
+        with pytest.raises(ClassesError, match="give each class a name"):
             plot_heatmaps(blank(12, 12), own.assign(**{"class": nameless}))
 
 

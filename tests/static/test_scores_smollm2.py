@@ -10,7 +10,9 @@ float64. No name and no head is left out.
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +24,11 @@ from torch import Tensor
 from analysis.exact import sweep, topk
 from analysis.models.packaged import packaged_checkpoint
 from analysis.names import TokenPairs, load_names, token_pairs
+from analysis.static.head_scores import HeadScores
 from analysis.static.scores import score_heads, target_ranks
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-    from analysis.static.head_scores import HeadScores
 
 KS = (1, 5, 10)
 GROUP = 64  # tokens; the vocabulary is a multiple of it
@@ -190,30 +191,32 @@ def among_extremes(
     return [answers[:, i] for i in range(len(KS))]
 
 
-CASES = [("names", True, 1), ("names", False, 5), ("pairs", True, 5), ("pairs", False, 10)]
-"""Asked on their own; every k of the names with the first MLP is asked of the ranks too."""
+Scored = Callable[[str, bool, int], HeadScores]
 
 
-@pytest.mark.parametrize(("kind", "first_mlp", "k"), CASES)
+@pytest.fixture(scope="module")
+def scored(smollm2: TransformerBridge, names: TokenPairs, pairs: TokenPairs) -> Scored:
+    """Scores of a kind of question, first_mlp and k, each asked once for all tests."""
+    asked = {"names": names, "pairs": pairs}
+
+    @functools.cache
+    def score(kind: str, first_mlp: bool, k: int) -> HeadScores:
+        return score_heads(smollm2, asked[kind], k, first_mlp)
+
+    return score
+
+
+@pytest.mark.parametrize("k", KS)
+@pytest.mark.parametrize("first_mlp", [True, False], ids=["first MLP", "embedding"])
+@pytest.mark.parametrize("kind", ["names", "pairs"])
 def test_every_head_counts_as_the_plain_computation_does(
-    smollm2: TransformerBridge,
-    names: TokenPairs,
-    pairs: TokenPairs,
-    expected: Counts,
-    kind: str,
-    first_mlp: bool,
-    k: int,
+    scored: Scored, expected: Counts, kind: str, first_mlp: bool, k: int
 ) -> None:
-    scores = score_heads(smollm2, {"names": names, "pairs": pairs}[kind], k, first_mlp)
+    scores = scored(kind, first_mlp, k)
     n_in_top_k, n_in_bottom_k = expected[kind, first_mlp, k]
     assert scores.n_in_top_k.shape == (30, 9)
     assert scores.n_in_top_k.tolist() == n_in_top_k.tolist()
     assert scores.n_in_bottom_k.tolist() == n_in_bottom_k.tolist()
-
-
-@pytest.fixture(scope="module")
-def usual(smollm2: TransformerBridge, names: TokenPairs) -> HeadScores:
-    return score_heads(smollm2, names)
 
 
 @pytest.mark.parametrize(
@@ -223,12 +226,13 @@ def usual(smollm2: TransformerBridge, names: TokenPairs) -> HeadScores:
 def test_threads_and_blocks_change_no_answer(
     smollm2: TransformerBridge,
     names: TokenPairs,
-    usual: HeadScores,
+    scored: Scored,
     monkeypatch: pytest.MonkeyPatch,
     threads: int,
     likely: int,
     block: int,
 ) -> None:
+    usual = scored("names", True, 1)
     monkeypatch.setattr(topk, "N_FIRST", likely)
     monkeypatch.setattr(topk, "N_NEXT", 2 * likely)
     monkeypatch.setattr(sweep, "SWEEP_BLOCK", block)
@@ -243,7 +247,7 @@ def test_threads_and_blocks_change_no_answer(
 
 
 def test_ranks_say_what_every_k_decides(
-    smollm2: TransformerBridge, names: TokenPairs, usual: HeadScores, expected: Counts
+    smollm2: TransformerBridge, names: TokenPairs, scored: Scored
 ) -> None:
     heads = [(0, 4), (23, 3), (24, 4)]
     ranks = target_ranks(smollm2, names, heads)
@@ -255,12 +259,9 @@ def test_ranks_say_what_every_k_decides(
         assert np.array_equal(kept.ranks_top[head], of_head["larger"].clip(upper=100))
         assert np.array_equal(kept.ranks_bottom[head], of_head["smaller"].clip(upper=100))
     for k in KS:
-        of_k = kept.at_k(k)
-        n_in_top_k, n_in_bottom_k = expected["names", True, k]
-        assert of_k.n_in_top_k.tolist() == n_in_top_k.tolist()
-        assert of_k.n_in_bottom_k.tolist() == n_in_bottom_k.tolist()
-    assert np.array_equal(kept.in_top_k, usual.in_top_k)
-    assert np.array_equal(kept.in_bottom_k, usual.in_bottom_k)
+        scores = scored("names", True, k)
+        assert np.array_equal(kept.at_k(k).in_top_k, scores.in_top_k)
+        assert np.array_equal(kept.at_k(k).in_bottom_k, scores.in_bottom_k)
     # No token ties with another here, so the two ranks and the target are the whole vocabulary.
     total = ranks["larger"] + ranks["smaller"] + 1
     assert (total == smollm2.cfg.d_vocab).mean() > 0.99
