@@ -76,7 +76,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_none_of_others(wheel: Pat
     code = {name for name in tracked if name.startswith("analysis/") and (ROOT / name).is_file()}
     data = {f"analysis/{n}" for n in tracked if n.startswith("data/") and not n.endswith(".py")}
     assert held == code | data
-    assert {Path(name).name for name in licences} == {"LICENSE", "THIRD_PARTY.md"}
+    assert {Path(name).name for name in licences} == {"LICENSE", "THIRD_PARTY.md", "OFL.txt"}
 
 
 def test_the_installed_package_is_used_and_finds_its_data(python: Path, tmp_path: Path) -> None:

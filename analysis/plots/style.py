@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-FONT = "Arial, Helvetica, 'Liberation Sans', sans-serif"
+FONT = "'Liberation Sans', Arial, Helvetica, sans-serif"
 TEXT_PX = 13
 """The smallest text of a figure."""
 TITLE_PX = 16
@@ -44,9 +44,9 @@ PAPER = "#ffffff"
 GAP = "#a49fae"
 """Between cells of a heatmap: apart from dark purple and from yellow, quieter than white."""
 
-# From space to tilde, in thousandths of the font size: the advance widths of Helvetica, which
-# Arial and Liberation Sans share.
-_WIDTHS = (
+# From space to tilde, in thousandths of the font size: the advance widths of Helvetica, which Arial
+# and Liberation Sans share, and of DejaVu Sans, which Linux has where it has none of these.
+_HELVETICA = (
     278, 278, 355, 556, 556, 889, 667, 191, 333, 333, 389, 584, 278, 333, 278, 278,
     556, 556, 556, 556, 556, 556, 556, 556, 556, 556, 278, 278, 584, 584, 584, 556,
     1015, 667, 667, 722, 722, 667, 611, 778, 722, 278, 500, 667, 556, 833, 722, 778,
@@ -54,11 +54,20 @@ _WIDTHS = (
     333, 556, 556, 500, 556, 556, 278, 556, 556, 222, 222, 500, 222, 833, 556, 556,
     556, 556, 333, 500, 278, 556, 500, 722, 500, 500, 500, 334, 260, 334, 584,
 )  # fmt: skip
-_WIDER_FACES = 1.12  # DejaVu Sans, where none of the faces above is installed, and most others
+_DEJAVU = (
+    318, 401, 460, 838, 637, 951, 780, 275, 391, 391, 500, 838, 318, 361, 318, 337,
+    637, 637, 637, 637, 637, 637, 637, 637, 637, 637, 337, 337, 838, 838, 838, 531,
+    1000, 685, 687, 699, 771, 632, 576, 775, 752, 295, 295, 656, 558, 863, 749, 788,
+    604, 788, 695, 635, 611, 732, 685, 989, 686, 611, 686, 391, 337, 391, 838, 500,
+    500, 613, 635, 550, 635, 616, 353, 635, 634, 278, 278, 580, 278, 975, 634, 612,
+    635, 635, 412, 521, 393, 634, 592, 818, 592, 592, 525, 637, 337, 637, 838,
+)  # fmt: skip
+_WIDEST = tuple(map(max, _HELVETICA, _DEJAVU))
+_WHOLE_PIXELS = 1.02  # a browser may move every letter to whole pixels
 
 
 def text_width(text: str, size: float) -> float:
-    """Room that a line of text needs in the sans-serif faces that readers have.
+    """Room that a line of text needs in any of the sans-serif faces that readers have.
 
     Args:
         text: one line, without markup.
@@ -68,10 +77,10 @@ def text_width(text: str, size: float) -> float:
         A width in the unit of ``size``, seldom too small.
     """
     thousandths = sum(
-        _WIDTHS[ord(letter) - 32] if " " <= letter <= "~" else 600 if ord(letter) < 0x1100 else 1000
+        _WIDEST[ord(letter) - 32] if " " <= letter <= "~" else 850 if ord(letter) < 0x1100 else 1000
         for letter in text
     )
-    return thousandths / 1000 * size * _WIDER_FACES
+    return thousandths / 1000 * size * _WHOLE_PIXELS
 
 
 def axis_suffix(panel: int) -> str:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
+from analysis.export.still.fonts import OWN, use_own_font
+
 _SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -30,7 +32,7 @@ class TextBox(NamedTuple):
 
 
 def text_boxes(svg: bytes) -> tuple[tuple[float, float], list[TextBox]]:
-    """Size of the picture, and its lines of text measured in the font that is installed."""
+    """Size of the picture, and its lines of text measured in the package's own font."""
     root = ET.fromstring(svg)
     width, height = (float(part) for part in root.attrib["viewBox"].split()[2:])
     boxes = []
@@ -106,8 +108,8 @@ def clipped(size: tuple[float, float], boxes: list[TextBox]) -> list[str]:
 
 @cache
 def _length(text: str, size: float) -> float:
-    names = ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"]
-    font = get_font(findfont(FontProperties(family=names)))
+    use_own_font()
+    font = get_font(findfont(FontProperties(family=OWN)))
     font.set_size(size, 72)
     font.set_text(text)
     return float(font.get_width_height()[0]) / 64

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.export.still.fonts import families
 from analysis.export.still.resolved import (
     Resolved,
     array,
@@ -67,12 +68,6 @@ class Canvas:
         if re.fullmatch(r"<b>((?!</b>).)*</b>", text):
             style["fontweight"] = "bold"
         self.figure.text(x, y, plain(text), linespacing=1.15, **style)
-
-
-def families(css: str) -> list[str]:
-    """Font families in order, of a list as CSS writes it; the last is always installed."""
-    names = [name.strip().strip("'\"") for name in css.split(",") if name.strip()]
-    return [name for name in names if name != "sans-serif"] + ["DejaVu Sans"]
 
 
 def draw_axes(canvas: Canvas) -> dict[tuple[str, str], Axes]:

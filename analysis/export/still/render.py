@@ -10,7 +10,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.export.still.frame import Canvas, draw_axes, draw_words, families
+from analysis.export.still.fonts import missing, use_own_font
+from analysis.export.still.frame import Canvas, draw_axes, draw_words
 from analysis.export.still.legends import draw_legends
 from analysis.export.still.resolved import cannot_draw, colour, resolve
 from analysis.export.still.traces import draw_traces
@@ -48,6 +49,7 @@ def render(
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    use_own_font()
     source = resolve(fig)
     settings: Any = {
         "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and edited
@@ -78,12 +80,8 @@ def render(
 
 
 def missing_font(fig: go.Figure) -> str | None:
-    """The figure's font, if neither it nor the families after it are installed."""
-    from matplotlib.font_manager import fontManager
-
-    wanted = families(str(resolve(fig).font()["family"]))[:-1]
-    installed = {font.name for font in fontManager.ttflist}
-    return wanted[0] if wanted and not installed & set(wanted) else None
+    """The figure's font, if neither it nor the families after it are there."""
+    return missing(str(resolve(fig).font()["family"]))
 
 
 def _metadata(picture_format: str, title: str, description: str) -> dict[str, str | None]:
