@@ -52,6 +52,13 @@ def add_options(parser: argparse.ArgumentParser, folder: Path) -> None:
     parser.add_argument("--folder", type=Path, default=folder, help="for the pages")
     parser.add_argument("--k", type=int, default=1, help="shown first, from 1 to 100")
     parser.add_argument(
+        "--prompt",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="on which every head's attention is kept; may be given more than once",
+    )
+    parser.add_argument(
         "--relation",
         action="append",
         default=[],
@@ -73,6 +80,7 @@ def build_results(name: str, options: argparse.Namespace, *, measured: bool) -> 
         AnalysisError: the model cannot be loaded or scored.
     """
     from analysis.explorer.evidence import measure_all
+    from analysis.explorer.on_prompt import EXAMPLE
     from analysis.explorer.results import N_HEADS_WITH_TOKENS, collect
     from analysis.models import load_model
 
@@ -83,6 +91,7 @@ def build_results(name: str, options: argparse.Namespace, *, measured: bool) -> 
         first_mlp=(True, False),
         relations={path.stem: path for path in options.relation},
         n_heads_with_tokens=N_HEADS_WITH_TOKENS,
+        prompts=options.prompt or [EXAMPLE],
     )
     return results.with_evidence(measure_all(model, results.scores)) if measured else results
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.errors import ParameterError
 from analysis.explorer.evidence import absent_measurements, measure, views_of
+from analysis.explorer.logits import token_texts
 from analysis.explorer.page import write_page
 from analysis.explorer.payload import (
     N_EXTREMES,
@@ -20,7 +21,7 @@ from analysis.explorer.payload import (
     pack_measure,
     pack_set,
 )
-from analysis.explorer.queries import AskedHead, extreme_tokens, token_texts
+from analysis.explorer.queries import AskedHead, extreme_tokens
 from analysis.explorer.requests import Answer
 from analysis.explorer.results import OWN, Results, score_names
 from analysis.heads import HeadPair

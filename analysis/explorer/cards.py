@@ -14,13 +14,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis.explorer.evidence import Evidence, absent_measurements
+from analysis.explorer.logits import token_texts
 from analysis.explorer.payload import N_EXTREMES
-from analysis.explorer.queries import (
-    AskedHead,
-    Extremes,
-    extreme_tokens,
-    token_texts,
-)
+from analysis.explorer.queries import AskedHead, Extremes, extreme_tokens
 from analysis.explorer.results import Relations, Results, collect
 from analysis.heads import HeadPair, check_heads, head_name
 from analysis.names import TokenPairs

@@ -25,7 +25,8 @@ from analysis.validation import check_path
 
 PARTS = (
     *("elements", "payload", "state", "numbers", "marks", "questions", "controls", "own"),
-    *("heatmaps", "pointing", "card", "evidence", "names", "tabs", "keep", "models", "app"),
+    *("heatmaps", "pointing", "card", "evidence", "names", "tabs"),
+    *("python", "picture", "keep", "models", "app"),
 )
 """Files of the front end's module, in their order."""
 

@@ -26,6 +26,7 @@ from analysis.explorer.evidence import (
     absent_measurements,
     views_of,
 )
+from analysis.explorer.on_prompt import HeadOnPrompt
 from analysis.explorer.queries import Extremes
 from analysis.heads import HeadPair, head_name
 from analysis.plots.marks import CLASS_MARKS, ClassMark
@@ -36,6 +37,8 @@ FORMAT = "name-heads explorer"
 VERSION = 1
 MAX_RANK = 100
 """Ranks are exact below this and capped at it, so that any k up to it is a look-up."""
+ATTENTION_STEPS = 10_000
+"""Attention on a prompt is kept to four decimals."""
 N_EXTREMES = 5
 """Tokens kept for each name at either end of a head's logits."""
 
@@ -63,6 +66,7 @@ def build_payload(
     *,
     d_vocab: int,
     words: Mapping[int, str] | None = None,
+    prompts: Mapping[str, Mapping[HeadPair, HeadOnPrompt]] | None = None,
 ) -> dict[str, Any]:
     """Everything that the front end shows, ready for JSON.
 
@@ -71,6 +75,7 @@ def build_payload(
         evidence: measured numbers and classes; none if None.
         d_vocab: size of the vocabulary.
         words: text of every token that ``sets`` hold as extremes.
+        prompts: by its text, what every head does on a prompt; none if None.
 
     Raises:
         ParameterError: the sets are none, of several models, or without ranks.
@@ -99,6 +104,7 @@ def build_payload(
         "measures": [pack_measure(measure) for measure in evidence.measures],
         "views": views_of(evidence, scores.pairs.copying),
         "absent": absent_measurements(evidence, relations=hold_relations(sets)),
+        "prompts": [pack_prompt(text, heads) for text, heads in (prompts or {}).items()],
         "provenance": {k: v for k, v in scores.provenance.items() if k not in _NAMES_IN_RECORD},
     }
 
@@ -169,6 +175,41 @@ def pack_extremes(found: Extremes, places: Mapping[int, int]) -> dict[str, Any]:
         "wide": wide,
         "top": encode(as_places(found.top)),
         "bottom": encode(as_places(found.bottom)),
+    }
+
+
+def pack_prompt(text: str, heads: Mapping[HeadPair, HeadOnPrompt]) -> dict[str, Any]:
+    """What every head does on one prompt, the heads in order.
+
+    Attention is rounded to 1 / ``ATTENTION_STEPS``, and of each head's rows only what lies on or
+    before the diagonal is kept; the words that heads write are places in a list.
+    """
+    every = [found for _, found in sorted(heads.items())]
+    tokens = every[0].tokens
+    seen = np.tril_indices(len(tokens))
+    attention = np.stack([found.attention[seen] for found in every])
+    ends = {"most": [one.most for one in every], "least": [one.least for one in every]}
+    frames = [*ends["most"], *ends["least"]]
+    words = sorted({word for frame in frames for word in frame["token"]})
+    places = {word: place for place, word in enumerate(words)}
+    return {
+        "text": text,
+        "tokens": list(tokens),
+        "steps": ATTENTION_STEPS,
+        "attention": encode(np.round(attention * ATTENTION_STEPS).astype(np.uint16)),
+        "words": words,
+        **{
+            end: {
+                "n": len(frames[0]),
+                "words": encode(
+                    np.array(
+                        [[places[word] for word in frame["token"]] for frame in frames]
+                    ).astype(np.uint16)
+                ),
+                "logits": encode(np.stack([frame["logit"].to_numpy() for frame in frames])),
+            }
+            for end, frames in ends.items()
+        },
     }
 
 

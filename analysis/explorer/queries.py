@@ -1,4 +1,4 @@
-"""What one head writes for a token, which tokens it writes one for, and where it attends.
+"""What one head writes for a token, and which tokens it writes one for.
 
 All of the head's logits are read here, ``x(s)·W_V·W_O·W_U`` in float64, as the static scores
 define them (MAPS, arXiv 2412.11965, section 3.1).
@@ -16,25 +16,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.embeddings import source_vectors
-from analysis.errors import PromptError
 from analysis.exact.arithmetic import slices
+from analysis.explorer.logits import (
+    BLOCK,
+    extreme_frame,
+    logits_of,
+    token_texts,
+    token_unembeddings,
+)
+from analysis.explorer.on_prompt import HeadOnPrompt, head_on_prompt
 from analysis.heads import HeadPair, check_heads
-from analysis.models.admission import admit, admit_runs
-from analysis.models.precision import exact_forward
+from analysis.models.admission import admit
 from analysis.names import TokenPairs, token_pairs
 from analysis.progress import progress_bar
-from analysis.prompts.templates import check_length, check_prompt
-from analysis.static.padding import n_real_tokens
 from analysis.validation import check_int
-from analysis.weights import embedding_matrix, ov_weights, unembedding_matrix
+from analysis.weights import ov_weights
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-BLOCK = 4096
-"""Tokens whose logits or vectors are held at once."""
-MAX_PROMPT = 200
-"""Tokens of a prompt whose attention is shown."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +69,6 @@ class WrittenTokens:
 
 
 @dataclass(frozen=True)
-class HeadOnPrompt:
-    """One head while the model reads one prompt.
-
-    Attributes:
-        tokens: text of each token, a BOS token first where the model has one.
-        attention: float64 ``[n_tokens, n_tokens]``, from (row) and to (column); rows sum to 1.
-        most: columns ``token`` and ``logit``: what the head writes at the last position, most
-            first, with ``z·W_O·W_U``.
-        least: likewise, least first.
-    """
-
-    tokens: tuple[str, ...]
-    attention: Float[np.ndarray, "n n"] = field(repr=False)
-    most: pd.DataFrame = field(repr=False)
-    least: pd.DataFrame = field(repr=False)
-
-
-@dataclass(frozen=True)
 class AskedHead:
     """One head and the questions that can be put to it.
 
@@ -116,16 +97,6 @@ class AskedHead:
     def on_prompt(self, prompt: str, n: int = 10) -> HeadOnPrompt:
         """Where it attends while the model reads a prompt (:func:`head_on_prompt`)."""
         return head_on_prompt(self.model, self.head, prompt, n)
-
-
-def token_texts(model: TransformerBridge, tokens: Int[np.ndarray, "n"] | list[int]) -> list[str]:
-    """The text of each token by itself."""
-    return list(model.tokenizer.batch_decode([[int(token)] for token in tokens]))
-
-
-def token_unembeddings(model: TransformerBridge) -> Float[Tensor, "d_model n_tokens"]:
-    """W_U without the columns that only pad the vocabulary, which ranks leave out too."""
-    return unembedding_matrix(model)[:, : n_real_tokens(model)]
 
 
 @torch.no_grad()
@@ -180,11 +151,11 @@ def written_for(
     token = pairs.source_tokens[0]
     W_V, W_O = ov_weights(model, layer, number)
     x = source_vectors(model, torch.tensor([token]), layer=layer, first_mlp=first_mlp)
-    logits = _logits((x @ W_V @ W_O)[0], W_U)
+    logits = logits_of((x @ W_V @ W_O)[0], W_U)
     return WrittenTokens(
         token=token_texts(model, [token])[0],
-        most=_frame(model, logits, n, largest=True),
-        least=_frame(model, logits, n, largest=False),
+        most=extreme_frame(model, logits, n, largest=True),
+        least=extreme_frame(model, logits, n, largest=False),
         larger=int((logits > logits[token]).sum()),
         smaller=int((logits < logits[token]).sum()),
     )
@@ -226,7 +197,9 @@ def written_from(
             x = source_vectors(model, tokens, layer=layer, first_mlp=first_mlp)
             logits[s] = (x @ reads).cpu()
             bar.update(len(tokens))
-    return _frame(model, logits, n, largest=True), _frame(model, logits, n, largest=False)
+    return extreme_frame(model, logits, n, largest=True), extreme_frame(
+        model, logits, n, largest=False
+    )
 
 
 @torch.no_grad()
@@ -281,75 +254,6 @@ def amplified_tokens(
             "amplification": amplification[order].numpy(),
             "writes": [token_texts(model, ids) for ids in written],
         }
-    )
-
-
-@torch.no_grad()
-def head_on_prompt(
-    model: TransformerBridge, head: HeadPair, prompt: str, n: int = 10
-) -> HeadOnPrompt:
-    """Where a head attends while the model reads a prompt, and what it writes at its end.
-
-    Args:
-        model: raw weights, from ``load_model``.
-        head: (layer, head).
-        prompt: any text; a BOS token is put before it where the model has one.
-        n: tokens at each end.
-
-    Raises:
-        PromptError: the prompt is empty or longer than ``MAX_PROMPT`` tokens.
-        ParameterError: the head does not exist.
-        ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
-    """
-    admit_runs(model)
-    ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    W_U = token_unembeddings(model)
-    n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
-    if isinstance(prompt, str) and not prompt.strip():
-        raise PromptError("the prompt is empty: type a sentence.")
-    prompt = check_prompt(prompt)
-    ids = list(model.tokenizer(prompt, add_special_tokens=False)["input_ids"])
-    bos = model.tokenizer.bos_token_id
-    if bos is not None and ids[:1] != [bos]:
-        ids = [bos, *ids]
-    if len(ids) > MAX_PROMPT:
-        raise PromptError(
-            f"the prompt has {len(ids)} tokens, more than the {MAX_PROMPT} that are shown: "
-            "shorten it."
-        )
-    check_length(model, len(ids))
-    names = [f"blocks.{layer}.attn.{point}" for point in ("hook_pattern", "hook_z")]
-    tokens = torch.tensor([ids], device=embedding_matrix(model).device)
-    with exact_forward(model):
-        _, cache = model.run_with_cache(tokens, names_filter=names)
-    _, W_O = ov_weights(model, layer, number)
-    z = cache[names[1]][0, -1, number].to(W_O)
-    logits = _logits(z @ W_O, W_U)
-    return HeadOnPrompt(
-        tokens=tuple(token_texts(model, ids)),
-        attention=cache[names[0]][0, number].cpu().double().numpy(),
-        most=_frame(model, logits, n, largest=True),
-        least=_frame(model, logits, n, largest=False),
-    )
-
-
-def _logits(
-    written: Float[Tensor, "d_model"], W_U: Float[Tensor, "d_model d_vocab"]
-) -> Float[Tensor, "d_vocab"]:
-    """``written·W_U`` in float64, without a float64 copy of W_U."""
-    logits = torch.empty(W_U.shape[1], dtype=torch.float64)
-    for s in slices(W_U.shape[1], BLOCK):
-        logits[s] = (written @ W_U[:, s].to(written.device).double()).cpu()
-    return logits
-
-
-def _frame(
-    model: TransformerBridge, logits: Float[Tensor, "d_vocab"], n: int, *, largest: bool
-) -> pd.DataFrame:
-    """The n most extreme tokens; equal ones in the order of their ids."""
-    order = logits.argsort(descending=largest, stable=True)[:n]
-    return pd.DataFrame(
-        {"token": token_texts(model, order.tolist()), "logit": logits[order].numpy()}
     )
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from analysis.errors import ParameterError
 from analysis.explorer.evidence import Evidence, first_evidence
+from analysis.explorer.logits import token_texts
+from analysis.explorer.on_prompt import HeadOnPrompt, heads_on_prompt
 from analysis.explorer.payload import (
     MAX_RANK,
     N_EXTREMES,
@@ -21,7 +23,7 @@ from analysis.explorer.payload import (
     pack,
     ranks_of,
 )
-from analysis.explorer.queries import extreme_tokens, token_texts
+from analysis.explorer.queries import extreme_tokens
 from analysis.heads import HeadPair, chosen_heads
 from analysis.name_files import read_pairs
 from analysis.names import TokenPairs, are_shipped, load_names, token_pairs
@@ -55,12 +57,14 @@ class Results:
         evidence: measured numbers and classes.
         d_vocab: size of the vocabulary.
         words: text of the extreme tokens that the sets hold.
+        prompts: by its text, what every head does on a prompt.
     """
 
     sets: tuple[NameSet, ...]
     evidence: Evidence
     d_vocab: int
     words: dict[int, str] = field(default_factory=dict, repr=False)
+    prompts: Mapping[str, Mapping[HeadPair, HeadOnPrompt]] = field(default_factory=dict, repr=False)
 
     @property
     def scores(self) -> HeadScores:
@@ -69,7 +73,13 @@ class Results:
 
     def payload(self) -> dict[str, Any]:
         """As the front end reads it (``analysis.explorer.payload``)."""
-        return build_payload(self.sets, self.evidence, d_vocab=self.d_vocab, words=self.words)
+        return build_payload(
+            self.sets,
+            self.evidence,
+            d_vocab=self.d_vocab,
+            words=self.words,
+            prompts=self.prompts,
+        )
 
     @property
     def has_relations(self) -> bool:
@@ -146,6 +156,7 @@ def collect(
     relations: Relations | None = None,
     evidence: Evidence | None = None,
     n_heads_with_tokens: int = 0,
+    prompts: Sequence[str] = (),
 ) -> Results:
     """Score names and gather what an explorer shows.
 
@@ -160,12 +171,15 @@ def collect(
             None.
         n_heads_with_tokens: heads for which the tokens around every name are kept, those with the
             most names near either end; a page has no model to ask for them.
+        prompts: for which every head's attention is kept, likewise.
 
     Raises:
         NamesError: no name is usable.
         ParameterError: a parameter is out of its range.
+        PromptError: a prompt is empty or too long.
     """
     n_kept = check_int("n_heads_with_tokens", n_heads_with_tokens, 0)
+    read = {text: heads_on_prompt(model, text) for text in check_list("prompts", prompts, "texts")}
     settings = [first_mlp] if isinstance(first_mlp, bool) else list(first_mlp)
     sets = [score_names(model, names, k=k, first_mlp=setting) for setting in settings]
     for label, pairs in named_pairs(model, relations).items():
@@ -189,6 +203,7 @@ def collect(
         evidence=evidence or first_evidence(model),
         d_vocab=int(unembedding_matrix(model).shape[1]),
         words=words,
+        prompts=read,
     )
 
 

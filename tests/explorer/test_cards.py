@@ -16,7 +16,8 @@ from analysis.embeddings import source_vectors
 from analysis.errors import AnalysisError, NamesError, ParameterError, PromptError
 from analysis.explorer.cards import HeadCard, card_of, head_card
 from analysis.explorer.evidence import measure
-from analysis.explorer.queries import extreme_tokens, head_on_prompt, written_for, written_from
+from analysis.explorer.on_prompt import head_on_prompt
+from analysis.explorer.queries import extreme_tokens, written_for, written_from
 from analysis.explorer.results import named_pairs
 from analysis.explorer.widget import Explorer
 from analysis.weights import ov_weights, unembedding_matrix

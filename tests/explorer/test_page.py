@@ -2,109 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
 
 from analysis import score_heads
-from analysis.explorer.evidence import Evidence
+from analysis.explorer.on_prompt import head_on_prompt
 from analysis.explorer.page import explorer_page, front_end, write_page
 from analysis.plots.marks import class_sets
-from tests.explorer.conftest import RELATIONS
+from tests.explorer.conftest import PROMPTS, RELATIONS
+from tests.explorer.reading import TEN_HEADS, Open, card_numbers, colors, open_head, scope_of
 from tests.planted import NAMES
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
     from transformer_lens.model_bridge import TransformerBridge
 
     from analysis.explorer.results import Results
 
 pytestmark = pytest.mark.chromium
 HOSTILE = "</script><img src=x onerror='window.ran=1'><script>window.ran=1</script>"
-
-TEN_HEADS = [(layer, head) for layer in range(3) for head in range(4)][:10]
-
-Open = Callable[..., "Page"]
-
-
-@pytest.fixture(scope="module")
-def page_file(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_page(results, tmp_path_factory.mktemp("page") / "planted_explorer.html")
-
-
-@pytest.fixture(scope="module")
-def tab(chromium: Browser) -> Iterator[tuple[Page, list[str]]]:
-    """A page without a network, and what its console said and what it asked for."""
-    complaints: list[str] = []
-    context = chromium.new_context(offline=True, accept_downloads=True)
-    page = context.new_page()
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if request.url.startswith(("blob:", "data:", "about:"))
-            or request.is_navigation_request()
-            else complaints.append(request.url)
-        ),
-    )
-    yield page, complaints
-    context.close()
-
-
-@pytest.fixture
-def visit(tab: tuple[Page, list[str]], page_file: Path) -> Iterator[Open]:
-    """Opens the page afresh; afterwards nothing may have been fetched, nor said in the console."""
-    page, complaints = tab
-    complaints.clear()
-
-    def open_page(
-        fragment: str = "",
-        file: Path = page_file,
-        width: int = 1280,
-        height: int = 900,
-        scheme: Literal["light", "dark"] = "light",
-    ) -> Page:
-        page.emulate_media(color_scheme=scheme)
-        page.set_viewport_size({"width": width, "height": height})
-        page.goto("about:blank")  # else a change of the fragment alone would not load the page
-        page.goto(file.as_uri() + fragment)
-        page.wait_for_selector(".nh-map [role=gridcell]")
-        return page
-
-    yield open_page
-    assert complaints == []
-
-
-def card_numbers(page: Page) -> dict[str, tuple[float, str]]:
-    """The card's numbers: as they are, and as they are written."""
-    found = page.evaluate(
-        "[...document.querySelectorAll('.nh-value[data-measure]')].map((cell) =>"
-        " [cell.dataset.measure, Number(cell.dataset.value), cell.textContent])"
-    )
-    return {measure: (value, text.replace("−", "-")) for measure, value, text in found}
-
-
-def open_head(page: Page, layer: int, head: int, fragment: str = "") -> None:
-    page.evaluate(f"location.hash = '#{fragment}&head={layer}.{head}'")
-    page.wait_for_function(
-        "(name) => document.querySelector('.nh-card-title')?.textContent === name",
-        arg=f"Head {layer}.{head}",
-    )
-
-
-def colors(page: Page, panel: int = 0) -> list[str]:
-    return page.evaluate(
-        "(n) => [...document.querySelectorAll('.nh-map')[n].querySelectorAll('[role=gridcell]')]"
-        ".map((cell) => cell.getAttribute('fill'))",
-        panel,
-    )
 
 
 def test_k_changes_the_colours_and_the_address(visit: Open) -> None:
@@ -270,50 +189,6 @@ def test_a_hover_in_the_scatter_rings_the_head_in_the_heatmaps(visit: Open) -> N
     assert page.locator(".nh-map .nh-rings rect").count() == 2
 
 
-def test_what_is_on_the_screen_can_be_kept(
-    visit: Open, planted: TransformerBridge, results: Results, tmp_path: Path
-) -> None:
-    page = visit("#k=2&head=1.1")
-    page.locator("summary", has_text="Keep it").click()
-    files = {}
-    for button in ("SVG", "PNG", "CSV", "Record and state (JSON)"):
-        with page.expect_download() as download:
-            page.get_by_role("button", name=button, exact=True).click()
-        path = tmp_path / download.value.suggested_filename
-        download.value.save_as(path)
-        files[path.suffix] = path
-    assert files[".png"].read_bytes().startswith(b"\x89PNG")
-    assert "http" not in files[".svg"].read_text().replace("http://www.w3.org/2000/svg", "")
-    rows = files[".csv"].read_text().splitlines()
-    header = rows[0].split(",")
-    two = results.scores.at_k(2)
-    assert len(rows) == 1 + 12
-    for row in rows[1:]:
-        values = dict(zip(header, row.split(","), strict=True))
-        at = int(values["layer"]), int(values["head"])
-        assert float(values["copying_score"]) == two.copying_score[at]
-        assert int(values["n_in_bottom_k"]) == two.n_in_bottom_k[at]
-    record = json.loads(files[".json"].read_text())
-    assert record["state"]["k"] == record["k"] == 2 and record["state"]["head"] == "1.1"
-    assert record["pairs_sha256"] == results.scores.pairs.checksum
-    assert scope_of(page, planted)["frame"].loc[(1, 1), "copying_score"] == two.copying_score[1, 1]
-
-
-def test_a_kept_state_opens_again(visit: Open, results: Results, tmp_path: Path) -> None:
-    state = {"k": 7, "head": "1.2", "only": "a", "tab": "table"}
-    page = visit(file=write_page(results, tmp_path / "kept.html", state))
-    assert page.get_by_label("k, from 1 to 100").input_value() == "7"
-    assert page.locator(".nh-card-title").inner_text() == "Head 1.2"
-    (tmp_path / "state.json").write_text(json.dumps({"state": {"k": 3, "head": "0.1"}}))
-    page.locator("summary", has_text="Keep it").click()
-    page.get_by_label("State file").set_input_files(tmp_path / "state.json")
-    page.locator(".nh-card-title", has_text="Head 0.1").wait_for()
-    (tmp_path / "state.json").write_text("no state")
-    page.get_by_label("State file").set_input_files(tmp_path / "state.json")
-    page.locator(".nh-keep").get_by_role("alert").wait_for()
-    assert page.locator(".nh-card-title").inner_text() == "Head 0.1"
-
-
 def test_a_filter_counts_the_names_that_hold_a_text(
     visit: Open, planted: TransformerBridge
 ) -> None:
@@ -339,22 +214,6 @@ def test_a_filter_counts_the_names_that_hold_a_text(
     said = page.locator(".nh-field", has=box).get_by_role("alert").inner_text()
     assert said == 'No name holds "xyz". The last names stay.'
     assert colors(page) == before
-
-
-def scope_of(page: Page, *models: TransformerBridge) -> dict[str, Any]:
-    """What the lines of Python of a page make, with the models that they load in memory."""
-    page.evaluate("document.querySelector('.nh-keep').open = true")
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Record and state (JSON)").click()
-    lines = json.loads(Path(download.value.path()).read_text())["python"]
-    memory = "model = ...  # this model was built in memory"
-    scope: dict[str, Any] = {}
-    for number, model in enumerate(models):
-        scope[f"model_{number}"] = model
-        lines = lines.replace(memory, f"model = model_{number}", 1)
-    assert memory not in lines
-    exec(lines, scope)
-    return scope
 
 
 def test_relations_are_on_the_card_and_in_the_heatmaps(
@@ -399,69 +258,6 @@ def test_every_class_is_marked_on_its_panel(visit: Open, marked: Results, tmp_pa
             assert n_marks == sum(len(one.heads) for one in sets)
 
 
-@pytest.fixture(scope="module")
-def pair(results: Results, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
-    """A page of three models, the last of another shape, and the results of the second."""
-    first, second = results.sets[0], results.sets[1]
-    model = replace(first.scores.model, title="Other", name="other")
-    scores = replace(second.scores, model=model, first_mlp=True)
-    one = replace(first, scores=scores, extremes={})
-    other = replace(results, sets=(one,))
-    small = replace(
-        scores,
-        model=replace(model, title="Small", name="small"),
-        **{
-            part: getattr(scores, part)[:2]
-            for part in ("in_top_k", "in_bottom_k", "ranks_top", "ranks_bottom", "n_zero_output")
-        },
-    )
-    third = replace(results, sets=(replace(one, scores=small),), evidence=Evidence())
-    path = tmp_path_factory.mktemp("pair") / "pair.html"
-    return write_page([results, other, third], path), other
-
-
-def test_another_model_can_stand_beside(
-    visit: Open, results: Results, pair: tuple[Path, Results]
-) -> None:
-    page = visit(file=pair[0])
-    titles = page.locator(".nh-title:visible")
-    assert titles.all_inner_texts() == [results.scores.model.title]
-    page.get_by_label("Compared with").select_option(label="beside Other")
-    assert titles.all_inner_texts() == [results.scores.model.title, "Other"]
-    # What both have moves together.
-    page.get_by_label("k, how many").first.fill("7")
-    texts = page.locator(".nh-provenance").all_inner_texts()
-    assert ["k = 7" in text for text in texts] == [True, True]
-    page.locator(".nh-map").nth(2).locator("[role=gridcell]").first.click()
-    assert page.locator(".nh-card-title").all_inner_texts() == ["Head 0.3"]
-    page.go_back()  # to the k of before
-    page.go_back()
-    assert titles.all_inner_texts() == [results.scores.model.title]
-
-
-def test_another_model_can_be_taken_away(
-    visit: Open, planted: TransformerBridge, results: Results, pair: tuple[Path, Results]
-) -> None:
-    path, other = pair
-    page = visit("#minus=1&k=5", file=path)
-    assert page.locator(".nh-title").inner_text() == f"{results.scores.model.title} minus Other"
-    a, b = results.scores.at_k(5), other.scores.at_k(5)
-    for head in TEN_HEADS:
-        open_head(page, *head, "minus=1&k=5")
-        read = card_numbers(page)
-        assert read["copying"][0] == a.copying_score[head] - b.copying_score[head]
-        assert read["suppression"][0] == a.suppression_score[head] - b.suppression_score[head]
-        assert read["eigenvalue_score"][0] == 0  # measured alike
-    differs = (a.copying_score != b.copying_score).sum()
-    middle = "#e8e4de"
-    assert 0 < differs == sum(fill != middle for fill in colors(page))
-    lines = scope_of(page, planted, planted)
-    assert list(lines["frame"].columns) == list(lines["other"].columns)
-    options = page.get_by_label("Compared with").locator("option")
-    disabled = options.evaluate_all("(all) => all.filter((o) => o.disabled).map((o) => o.text)")
-    assert disabled == [f"minus {results.scores.model.title}", "minus Small"]
-
-
 def test_hostile_text_is_shown_and_never_runs(
     visit: Open, results: Results, tmp_path: Path
 ) -> None:
@@ -498,3 +294,26 @@ def test_the_page_names_no_address_and_holds_the_module_as_it_is(results: Result
     addresses = text.replace("http://www.w3.org/2000/svg", "")
     assert "http://" not in addresses and "https://" not in addresses
     assert explorer_page(results) == text
+
+
+def test_attention_on_the_prompts_that_came_with_the_results(
+    visit: Open, planted: TransformerBridge
+) -> None:
+    page = visit("#head=1.1")
+    picked = page.get_by_label("Prompt")
+    for number, prompt in enumerate(PROMPTS):
+        picked.select_option(str(number))
+        for head in ((1, 1), (2, 0)):
+            open_head(page, *head)
+            assert picked.input_value() == str(number)  # the next head keeps the prompt
+            found = head_on_prompt(planted, head, prompt, n=5)
+            tokens = page.locator(".nh-prompt .nh-token")
+            assert tokens.count() == len(found.tokens)
+            for at in range(len(found.tokens)):
+                tokens.nth(at).hover()
+                shares = tokens.evaluate_all("(all) => all.map((one) => parseFloat(one.title))")
+                assert shares == pytest.approx(100 * found.attention[at], abs=0.06)
+            lists = page.locator(".nh-prompt ~ .nh-columns ol")
+            for shown, frame in zip(lists.all(), (found.most, found.least), strict=True):
+                words = shown.locator("code").all_inner_texts()
+                assert [word.replace("␣", " ") for word in words] == list(frame["token"])

@@ -18,6 +18,7 @@ from analysis.errors import ParameterError
 from analysis.explorer.payload import MAX_RANK, build_payload, pack
 from analysis.explorer.results import collect, score_names
 from analysis.weights import ov_weights, unembedding_matrix
+from tests.explorer.conftest import PROMPTS
 from tests.planted import NAMES
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def test_equal_results_give_equal_bytes(planted: TransformerBridge, results: Res
         first_mlp=(True, False),
         evidence=results.evidence,
         n_heads_with_tokens=6,
+        prompts=PROMPTS,
     )
     later = replace(
         again,

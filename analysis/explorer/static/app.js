@@ -28,7 +28,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   // What the parts share. Each part is a function that adds what it makes to `app`; parts find each
   // other's functions there when they call them.
   const app = { model, root, data, minus, isPage, nLayers, nHeads, hasKernel, uid, nameOf,
-    indexOf, usual, update, remember, hovered: -1, theme: "light" };
+    indexOf, usual, update, remember, linked, fixed, keeps, hovered: -1, theme: "light" };
   numbersPart(app);
   const common = (state) =>
     Object.fromEntries(Object.entries(state).filter(([name]) => COMMON.includes(name)));
@@ -44,7 +44,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   app.state = toState(keeps ? given() : common(given()));
   app.cursor = indexOf(app.state.head) >= 0 ? indexOf(app.state.head) : 0;
   for (const part of [marksPart, questionsPart, controlsPart, ownPart, heatmapsPart, pointingPart,
-    cardPart, evidencePart, namesPart, tabsPart, keepPart]) part(app);
+    cardPart, evidencePart, namesPart, tabsPart, pythonPart, picturePart, keepPart]) part(app);
 
   // What cannot be shown (a head that the model lacks, a k out of range) becomes what can.
   function checked(wanted) {
@@ -192,7 +192,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
       h("div", { class: "nh-under" },
         h("div", { class: "nh-tabs", role: "tablist", "aria-label": "Other views" },
           app.tabButtons),
-        app.tabPanel, app.own, app.keep)), app.live);
+        app.tabPanel, app.own, keeps ? app.keep : "")), app.live);
   readTheme();
 
   model.on("msg:custom", app.onMessage);
@@ -208,6 +208,13 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   });
   resize.observe(maps);
   cleanups.push(() => themeWatch.disconnect(), () => resize.disconnect());
+  /** To a state that was kept, with its choice of models, as if its address had been opened. */
+  app.go = (state) => {
+    const parts = new URLSearchParams(stateToFragment(readState(state, usual), usual));
+    for (const name of MODEL_CHOICES) if (name in state) parts.set(name, state[name]);
+    history.pushState(null, "", `#${parts}`);
+    dispatchEvent(new PopStateEvent("popstate"));
+  };
   if (isPage && keeps) {
     const back = () => {
       app.state = toState(given());

@@ -81,6 +81,10 @@ function several({ model, root, all, isPage }) {
   }
   function back() {
     const parts = new URLSearchParams(location.hash.slice(1));
+    if (!location.hash) { // a page that was kept opens on its choice
+      const kept = model.get("state") || {};
+      for (const name of MODEL_CHOICES) if (name in kept) parts.set(name, kept[name]);
+    }
     const how = ["beside", "minus"].find((name) => parts.get(name) in all);
     const next = [parts.get("model") in all ? parts.get("model") : "0",
       how ? `${how} ${parts.get(how)}` : ""];

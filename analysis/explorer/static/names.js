@@ -207,10 +207,28 @@ function namesPart(app) {
         ? h("form", { onsubmit: (event) => { event.preventDefault(); runPrompt(); } },
           app.promptText, h("div", { class: "nh-row" },
             h("button", { type: "submit", class: "nh-small" }, "Run the model")))
-        : h("p", { class: "nh-muted" }, "Needs the model. In Python: ",
-          h("code", {}, `head_card(model, (${app.state.head.replace(".", ", ")}))`
-            + `.on_prompt("When Mary and John …")`)),
+        : drawKeptPrompt(),
       app.promptSays);
+  }
+
+  /** Without a kernel: the prompts that came with the results, and what to run for others. */
+  function drawKeptPrompt() {
+    const shown = h("div", { class: "nh-answer" });
+    const show = (at) => shown.replaceChildren(
+      attentionView(data.prompts[at].of(app.indexOf(app.state.head))));
+    const pick = h("select", { "aria-label": "Prompt", "data-key": "kept-prompt",
+      onchange: () => { app.keptPrompt = Number(pick.value); show(app.keptPrompt); } },
+    data.prompts.map(({ text }, at) => h("option", { value: at }, text)));
+    const known = data.prompts.length > 0;
+    if (known) {
+      pick.value = app.keptPrompt || 0;
+      show(Number(pick.value));
+    }
+    return [data.prompts.length > 1 ? pick : "", known ? shown : "",
+      h("p", { class: "nh-muted" }, known ? "Other prompts need" : "Needs",
+        " the model. In Python: ",
+        h("code", {}, `head_card(model, (${app.state.head.replace(".", ", ")}))`
+          + `.on_prompt("When Mary and John …")`))];
   }
 
   async function runPrompt() {

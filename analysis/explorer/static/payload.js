@@ -81,7 +81,24 @@ function readPayload(raw) {
   data.sets = raw.sets.map((set) => readSet(set, raw));
   data.measures = raw.measures.map(readMeasure);
   data.tokens = raw.tokens || {};
+  data.prompts = (raw.prompts || []).map(readPrompt);
   return data;
+}
+
+/** What every head does on a prompt; `of(i)` is what Python says of head i. */
+function readPrompt(packed) {
+  const n = packed.tokens.length, size = (n * (n + 1)) / 2;
+  const shares = new Uint16Array(bytesOf(packed.attention).buffer);
+  const end = ({ n: shown, words, logits }) => {
+    const places = new Uint16Array(bytesOf(words).buffer), numbers = floats(logits);
+    return (i) => Array.from({ length: shown }, (_, at) => ({
+      token: packed.words[places[i * shown + at]], logit: numbers[i * shown + at] }));
+  };
+  const [most, least] = [end(packed.most), end(packed.least)];
+  const row = (i, from) => Array.from({ length: n }, (_, to) => (to > from ? 0
+    : shares[i * size + (from * (from + 1)) / 2 + to] / packed.steps));
+  return { text: packed.text, of: (i) => ({ tokens: packed.tokens, most: most(i), least: least(i),
+    attention: packed.tokens.map((_, from) => row(i, from)) }) };
 }
 
 function readMeasure(measure) {

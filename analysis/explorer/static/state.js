@@ -3,6 +3,9 @@
 const COMMON = ["k", "mlp", "score", "only", "threshold", "lo", "hi", "classes"];
 // Of explorers side by side, these move together.
 
+const MODEL_CHOICES = ["model", "beside", "minus"];
+// Where several models are at hand: which is shown, and with which other one.
+
 function readState(given, usual) {
   const state = { ...usual };
   for (const [name, value] of Object.entries(given || {})) {

@@ -1,0 +1,63 @@
+// The lines of Python that make what is seen.
+
+function pythonPart(app) {
+  const { data, minus } = app;
+
+  const python = (value) => (value === true ? "True" : value === false ? "False"
+    : JSON.stringify(value));
+
+  /** Lines that load a model and its names. */
+  function loadLines(source) {
+    const set = app.setOf(source), all = set.whole || set, { only } = set;
+    const { name, revision, source: from } = source.model;
+    const words = all.targets ? all.sources.map((word, at) => [word, all.targets[at]])
+      : all.sources;
+    const holds = (word) => `${python((only || "").toLowerCase())} in ${word}.lower()`;
+    return [
+      from === "memory" ? "model = ...  # this model was built in memory"
+        : `model = load_model(${python(name)}${revision && from === "hub"
+          ? `, revision=${python(revision)}` : ""})${from === "folder"
+          ? "  # the path of this folder" : ""}`,
+      all.targets ? `names = [tuple(pair) for pair in ${python(words)}]`
+        : `names = load_names(model${all.key === "shipped" ? "" : `, ${python(words)}`})`,
+      !set.whole ? null
+        : all.targets ? `names = [(a, b) for a, b in names if ${holds("a")} or ${holds("b")}]`
+          : `names = load_names(model, [name for name in names if ${holds("name")}])`,
+    ].filter(Boolean);
+  }
+
+  /** Lines that, run, return the numbers seen. */
+  function pythonLines() {
+    const every = app.together();
+    return ["from analysis import load_model, load_names, score_heads", "",
+      ...every.map((one) => (every.length > 1 ? `# ${one.data.model.title}\n` : "")
+        + one.ownLines())].join("\n");
+  }
+
+  function ownLines() {
+    const view = app.currentView(), { k, mlp, head } = app.state;
+    const lines = [];
+    for (const source of minus ? [data, minus] : [data]) {
+      const frame = source === data ? "frame" : "other";
+      lines.push(...loadLines(source));
+      if (view.key === "static") {
+        const { first_mlp: setting } = app.setOf(source);
+        lines.push(`scores = score_heads(model, names, k=${k}, first_mlp=${python(setting)})`,
+          `${frame} = scores.to_frame(intervals=${python(!minus)})`);
+      } else {
+        lines.push(`scores = score_heads(model, names, k=${k}, first_mlp=${python(mlp)})`);
+        const shown = [view.left, view.right].map((key) => app.measureOf(source, key).python);
+        lines.push("", ...new Set(shown.filter(Boolean)));
+      }
+      lines.push("");
+    }
+    if (view.key === "static") {
+      if (minus) lines.push("frame = frame - other");
+      lines.push(head ? `frame.loc[(${head.replace(".", ", ")})]`
+        : "frame.sort_values(frame.columns[0], ascending=False).head(10)");
+    }
+    return `${lines.join("\n").trim()}\n`;
+  }
+
+  Object.assign(app, { python, pythonLines, ownLines });
+}
