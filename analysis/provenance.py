@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -82,10 +83,13 @@ def package_versions() -> dict[str, str]:
     versions = {}
     for package in ("name-heads", "torch", "transformer-lens", "transformers", "numpy"):
         try:
-            versions[package] = version(package)
+            versions[package] = _version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
     return versions
+
+
+_version = cache(version)  # read from files, the same as long as the program runs
 
 
 def provenance_of(model: ReadableModel, parameters: Mapping[str, object]) -> dict[str, object]:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from analysis.errors import ArchitectureError
 
@@ -143,7 +144,8 @@ def plain_model(
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
-    with init_empty_weights(include_buffers=False), torch.random.fork_rng(devices=[]):
+    empty = init_empty_weights(include_buffers=False)
+    with empty, _NoDraws(), torch.random.fork_rng(devices=[]):
         model: Any = AutoModelForCausalLM.from_config(
             copy.deepcopy(config),
             attn_implementation="eager",
@@ -157,9 +159,39 @@ def plain_model(
     return model.to(device).eval()
 
 
+class _NoDraws(TorchFunctionMode):
+    """Draws no first weights for tensors that hold none, which takes longer than all the rest.
+
+    transformers has ``no_init_weights`` for this, which changes torch for other threads too.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call ``func``, unless it would fill a tensor on the meta device."""
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in _DRAWS:
+            filled = args[0] if args else kwargs.get("tensor")
+            if isinstance(filled, Tensor) and filled.is_meta:
+                return filled
+        return func(*args, **kwargs)
+
+
+_DRAWS = frozenset(
+    {
+        *("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_"),
+        *("xavier_normal_", "xavier_uniform_"),
+    }
+)
+
+
 def _config_of_layer(config: Any, layer: int) -> Any:
     """A copy of ``config`` for a model whose only block is that of ``layer``."""
-    config = copy.deepcopy(config)
+    config = copy.copy(config)  # attributes are replaced, none is changed
     n_layers = config.num_hidden_layers
     for name, value in vars(config).items():
         if isinstance(value, list) and len(value) == n_layers:  # one entry to a layer

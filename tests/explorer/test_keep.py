@@ -41,7 +41,9 @@ def test_what_is_on_the_screen_can_be_kept(
     record = json.loads(files[".json"].read_text())
     assert record["state"]["k"] == record["k"] == 2 and record["state"]["head"] == "1.1"
     assert record["pairs_sha256"] == results.scores.pairs.checksum
-    assert scope_of(page, planted)["frame"].loc[(1, 1), "copying_score"] == two.copying_score[1, 1]
+    made = scope_of(page, planted)["frame"]
+    assert made["copying_score"].tolist() == two.copying_score.ravel().tolist()
+    assert made["suppression_score"].tolist() == two.suppression_score.ravel().tolist()
 
 
 def test_a_kept_state_opens_again(visit: Open, results: Results, tmp_path: Path) -> None:
