@@ -1,92 +1,38 @@
-"""May a model be scored? Identities that hold on its weights, or it is refused.
+"""May a model be scored? Where identities hold on its weights; else it is refused.
 
-A family is supported because its weights, as read here, pass these identities, not because its
-name is on a list:
-
-1. **attention**: for a single token Σ_heads (x·W_V + b_V)·W_O + b_O is what transformers' attention
-   module gives for x, in float64, for every layer;
-2. **first block**: what ``effective_embedding`` gives is what the loaded model's own modules give
-   when they run, the attention's output being zero;
-3. **unembedding**: W_U applied to a final residual stream, after the final norm, orders the
-   vocabulary as the model's logits do (a scale or a soft-cap keeps the order), in float64;
-4. **logits** (for what runs the model): transformer_lens' logits are those of transformers;
-5. **residual stream** (for direct effects): each block adds Σ_heads z·W_O + b_O and its MLP's
-   output to the residual stream as they are, with no norm or factor between;
-6. **direct path** (likewise): the final norm and W_U make the logits of the final residual stream,
-   with no scale, bias or soft-cap.
-
-All run in float64, the model as it is loaded included.
+A family is supported because its weights, as read here, pass the identities of
+``models.identities``, not because its name is on a list: three of them for the static scores, one
+more for what runs the model, two more for direct effects.
 
 What was found is kept in the open, as the model's attribute ``admission``.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from analysis.architecture.float64 import Float64Mode
-from analysis.architecture.model_parts import one_block, plain_model, probed, set_parameter
-from analysis.architecture.norms import normalise
-from analysis.architecture.readable import ReadableModel, WeightReader
-from analysis.embeddings import effective_embedding
+from analysis.architecture.readable import ReadableModel
 from analysis.errors import ArchitectureError
 from analysis.models.families import refusal
+from analysis.models.identities import (
+    Identity,
+    attention_identity,
+    direct_identities,
+    first_block_identities,
+    layers_compared,
+    logits_identity,
+    unembedding_identity,
+)
 from analysis.validation import check_model
 from analysis.weights import (
     attention_output_weights,
     check_finite,
-    embedding_matrix,
     final_norm,
-    float64_device,
-    projection_name,
-    unembedding_matrix,
     value_weights,
-    weight_reader,
 )
-
-N_TOKENS = 8
-"""Tokens whose first block is compared."""
-N_LOGITS = 4096
-"""Tokens, at most, whose logits are compared."""
-
-_EXACT = 1e-6
-"""Largest relative difference of what is computed in float64 both times."""
-_HALF = 3e-2
-"""The same for a model in half precision, some of whose computed buffers (positions, a scale of the
-embedding) are rounded to its dtype when it is cast."""
-
-
-def _limit(model: ReadableModel) -> float:
-    return _EXACT if embedding_matrix(model).dtype in (torch.float32, torch.float64) else _HALF
-
-
-@dataclass(frozen=True)
-class Identity:
-    """One identity, as found.
-
-    Attributes:
-        name: ``attention``, ``first block``, ``unembedding``, ``logits``, ``residual stream`` or
-            ``direct path``.
-        error: largest difference, relative to the size of what was compared.
-        limit: the largest that is admitted.
-        where: what was compared.
-    """
-
-    name: str
-    error: float
-    limit: float
-    where: str
-
-    @property
-    def holds(self) -> bool:
-        """Whether the error is within the limit; not if it is NaN."""
-        return self.error <= self.limit
 
 
 @dataclass(frozen=True)
@@ -119,7 +65,7 @@ def check_additive(model: ReadableModel) -> None:
             f"{model.cfg.model_name}: transformer_lens names no final norm, which direct effects "
             "go through; use another model."
         )
-    identities = [_held(model, identity) for identity in _direct_identities(model)]
+    identities = [_held(model, identity) for identity in direct_identities(model)]
     model.admission = replace(found, identities=(*found.identities, *identities))  # type: ignore[attr-defined]
 
 
@@ -144,9 +90,9 @@ def admit(model: ReadableModel) -> Admission:
     _check_heads(model)
     found = Admission(
         (
-            _held(model, _attention_identity(model)),
-            *(_held(model, identity) for identity in _first_block_identity(model)),
-            _held(model, _unembedding_identity(model)),
+            _held(model, attention_identity(model)),
+            *(_held(model, identity) for identity in first_block_identities(model)),
+            _held(model, unembedding_identity(model)),
         )
     )
     model.admission = found  # type: ignore[attr-defined]
@@ -174,7 +120,7 @@ def admit_runs(model: ReadableModel) -> Admission:
             "call model.eval() first."
         )
     if not found.has("logits"):
-        identity = _held(model, _logits_identity(model))
+        identity = _held(model, logits_identity(model))
         found = replace(found, identities=(*found.identities, identity))
         model.admission = found  # type: ignore[assignment]
     return found
@@ -208,7 +154,7 @@ def _check_heads(model: ReadableModel) -> None:
     reason = refusal(str(cfg.architecture))
     if reason:
         raise ArchitectureError(f"{cfg.model_name} is a {cfg.architecture}: {reason}.")
-    for layer in _layers(model):
+    for layer in layers_compared(model):
         V, O = value_weights(model, layer), attention_output_weights(model, layer)  # noqa: E741
         n_kv, d_model, d_head = V.shape
         fits = n_kv and O.shape[0] % n_kv == 0 and O.shape[1:] == (d_head, d_model)
@@ -217,236 +163,3 @@ def _check_heads(model: ReadableModel) -> None:
                 f"{cfg.model_name}: W_V of layer {layer} has shape {tuple(V.shape)} and W_O "
                 f"{tuple(O.shape)}, which do not make attention heads."
             )
-
-
-def _layers(model: ReadableModel) -> list[int]:
-    """Layers to look at: all of a loaded model, first and last of a checkpoint on disk."""
-    n_layers = model.cfg.n_layers
-    return list(range(n_layers)) if isinstance(model, nn.Module) else sorted({0, n_layers - 1})
-
-
-# --- 1 ------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def _attention_identity(model: ReadableModel) -> Identity:
-    reader, device = weight_reader(model), float64_device(model)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 1, model.cfg.d_model, dtype=torch.float64, generator=generator).to(device)
-    worst = -1.0
-    for layer in _layers(model):
-        theirs = _attention_output(reader, layer, x)
-        ours = _sum_of_heads(model, layer, x.flatten())
-        error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-300))
-        if not error <= worst:  # NaN too
-            worst = error
-    where = "the sum over heads of x·W_V·W_O and the attention module's output"
-    return Identity("attention", worst, _EXACT, where)
-
-
-def _attention_output(reader: WeightReader, layer: int, x: Tensor) -> Tensor:
-    """What transformers' attention module gives for one token."""
-    paths = reader.paths
-    inside = f"{paths.block(layer)}.{paths.attention}."
-    unread = tuple(inside + part for part in paths.unread)
-
-    def tensor(name: str) -> Tensor | None:
-        read = name.startswith(inside) and not name.startswith(unread or ("\0",))
-        return reader.tensor(name) if read else None
-
-    hf_model = one_block(reader.hf_config, paths, layer, tensor, reader.device)
-    attention = hf_model.get_submodule(f"{paths.block(0)}.{paths.attention}")
-    for name, parameter in list(attention.named_parameters()):
-        if name.endswith("sinks"):  # they take attention away from the token, not from W_V
-            set_parameter(attention, name, torch.full(parameter.shape, -1e9, device=x.device))
-    token = torch.zeros(1, 1, dtype=torch.long, device=x.device)
-    with Float64Mode(), probed(attention, instead=x) as probe:
-        hf_model(input_ids=token, use_cache=False)
-    if probe.gave is None:
-        raise ArchitectureError(f"the attention of layer {layer} does not run in its block.")
-    return probe.gave.flatten()
-
-
-def _sum_of_heads(model: ReadableModel, layer: int, x: Tensor) -> Tensor:
-    V = value_weights(model, layer).to(x)
-    O = attention_output_weights(model, layer).to(x)  # noqa: E741
-    attention = model.blocks[layer].attn
-    values = torch.einsum("d,gdh->gh", x, V)
-    if attention.b_V is not None:
-        values = values + attention.b_V.detach().to(x).reshape(values.shape)
-    values = values.repeat_interleave(O.shape[0] // V.shape[0], dim=0)
-    written = torch.einsum("gh,ghd->d", values, O)
-    return written if attention.b_O is None else written + attention.b_O.detach().to(x)
-
-
-# --- 2 ------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def _first_block_identity(model: ReadableModel) -> Iterator[Identity]:
-    """The embedding and the MLP, against the model as it runs."""
-    if not isinstance(model, nn.Module):
-        return  # the modules that a checkpoint's vectors come from are the model's own already
-    d_vocab = embedding_matrix(model).shape[0]
-    tokens = torch.linspace(0, d_vocab - 1, min(N_TOKENS, d_vocab)).long()
-    for kind in ("embedding", "mlp"):
-        ours = effective_embedding(model, tokens, kind)
-        theirs = _as_run(model, tokens, kind).to(ours)
-        error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-300))
-        where = (
-            "the embedding that enters the first block"
-            if kind == "embedding"
-            else ("the first MLP's output")
-        )
-        yield Identity(
-            "first block", error, _limit(model), f"{where} and that of the model as it runs"
-        )
-
-
-def _as_run(model: Any, tokens: Tensor, kind: str) -> Tensor:
-    """What enters the first block, or what its MLP adds, when the loaded model runs."""
-    block = model.blocks[0]
-    parts = dict(block.named_children())
-    module = block if kind == "embedding" else parts.get("ln2_post") or _last_layer(parts["mlp"])
-    ids = tokens.to(embedding_matrix(model).device)[:, None]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_evaluating(model.original_model))
-        stack.enter_context(Float64Mode())
-        stack.enter_context(_zeroed(block.attn.o))
-        if hasattr(model, "pos_embed"):
-            stack.enter_context(_zeroed(model.pos_embed))
-        probe = stack.enter_context(probed(module, stop_before=kind == "embedding"))
-        model.original_model(input_ids=ids, use_cache=False)
-    found = probe.given if kind == "embedding" else probe.gave
-    if found is None:
-        raise ArchitectureError(f"{model.cfg.model_name} does not run its first block's {kind}.")
-    return found.reshape(len(tokens), -1).double()
-
-
-def _last_layer(mlp: nn.Module) -> nn.Module:
-    """The layer that writes an MLP's output; the MLP itself where experts do."""
-    out = dict(mlp.named_children()).get("out")
-    return mlp if out is None else out
-
-
-@contextlib.contextmanager
-def _zeroed(module: nn.Module) -> Iterator[None]:
-    """Let a module's output be zero."""
-
-    def zero(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (torch.zeros_like(output[0]), *output[1:])
-        return torch.zeros_like(output)
-
-    handle = module.register_forward_hook(zero)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while, whatever each module was in."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-# --- 3 ------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def _unembedding_identity(model: ReadableModel) -> Identity:
-    reader, device = weight_reader(model), float64_device(model)
-    paths = reader.paths
-    W_U = unembedding_matrix(model)
-    chosen = torch.linspace(0, W_U.shape[1] - 1, min(N_LOGITS, W_U.shape[1])).long()
-    named = (paths.blocks, paths.embedding, paths.unembedding, paths.positions)
-    left_out = tuple(f"{name}." for name in named if name)
-    hf_model = one_block(
-        reader.hf_config,
-        paths,
-        0,
-        lambda name: None if name.startswith(left_out) else reader.tensor(name),
-        device,
-    )
-    parent, _, own = paths.blocks.rpartition(".")
-    setattr(hf_model.get_submodule(parent), own, nn.ModuleList())  # straight to the final norm
-    generator = torch.Generator().manual_seed(0)
-    table: Any = hf_model.get_submodule(paths.embedding)
-    table.padding_idx = None
-    rows = torch.randn(4, embedding_matrix(model).shape[1], generator=generator).to(device)
-    set_parameter(hf_model, f"{paths.embedding}.weight", rows)
-    raw = torch.as_tensor(model.W_U).detach()[:, chosen.to(W_U.device)].T.to(device)
-    set_parameter(hf_model, f"{paths.unembedding}.weight", raw)
-    last = paths.unembedding
-    if raw.shape[1] != model.cfg.d_model:
-        last = projection_name(model).removesuffix(".weight")
-    tokens = torch.arange(len(rows), device=device)[:, None]
-    with Float64Mode(), probed(hf_model.get_submodule(last), stop=False) as probe:
-        logits = hf_model(input_ids=tokens, use_cache=False).logits[:, -1, : len(chosen)]
-    if probe.given is None:
-        raise ArchitectureError(f"{model.cfg.model_name} does not run its unembedding.")
-    final = probe.given.reshape(len(rows), -1).double()
-    ours = final @ W_U[:, chosen.to(W_U.device)].to(final)
-    sorted_logits = logits.double().gather(1, ours.argsort(dim=1))
-    falls = (sorted_logits.cummax(1).values - sorted_logits).amax(1)
-    ranges = sorted_logits.amax(1) - sorted_logits.amin(1)
-    error = float((falls / ranges.clamp_min(1e-300)).max())
-    where = "the order of W_U's logits and that of the model's own"
-    return Identity("unembedding", error, _EXACT, where)
-
-
-# --- 4 ------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def _logits_identity(model: Any) -> Identity:
-    reader = weight_reader(model)
-    E = embedding_matrix(model)
-    hf_model = plain_model(
-        reader.hf_config, lambda name: reader.tensor(name).to(E.device), E.device
-    )
-    ids = torch.linspace(0, E.shape[0] - 1, 12, device=E.device).long()[None]
-    with Float64Mode():
-        theirs = hf_model(input_ids=ids, use_cache=False).logits[0].double()
-        ours = model(ids)[0].double()
-    error = float((ours - theirs).abs().max() / (theirs.max() - theirs.min()).clamp_min(1e-300))
-    where = "the logits of transformer_lens and of transformers"
-    return Identity("logits", error, _limit(model), where)
-
-
-# --- 5 and 6 ------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def _direct_identities(model: Any) -> Iterator[Identity]:
-    E = embedding_matrix(model)
-    ids = torch.linspace(0, E.shape[0] - 1, 6, device=E.device).long()[None]
-    with Float64Mode():
-        logits, cache = model.run_with_cache(ids)
-    worst = 0.0
-    for layer in range(model.cfg.n_layers):
-        at = f"blocks.{layer}"
-        W_O = attention_output_weights(model, layer).double()
-        z = cache[f"{at}.attn.hook_z"][0].double().reshape(ids.shape[1], *W_O.shape[:2])
-        added = torch.einsum("phe,hed->pd", z, W_O) + cache[f"{at}.hook_mlp_out"][0].double()
-        bias = model.blocks[layer].attn.b_O
-        added = added if bias is None else added + bias.detach().double()
-        change = cache[f"{at}.hook_out"][0].double() - cache[f"{at}.hook_in"][0].double()
-        error = float((change - added).abs().max() / change.abs().max().clamp_min(1e-300))
-        worst = error if not error <= worst else worst
-    where = "what a block adds to the residual stream and the sum of its heads and MLP"
-    yield Identity("residual stream", worst, _limit(model), where)
-    final = cache[f"blocks.{model.cfg.n_layers - 1}.hook_out"][0].double()
-    W_U = unembedding_matrix(model).to(final)
-    ours, theirs = normalise(model, final_norm(model), final) @ W_U, logits[0].double()
-    error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-300))
-    where = "the logits and W_U applied to the final norm of the residual stream"
-    yield Identity("direct path", error, _limit(model), where)
