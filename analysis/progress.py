@@ -26,8 +26,26 @@ def progress_bar(total: int, description: str, unit: str) -> Any:
     listener = _LISTENER.get()
     if listener is not None:
         return _Told(total, description, listener)
-    off = os.environ.get("TQDM_DISABLE", "") not in ("", "0")
-    return tqdm(total=total, desc=description, unit=unit, delay=2, leave=False, disable=off)
+    return tqdm(total=total, desc=description, unit=unit, delay=2, leave=False, disable=_is_off())
+
+
+def lasting_bar(total: int, description: str, unit: str = "B", *, initial: int = 0) -> Any:
+    """A bar that is there at once and stays, for what is done once: downloads, conversions.
+
+    ``TQDM_DISABLE=1`` in the environment silences it too.
+    """
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        unit_scale=unit == "B",
+        initial=initial,
+        disable=_is_off(),
+    )
+
+
+def _is_off() -> bool:
+    return os.environ.get("TQDM_DISABLE", "") not in ("", "0")
 
 
 @contextmanager

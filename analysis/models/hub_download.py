@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.errors import ModelError
 from analysis.models.checkpoint import CONFIG, MAX_JSON, first_line
 from analysis.models.hub_errors import HubError, endpoint, hub_error, not_a_hub, status_error
+from analysis.progress import lasting_bar
 from analysis.validation import is_file_name
 
 if TYPE_CHECKING:
@@ -120,7 +121,6 @@ def _receive(repo: str, listing: Listing, name: str, target: Path) -> None:
         build_hf_headers,
         get_session,
     )
-    from tqdm.auto import tqdm
 
     expected = listing.files[name]
     size, digest = expected.size or 0, str(expected.digest)
@@ -147,9 +147,7 @@ def _receive(repo: str, listing: Listing, name: str, target: Path) -> None:
             with target.open("r+b" if kept else "wb") as file:
                 while kept and (chunk := file.read(_CHUNK)):
                     hasher.update(chunk)
-                with tqdm(
-                    total=size, initial=kept, desc=name, unit="B", unit_scale=True
-                ) as progress:
+                with lasting_bar(size, name, initial=kept) as progress:
                     for chunk in in_time(response.iter_raw()):
                         hasher.update(chunk)
                         file.write(chunk)

