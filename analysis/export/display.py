@@ -9,20 +9,20 @@ import plotly.graph_objects as go
 from IPython.display import display
 
 from analysis.export.html_page import VIEW_CONFIG
-from analysis.export.still.render import needs_browser, render
+from analysis.export.still.render import needs_browser, render_all
 from analysis.export.still.resolved import plain
 from analysis.plots.heatmap_layout import fit_width, is_heatmap_figure
 from analysis.validation import check_type
 
 MIME_TYPE = "application/vnd.plotly.v1+json"
-_SHARP = 2
 
 
 def show_figure(fig: go.Figure) -> None:
     """Display a figure in a notebook.
 
-    One output holds the figure itself and a picture of it, at two pixels for each of CSS; each
-    reader shows the richer one that it can.
+    One output holds the figure itself and two pictures of it; each reader shows the richest that
+    it can. The SVG is sharp at any size. The PNG has the figure's own size, since JupyterLab shows
+    it, each of its pixels as one of CSS, until the pointer comes to the figure.
 
     Args:
         fig: any plotly figure; of one that only a browser can draw no picture is made.
@@ -38,14 +38,12 @@ def show_figure(fig: go.Figure) -> None:
         MIME_TYPE: live | {"config": VIEW_CONFIG},
         "text/plain": _title(fig),
     }
-    metadata: dict[str, object] = {}
     if not needs_browser(fig):
         still = fit_width(fig, fig.layout.width, screen=False) if is_heatmap_figure(fig) else fig
-        png = render(still, "png", dpi=96 * _SHARP)
+        png, svg = render_all(still, ["png", "svg"])
         bundle["image/png"] = base64.b64encode(png).decode()
-        size = (round(int.from_bytes(png[at : at + 4]) / _SHARP) for at in (16, 20))
-        metadata["image/png"] = dict(zip(("width", "height"), size, strict=True))
-    display(bundle, metadata=metadata, raw=True)
+        bundle["image/svg+xml"] = svg[svg.index(b"<svg") :].decode()  # as a part of pages
+    display(bundle, raw=True)
 
 
 def _title(fig: go.Figure) -> str:

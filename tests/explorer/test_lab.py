@@ -1,4 +1,4 @@
-"""The notebook of the explorer in JupyterLab, in Chromium, on the packaged model."""
+"""Notebooks in JupyterLab, in Chromium, on the packaged model."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ HOSTILE = "<img src=x onerror='window.ran=1'>"
 START_S, RUN_MS = 120.0, 180_000.0
 HEAD = (23, 2)
 NOTEBOOK = ROOT / "notebooks" / "00_explore.ipynb"
+FIGURES = ROOT / "notebooks" / "03_heatmaps.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     home = tmp_path_factory.mktemp("lab")
     work = home / "work"
     work.mkdir()
-    shutil.copy(NOTEBOOK, work)
+    for notebook in (NOTEBOOK, FIGURES):
+        shutil.copy(notebook, work)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -233,3 +235,31 @@ def test_the_notebook_in_jupyterlab(page: Page, lab: tuple[str, Path]) -> None:
 
     assert complaints == []
     assert elsewhere == []
+
+
+FIGURE = """() => {
+  const figure = document.querySelector(".jp-RenderedPlotly");
+  const shown = figure?.querySelector(".plot-container") || figure?.querySelector(".plot-img");
+  if (!shown?.getBoundingClientRect().width) return null;
+  const sheet = document.querySelector(".jp-NotebookPanel").getBoundingClientRect();
+  return [Math.round(shown.getBoundingClientRect().right), Math.round(sheet.right),
+    shown.className];
+}"""
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_figures_fit_beside_the_sidebar(page: Page, lab: tuple[str, Path], theme: str) -> None:
+    """Before the pointer comes to a figure, when JupyterLab shows its picture, and after."""
+    address, home = lab
+    settings = home / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "themes.jupyterlab-settings").write_text(f'{{"theme": "{theme}"}}')
+    page.goto(f"{address}/lab/tree/{FIGURES.name}?reset")
+    page.wait_for_selector(f"body[data-jp-theme-name='{theme}']", state="attached", timeout=RUN_MS)
+    for shown in ("plot-img", "plot-container"):
+        page.locator(".jp-RenderedPlotly").first.scroll_into_view_if_needed(timeout=RUN_MS)
+        page.wait_for_function(f"({FIGURE})()?.[2].includes('{shown}')", timeout=RUN_MS)
+        right, room, _ = page.evaluate(FIGURE)
+        assert right <= room, (right, room)
+        if shown == "plot-img":
+            page.locator(".plot-img").first.dispatch_event("mouseenter")

@@ -29,6 +29,7 @@ from analysis.errors import ExportError, ParameterError
 from analysis.export import chromium, display, whole_files
 from analysis.export import files as export
 from analysis.export.files import export_figure, figure_stem
+from analysis.export.still.render import render, render_all
 from analysis.names import NAMES_CSV, TokenPairs
 from analysis.plots.heatmap_layout import fit_width
 from analysis.plots.heatmaps import plot_heatmaps
@@ -333,14 +334,22 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 def test_notebook_output(monkeypatch: pytest.MonkeyPatch, no_chromium: None) -> None:
     bundle = shown(monkeypatch)
-    assert sorted(bundle) == ["application/vnd.plotly.v1+json", "image/png", "text/plain"]
+    kinds = ["application/vnd.plotly.v1+json", "image/png", "image/svg+xml", "text/plain"]
+    assert sorted(bundle) == kinds
     assert bundle == shown(monkeypatch)
-    assert json.dumps(bundle).count("GPT-2: Name-Copying heads") == 2
-    picture = bundle["image/png"]
-    assert isinstance(picture, str)
+    assert json.dumps(bundle).count("GPT-2: Name-Copying heads") == 3
+    picture, drawing = bundle["image/png"], bundle["image/svg+xml"]
+    assert isinstance(picture, str) and isinstance(drawing, str)
     with Image.open(io.BytesIO(base64.b64decode(picture))) as png:
-        assert png.width == 2 * 920
+        assert png.width == 920  # JupyterLab shows its pixels as they are
+    assert drawing.startswith("<svg") and f'width="{920 * 0.75:.0f}pt"' in drawing
     assert "provenance" not in json.dumps(bundle)  # its time would change the notebook each run
+
+
+def test_formats_written_together_are_those_written_alone() -> None:
+    fig = fit_width(plot_heatmaps(scores_with(70)), 920, screen=False)
+    formats = ["png", "svg", "pdf"]
+    assert render_all(fig, formats) == [render(fig, one) for one in formats]
 
 
 def test_every_setting_off_its_default_enters_the_name() -> None:

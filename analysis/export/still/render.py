@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,6 +46,22 @@ def render(
     Returns:
         The file's content.
     """
+    (content,) = render_all(
+        fig, [picture_format], scale=scale, dpi=dpi, title=title, description=description
+    )
+    return content
+
+
+def render_all(
+    fig: go.Figure,
+    formats: Sequence[str],
+    *,
+    scale: float = 1.0,
+    dpi: float = 96.0,
+    title: str = "",
+    description: str = "",
+) -> list[bytes]:
+    """As ``render``, in several formats: the figure is laid out once, and written in each."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -68,15 +84,18 @@ def render(
         draw_traces(canvas, axes)
         draw_words(canvas, axes)
         draw_legends(canvas)
-        out = io.BytesIO()
-        figure.savefig(
-            out,
-            format=picture_format,
-            dpi=dpi if picture_format == "png" else 72,
-            facecolor=figure.get_facecolor(),
-            metadata=_metadata(picture_format, title, description),
-        )
-    return out.getvalue()
+        written = []
+        for picture_format in formats:
+            out = io.BytesIO()
+            figure.savefig(
+                out,
+                format=picture_format,
+                dpi=dpi if picture_format == "png" else 72,
+                facecolor=figure.get_facecolor(),
+                metadata=_metadata(picture_format, title, description),
+            )
+            written.append(out.getvalue())
+    return written
 
 
 def missing_font(fig: go.Figure) -> str | None:
