@@ -21,6 +21,7 @@ from sections import RESULTS, markdown, write_section
 
 from analysis import load_model
 from analysis.explorer.evidence import Evidence, Measure, measure_all
+from analysis.explorer.on_prompt import EXAMPLE
 from analysis.explorer.page import write_page
 from analysis.explorer.payload import MAX_RANK
 from analysis.explorer.queries import Extremes
@@ -63,7 +64,7 @@ def made_up(small: Results, n_layers: int, n_heads: int) -> Results:
         share = rng.beta(0.15, 1.2, size=(2, n_layers, n_heads, 1))
         near = rng.random((2, *shape)) < share
         ranks = np.where(near, np.minimum(rng.geometric(0.1, (2, *shape)) - 1, MAX_RANK), MAX_RANK)
-        top, bottom = ranks.astype(scores.ranks_top.dtype)
+        top, bottom = ranks.astype(np.uint8)
         drawn = replace(
             scores,
             in_top_k=top < 1,
@@ -74,17 +75,25 @@ def made_up(small: Results, n_layers: int, n_heads: int) -> Results:
         )
         sets.append(replace(small.sets[0], scores=drawn, extremes={}))
     ids = np.array(list(small.words))
-    drawn = {
+    extremes = {
         head: Extremes(rng.choice(ids, (scores.n_pairs, 5)), rng.choice(ids, (scores.n_pairs, 5)))
         for head in strongest(sets[0].scores, N_HEADS_WITH_TOKENS)
     }
-    sets[0] = replace(sets[0], extremes=drawn)
+    sets[0] = replace(sets[0], extremes=extremes)
     n = n_layers * n_heads
     measures = tuple(
         Measure(one.key, one.title, one.group, rng.normal(size=n), one.range)
         for one in small.evidence.measures
     )
-    return replace(small, sets=tuple(sets), evidence=Evidence(measures))
+    prompts = {
+        text: {
+            (layer, head): read[layer % scores.n_layers, head % scores.n_heads]
+            for layer in range(n_layers)
+            for head in range(n_heads)
+        }
+        for text, read in small.prompts.items()
+    }
+    return replace(small, sets=tuple(sets), evidence=Evidence(measures), prompts=prompts)
 
 
 def in_browser(page: Path) -> dict[str, float]:
@@ -146,7 +155,12 @@ def main() -> None:
         "3 s",
         lambda: score_names(model, ["Mary", "John", "Anna"]),
     )
-    results = collect(model, first_mlp=(True, False), n_heads_with_tokens=N_HEADS_WITH_TOKENS)
+    results = collect(
+        model,
+        first_mlp=(True, False),
+        n_heads_with_tokens=N_HEADS_WITH_TOKENS,
+        prompts=[EXAMPLE],
+    )
     evidence = timed(rows, "every measurement", "", lambda: measure_all(model, results.scores))
     results = results.with_evidence(evidence)
     with tempfile.TemporaryDirectory() as scratch:
@@ -164,8 +178,8 @@ def main() -> None:
     write_section(
         "The explorer",
         f"{table}\n\nSmolLM2-135M with every measured number, ranks to 100 with and without the "
-        f"first MLP, and the tokens around every name for {N_HEADS_WITH_TOKENS} heads; the larger "
-        "page is made up. One thread. Made by `make bench`.",
+        f"first MLP, the tokens around every name for {N_HEADS_WITH_TOKENS} heads, and attention "
+        "on one prompt; the larger page is made up. One thread. Made by `make bench`.",
     )
     print(RESULTS.read_text(encoding="utf-8"))
 
