@@ -8,6 +8,7 @@ the machine may do other work.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import torch
 from sections import RESULTS, markdown, write_section
 
 from analysis import load_model
@@ -175,11 +177,14 @@ def main() -> None:
                 goal = "100 ms" if name.startswith("k ") else "1,000 ms"
                 rows.append((f"page of {title} heads, {name}", f"{value:,.0f} ms", goal))
     table = markdown([dict(zip(("what", "measured", "goal"), row, strict=True)) for row in rows])
+    loads = " ".join(f"{load:.1f}" for load in os.getloadavg())
     write_section(
         "The explorer",
         f"{table}\n\nSmolLM2-135M with every measured number, ranks to 100 with and without the "
         f"first MLP, the tokens around every name for {N_HEADS_WITH_TOKENS} heads, and attention "
-        "on one prompt; the larger page is made up. One thread. Made by `make bench`.",
+        "on one prompt; the larger page is made up. "
+        f"Threads: {torch.get_num_threads()}; load averages at the end {loads}: what exceeds the "
+        "threads was other work on the machine. Made by `make bench`.",
     )
     print(RESULTS.read_text(encoding="utf-8"))
 
