@@ -296,7 +296,7 @@ def run(target: Callable[..., None], *arguments: object) -> int | None:
 
 def export_often(stem: Path, planted: int) -> None:
     fig = plot_heatmaps(scores_with(planted))
-    for _ in range(5):
+    for _ in range(10):
         export_figure(fig, stem, ("html",))
 
 
