@@ -65,16 +65,16 @@ test: $(READY) ## lint, type-check, run every test and compare every notebook's 
 	@# The lint needs one core, and is done before the first slow test is.
 	@$(MAKE) --no-print-directory lint & lint=$$!; \
 	    $(TESTS) tests; tests=$$?; wait $$lint && exit $$tests
-	@rm -rf build/figures
-	$(NBVAL) notebooks
-	$(PY) -m tests.committed_figures build/figures
+	@$(MAKE) --no-print-directory test-notebooks
 
 test-fast: $(READY) ## the tests that need neither a browser nor more than some seconds
 	$(TESTS) -m "not slow and not chromium" tests
 
-test-notebooks: $(READY) ## compare every notebook's outputs with the committed ones
+test-notebooks: $(READY) ## compare every notebook's outputs and figures with the committed ones
 	@$(FETCH)
+	@rm -rf build/figures
 	$(NBVAL) notebooks
+	$(PY) -m tests.committed_figures build/figures
 
 test-portable: $(READY) ## compare every notebook's outputs as other processors compute them
 	@$(FETCH)
