@@ -41,17 +41,20 @@ def logits_of(
     return logits
 
 
-def extreme_frame(
-    model: TransformerBridge, logits: Float[Tensor, "d_vocab"], n: int, *, largest: bool
-) -> pd.DataFrame:
-    """The n most extreme tokens; equal ones in the order of their ids.
+def extreme_frames(
+    model: TransformerBridge, logits: Float[Tensor, "d_vocab"], n: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The n tokens of the largest and of the smallest logits; equal ones in the order of their ids.
 
     Returns:
         Columns ``token`` (text) and ``logit`` (float64), the most extreme first.
     """
-    edge = logits.topk(n, largest=largest).values[-1]
-    ids = (logits >= edge if largest else logits <= edge).nonzero()[:, 0]
-    order = ids[logits[ids].argsort(descending=largest, stable=True)[:n]]
-    return pd.DataFrame(
-        {"token": token_texts(model, order.tolist()), "logit": logits[order].numpy()}
-    )
+    frames = []
+    for largest in (True, False):
+        edge = logits.topk(n, largest=largest).values[-1]
+        ids = (logits >= edge if largest else logits <= edge).nonzero()[:, 0]
+        order = ids[logits[ids].argsort(descending=largest, stable=True)[:n]]
+        texts = token_texts(model, order.tolist())
+        frames.append(pd.DataFrame({"token": texts, "logit": logits[order].numpy()}))
+    most, least = frames
+    return most, least

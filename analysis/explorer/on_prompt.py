@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 
 from analysis.errors import PromptError
-from analysis.explorer.logits import extreme_frame, logits_of, token_texts, token_unembeddings
+from analysis.explorer.logits import extreme_frames, logits_of, token_texts, token_unembeddings
 from analysis.heads import HeadPair, check_heads
 from analysis.models.admission import admit_runs
 from analysis.models.precision import exact_forward
@@ -66,7 +66,7 @@ def head_on_prompt(
     Raises:
         PromptError: the prompt is empty or longer than ``MAX_PROMPT`` tokens.
         ParameterError: the head does not exist.
-        ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
+        ArchitectureError: the model is not supported, or it is in training mode.
     """
     admit_runs(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
@@ -89,7 +89,7 @@ def heads_on_prompt(
 
     Raises:
         PromptError: the prompt is empty or longer than ``MAX_PROMPT`` tokens.
-        ArchitectureError: the model's weights would not be read rightly, or it is in training mode.
+        ArchitectureError: the model is not supported, or it is in training mode.
     """
     admit_runs(model)
     ids = _prompt_tokens(model, prompt)
@@ -137,10 +137,7 @@ def _run_prompt(
         written = torch.einsum("hd,hdm->hm", z[-1, chosen].to(W_O), W_O)
         found[layer] = [
             HeadOnPrompt(
-                tokens=texts,
-                attention=pattern[head].cpu().double().numpy(),
-                most=extreme_frame(model, logits, n, largest=True),
-                least=extreme_frame(model, logits, n, largest=False),
+                texts, pattern[head].cpu().double().numpy(), *extreme_frames(model, logits, n)
             )
             for head, logits in zip(chosen, logits_of(written, W_U), strict=True)
         ]

@@ -167,15 +167,22 @@ def ranks_of(scores: HeadScores) -> tuple[Ranks, Ranks]:
 
 def pack_extremes(found: Extremes, places: Mapping[int, int]) -> dict[str, Any]:
     """The extreme tokens of one head, as places in a list of words."""
-    wide = len(places) > np.iinfo(np.uint16).max
-    dtype = np.uint32 if wide else np.uint16
-    as_places = np.vectorize(places.__getitem__, otypes=[dtype])
     return {
         "n": int(found.top.shape[1]),
-        "wide": wide,
-        "top": encode(as_places(found.top)),
-        "bottom": encode(as_places(found.bottom)),
+        "wide": _are_wide(places),
+        "top": _pack_places(found.top, places),
+        "bottom": _pack_places(found.bottom, places),
     }
+
+
+def _are_wide(places: Mapping[Any, int]) -> bool:
+    """Whether there are more places than 16 bits tell apart."""
+    return len(places) > np.iinfo(np.uint16).max
+
+
+def _pack_places(words: Any, places: Mapping[Any, int]) -> str:
+    dtype = np.uint32 if _are_wide(places) else np.uint16
+    return encode(np.vectorize(places.__getitem__, otypes=[dtype])(words))
 
 
 def pack_prompt(text: str, heads: Mapping[HeadPair, HeadOnPrompt]) -> dict[str, Any]:
@@ -198,14 +205,11 @@ def pack_prompt(text: str, heads: Mapping[HeadPair, HeadOnPrompt]) -> dict[str, 
         "steps": ATTENTION_STEPS,
         "attention": encode(np.round(attention * ATTENTION_STEPS).astype(np.uint16)),
         "words": words,
+        "wide": _are_wide(places),
         **{
             end: {
                 "n": len(frames[0]),
-                "words": encode(
-                    np.array(
-                        [[places[word] for word in frame["token"]] for frame in frames]
-                    ).astype(np.uint16)
-                ),
+                "words": _pack_places([list(frame["token"]) for frame in frames], places),
                 "logits": encode(np.stack([frame["logit"].to_numpy() for frame in frames])),
             }
             for end, frames in ends.items()

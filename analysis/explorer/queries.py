@@ -19,7 +19,7 @@ from analysis.embeddings import source_vectors
 from analysis.exact.arithmetic import slices
 from analysis.explorer.logits import (
     BLOCK,
-    extreme_frame,
+    extreme_frames,
     logits_of,
     token_texts,
     token_unembeddings,
@@ -152,10 +152,11 @@ def written_for(
     W_V, W_O = ov_weights(model, layer, number)
     x = source_vectors(model, torch.tensor([token]), layer=layer, first_mlp=first_mlp)
     logits = logits_of((x @ W_V @ W_O)[0], W_U)
+    most, least = extreme_frames(model, logits, n)
     return WrittenTokens(
         token=token_texts(model, [token])[0],
-        most=extreme_frame(model, logits, n, largest=True),
-        least=extreme_frame(model, logits, n, largest=False),
+        most=most,
+        least=least,
         larger=int((logits > logits[token]).sum()),
         smaller=int((logits < logits[token]).sum()),
     )
@@ -197,9 +198,7 @@ def written_from(
             x = source_vectors(model, tokens, layer=layer, first_mlp=first_mlp)
             logits[s] = (x @ reads).cpu()
             bar.update(len(tokens))
-    return extreme_frame(model, logits, n, largest=True), extreme_frame(
-        model, logits, n, largest=False
-    )
+    return extreme_frames(model, logits, n)
 
 
 @torch.no_grad()

@@ -9,13 +9,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from analysis import score_heads
 from analysis.embeddings import source_vectors
 from analysis.errors import ParameterError
-from analysis.explorer.payload import MAX_RANK, build_payload, pack
+from analysis.explorer.on_prompt import HeadOnPrompt
+from analysis.explorer.payload import MAX_RANK, build_payload, pack, pack_prompt
 from analysis.explorer.results import collect, score_names
 from analysis.weights import ov_weights, unembedding_matrix
 from tests.explorer.conftest import PROMPTS
@@ -129,3 +131,18 @@ def test_scores_without_ranks_are_refused(planted: TransformerBridge, results: R
         build_payload([], d_vocab=results.d_vocab)
     with pytest.raises(ParameterError, match="from 1 to 100"):
         results.scores.at_k(101)
+
+
+@pytest.mark.parametrize(("n", "dtype"), [(40, "<u2"), (70_000, "<u4")])
+def test_however_many_words_heads_write_on_a_prompt_their_places_are_right(
+    n: int, dtype: str
+) -> None:
+    words = [f"w{i:06d}" for i in range(n)]
+    most, least = (
+        pd.DataFrame({"token": order, "logit": np.arange(float(n))})
+        for order in (words, words[::-1])
+    )
+    packed = pack_prompt("a", {(0, 0): HeadOnPrompt(("a",), np.ones((1, 1)), most, least)})
+    for end, frame in (("most", most), ("least", least)):
+        places = np.frombuffer(base64.b64decode(packed[end]["words"]), dtype)
+        assert [packed["words"][place] for place in places] == frame["token"].tolist()

@@ -16,9 +16,8 @@ function namesPart(app) {
     const packed = asked || (set.extremes || {})[nameOf(i)];
     if (!packed) return null;
     if (!packed.read) {
-      const bytes = { top: bytesOf(packed.top), bottom: bytesOf(packed.bottom) };
-      packed.read = Object.fromEntries(Object.entries(bytes).map(([key, array]) =>
-        [key, packed.wide ? new Uint32Array(array.buffer) : new Uint16Array(array.buffer)]));
+      packed.read = { top: placesOf(packed.top, packed.wide),
+        bottom: placesOf(packed.bottom, packed.wide) };
       packed.words = packed.words || data.words;
     }
     return (pair) => {
@@ -215,7 +214,7 @@ function namesPart(app) {
   function drawKeptPrompt() {
     const shown = h("div", { class: "nh-answer" });
     const show = (at) => shown.replaceChildren(
-      attentionView(data.prompts[at].of(app.indexOf(app.state.head))));
+      attentionView(data.prompts[at].of(indexOf(app.state.head))));
     const pick = h("select", { "aria-label": "Prompt", "data-key": "kept-prompt",
       onchange: () => { app.keptPrompt = Number(pick.value); show(app.keptPrompt); } },
     data.prompts.map(({ text }, at) => h("option", { value: at }, text)));

@@ -14,6 +14,12 @@ function floats(base64) {
   return new Float64Array(bytes.buffer, 0, bytes.length / 8);
 }
 
+/** Places in a list of words, as analysis/explorer/payload.py packs them. */
+function placesOf(base64, wide) {
+  const { buffer } = bytesOf(base64);
+  return wide ? new Uint32Array(buffer) : new Uint16Array(buffer);
+}
+
 /** The cells of a CSV text; a quoted cell may hold commas, line ends and doubled quotes. */
 function readCsv(text) {
   const rows = [[]];
@@ -90,7 +96,7 @@ function readPrompt(packed) {
   const n = packed.tokens.length, size = (n * (n + 1)) / 2;
   const shares = new Uint16Array(bytesOf(packed.attention).buffer);
   const end = ({ n: shown, words, logits }) => {
-    const places = new Uint16Array(bytesOf(words).buffer), numbers = floats(logits);
+    const places = placesOf(words, packed.wide), numbers = floats(logits);
     return (i) => Array.from({ length: shown }, (_, at) => ({
       token: packed.words[places[i * shown + at]], logit: numbers[i * shown + at] }));
   };
