@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +29,9 @@ def card_numbers(page: Page) -> dict[str, tuple[float, str]]:
 
 def open_head(page: Page, layer: int, head: int, fragment: str = "") -> None:
     page.evaluate(f"location.hash = '#{fragment}&head={layer}.{head}'")
-    page.wait_for_function(
-        "(name) => document.querySelector('.nh-card-title')?.textContent === name",
-        arg=f"Head {layer}.{head}",
-    )
+    # The page's own policy forbids `wait_for_function` to look a second time.
+    title = re.compile(rf"^Head {layer}\.{head}$")
+    page.locator(".nh-card-title", has_text=title).first.wait_for()
 
 
 def colors(page: Page, panel: int = 0) -> list[str]:

@@ -95,5 +95,5 @@ def test_models_side_by_side_are_kept_together(
     alone = visit(file=path)
     alone.evaluate("document.querySelector('.nh-keep').open = true")
     alone.get_by_label("State file").set_input_files(tmp_path / "state.json")
-    alone.wait_for_function("document.querySelectorAll('.nh-title').length === 2")
+    alone.locator(".nh-title").nth(1).wait_for()
     assert "beside=1" in alone.url and "k=4" in alone.url
