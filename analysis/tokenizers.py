@@ -1,8 +1,9 @@
-"""Telling tokenizers apart: by their vocabulary, and by what they make of some texts."""
+"""The text of single tokens, and telling tokenizers apart."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 PROBES = (
@@ -19,6 +20,12 @@ PROBES = (
     "antidisestablishmentarianism internationalisation xqzjv",
 )
 """Texts in which tokenizers differ: spaces, case, digits, accents, scripts, normal forms."""
+
+
+def token_texts(tokenizer: Any, tokens: Iterable[int]) -> list[str]:
+    """The text of each token by itself, every space as it is."""
+    ids = [[int(token)] for token in tokens]
+    return list(tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False))
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

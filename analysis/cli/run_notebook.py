@@ -27,12 +27,8 @@ from analysis.validation import check_choice, check_text, shown
 
 BUILD = Path("build")
 """In the folder from which the command is called."""
-
-
-SHARES = ("effect", "copying", "takeover", "min_backup_gain")
-"""Parameters that are shares, from 0 to 1."""
-LEAST = {"seed": 0, "head": 0, "null_draws": 10}
-"""The smallest value of a number; 1 of any other."""
+LEAST = {"seed": 0, "head": 0, "null_draws": 20}
+"""The smallest value of a whole number; 1 of any other."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -263,12 +259,12 @@ _EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", li
 
 
 def _check_range(name: str, value: Any) -> None:
-    """Refuse a number outside its range: counts are at least 1, seeds 0, shares from 0 to 1."""
+    """Refuse a number outside its range: counts are at least 1, seeds 0; a fraction is a share."""
     numbers = value if isinstance(value, list) else [value]
     for number in numbers:
         if isinstance(number, (str, bool)):
             continue
-        least, most = (0, 1) if name in SHARES else (LEAST.get(name, 1), math.inf)
+        least, most = (0, 1) if isinstance(number, float) else (LEAST.get(name, 1), math.inf)
         if not least <= number <= most:
             limit = "from 0 to 1" if most == 1 else f"of at least {least}"
             raise ParameterError(f"{name.upper()} must be a number {limit}, not {number}.")

@@ -29,6 +29,8 @@ from analysis.prompts.templates import (
     leading_tokens,
 )
 from analysis.static.padding import n_real_tokens
+from analysis.static.top_tokens import extreme_ids, logits_of
+from analysis.tokenizers import token_texts
 from analysis.validation import check_int
 from analysis.weights import embedding_matrix, ov_weights, unembedding_matrix
 
@@ -91,7 +93,7 @@ def _attention(
 
 
 def _labels(model: TransformerBridge, ids: list[int]) -> pd.MultiIndex:
-    tokens = [repr(text) for text in model.tokenizer.batch_decode([[token] for token in ids])]
+    tokens = list(map(repr, token_texts(model.tokenizer, ids)))
     return pd.MultiIndex.from_arrays([range(len(ids)), tokens], names=["position", "token"])
 
 
@@ -144,10 +146,10 @@ def top_logits_of_head(
     itself = torch.eye(len(W_O), dtype=torch.float64, device=W_O.device)
     rows = {}
     for how, value in values.items():
-        logits = (value[0] @ W_O @ W_U.to(W_O)).cpu()
+        logits = logits_of(value[0] @ W_O, W_U)
         rank = rank_targets(value, target, OV(itself, W_O, margin=MARGIN), vocabulary).larger
         most, least = (
-            _with_logits(model, logits, logits.topk(n, largest=end).indices.tolist())
+            _with_logits(model, logits, extreme_ids(logits, n, largest=end).tolist())
             for end in (True, False)
         )
         rows[how] = {"most": most, "least": least, "larger logits": int(rank)}
@@ -155,7 +157,7 @@ def top_logits_of_head(
 
 
 def _with_logits(model: TransformerBridge, logits: torch.Tensor, tokens: list[int]) -> str:
-    texts = model.tokenizer.batch_decode([[token] for token in tokens])
+    texts = token_texts(model.tokenizer, tokens)
     shown = rounded(logits[tokens].numpy(), 2)
     return ", ".join(f"{text!r} {value:+.2f}" for text, value in zip(texts, shown, strict=True))
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from analysis.errors import ParameterError
 from analysis.explorer.evidence import absent_measurements, measure, views_of
-from analysis.explorer.logits import token_texts
 from analysis.explorer.page import write_page
 from analysis.explorer.payload import (
     N_EXTREMES,
@@ -26,6 +25,7 @@ from analysis.explorer.requests import Answer
 from analysis.explorer.results import OWN, Results, score_names
 from analysis.heads import HeadPair
 from analysis.names import token_pairs
+from analysis.tokenizers import token_texts
 from analysis.validation import shown
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Answers:
         )
         ids = np.unique(np.concatenate([found.top, found.bottom])).tolist()
         packed = pack_extremes(found, {token: place for place, token in enumerate(ids)})
-        return {**packed, "words": token_texts(self.model, ids)}
+        return {**packed, "words": token_texts(self.model.tokenizer, ids)}
 
     def token(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a head writes for one token."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis.explorer.evidence import Evidence, absent_measurements
-from analysis.explorer.logits import token_texts
 from analysis.explorer.payload import N_EXTREMES
 from analysis.explorer.queries import AskedHead, Extremes, extreme_tokens
 from analysis.explorer.results import Relations, Results, collect
@@ -22,6 +21,7 @@ from analysis.heads import HeadPair, check_heads, head_name
 from analysis.names import TokenPairs
 from analysis.static.head_scores import HeadScores, check_scores_of
 from analysis.statistics import wilson_interval
+from analysis.tokenizers import token_texts
 from analysis.validation import check_flag, check_model, check_type
 
 if TYPE_CHECKING:
@@ -264,6 +264,7 @@ def _with_tokens(
     for end, ids in (("top", around.top), ("bottom", around.bottom)):
         ranks = names[f"rank_{end}"].fillna(ids.shape[1]).clip(upper=ids.shape[1])
         columns[f"before_{end}"] = [
-            token_texts(model, ids[places[key], : int(rank)]) for key, rank in ranks.items()
+            token_texts(model.tokenizer, ids[places[key], : int(rank)])
+            for key, rank in ranks.items()
         ]
     return names.assign(**columns)

@@ -266,7 +266,7 @@ def _null(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], 
 
 CAUSAL = (
     ("direct_effect", "Direct effect (logits)", None),
-    ("attribution", "Direct logit attribution (logits)", None),
+    ("direct_logit_attribution", "Direct logit attribution (logits)", None),
     ("attention_io", "Attention from END to IO", (0.0, 1.0)),
     ("attention_s1", "Attention from END to S1", (0.0, 1.0)),
     ("attention_s2", "Attention from END to S2", (0.0, 1.0)),
@@ -287,8 +287,6 @@ def _causal(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure]
     python = "from analysis.ioi.measured_classes import measure_heads\nmeasure_heads(model).numbers"
     found = []
     for key, title, ends in CAUSAL:
-        if key not in numbers:
-            continue
         low, high = (
             numbers[f"{key}_{end}"].to_numpy() if f"{key}_{end}" in numbers else None
             for end in ("low", "high")
@@ -377,7 +375,7 @@ def views_of(evidence: Evidence, copying: bool) -> list[dict[str, Any]]:
         ),
         ("with", "Dynamic, with context", f"dynamic_with_{top}", "dynamic_with_suppression_score"),
         ("vocabulary", "Whole vocabulary", "vocabulary_copied", "vocabulary_suppressed"),
-        ("effects", "Direct effect and attribution", "direct_effect", "attribution"),
+        ("effects", "Direct effect and attribution", "direct_effect", "direct_logit_attribution"),
         ("copy", "Copy scores on the task", "copy_score", "negative_copy_score"),
         ("attention", "Attention and eigenvalue", "attention_io", "eigenvalue_score"),
     ):

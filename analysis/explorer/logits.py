@@ -1,44 +1,25 @@
-"""All of a head's logits for what it writes, in float64, and the most extreme of them."""
+"""The most extreme of a head's logits, as the explorer shows them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from analysis.exact.arithmetic import slices
 from analysis.static.padding import n_real_tokens
+from analysis.static.top_tokens import extreme_ids
+from analysis.tokenizers import token_texts
 from analysis.weights import unembedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-BLOCK = 4096
-"""Tokens whose logits or vectors are held at once."""
-
-
-def token_texts(model: TransformerBridge, tokens: Int[np.ndarray, "n"] | list[int]) -> list[str]:
-    """The text of each token by itself."""
-    return list(model.tokenizer.batch_decode([[int(token)] for token in tokens]))
-
 
 def token_unembeddings(model: TransformerBridge) -> Float[Tensor, "d_model n_tokens"]:
     """W_U without the columns that only pad the vocabulary, which ranks leave out too."""
     return unembedding_matrix(model)[:, : n_real_tokens(model)]
-
-
-def logits_of(
-    written: Float[Tensor, "*n d_model"], W_U: Float[Tensor, "d_model d_vocab"]
-) -> Float[Tensor, "*n d_vocab"]:
-    """``written·W_U`` in float64, without a float64 copy of W_U."""
-    logits = torch.empty(*written.shape[:-1], W_U.shape[1], dtype=torch.float64)
-    for s in slices(W_U.shape[1], BLOCK):
-        logits[..., s] = (written @ W_U[:, s].to(written.device).double()).cpu()
-    return logits
 
 
 def extreme_frames(
@@ -51,10 +32,15 @@ def extreme_frames(
     """
     frames = []
     for largest in (True, False):
-        edge = logits.topk(n, largest=largest).values[-1]
-        ids = (logits >= edge if largest else logits <= edge).nonzero()[:, 0]
-        order = ids[logits[ids].argsort(descending=largest, stable=True)[:n]]
-        texts = token_texts(model, order.tolist())
-        frames.append(pd.DataFrame({"token": texts, "logit": logits[order].numpy()}))
+        ids = extreme_ids(logits, n, largest=largest)
+        texts = token_texts(model.tokenizer, ids.tolist())
+        frames.append(pd.DataFrame({"token": texts, "logit": logits[ids].numpy()}))
     most, least = frames
     return most, least
+
+
+def side_by_side(most: pd.DataFrame, least: pd.DataFrame) -> pd.DataFrame:
+    """Both of ``extreme_frames`` in one table, the tokens quoted so that their spaces are seen."""
+    both = {"most": most, "least": least}
+    quoted = {end: part.assign(token=part["token"].map(repr)) for end, part in both.items()}
+    return pd.concat(quoted, axis=1)

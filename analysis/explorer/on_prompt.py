@@ -12,13 +12,15 @@ import torch
 from jaxtyping import Float
 
 from analysis.errors import PromptError
-from analysis.explorer.logits import extreme_frames, logits_of, token_texts, token_unembeddings
+from analysis.explorer.logits import extreme_frames, side_by_side, token_unembeddings
 from analysis.heads import HeadPair, check_heads
 from analysis.models.admission import admit_runs
 from analysis.models.precision import exact_forward
 from analysis.prompts.prefix_cache import NO_LOGITS
 from analysis.prompts.templates import check_length, check_prompt
 from analysis.static.padding import n_real_tokens
+from analysis.static.top_tokens import logits_of
+from analysis.tokenizers import token_texts
 from analysis.validation import check_int
 from analysis.weights import embedding_matrix, ov_weights
 
@@ -49,6 +51,32 @@ class HeadOnPrompt:
     attention: Float[np.ndarray, "n n"] = field(repr=False)
     most: pd.DataFrame = field(repr=False)
     least: pd.DataFrame = field(repr=False)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """``most`` and ``least`` side by side, tokens quoted so that their spaces are seen."""
+        return side_by_side(self.most, self.least)
+
+    def attention_from(self, position: int = -1) -> pd.DataFrame:
+        """What one position attends to, the most first.
+
+        Args:
+            position: of the token that attends; negative ones count from the end.
+
+        Returns:
+            Columns ``token`` (quoted) and ``attention`` (float64), indexed by ``position``.
+
+        Raises:
+            ParameterError: there is no such position.
+        """
+        n = len(self.tokens)
+        position = check_int("position", position, -n, n - 1, "the last position") % n
+        frame = pd.DataFrame(
+            {"token": list(map(repr, self.tokens)), "attention": self.attention[position]},
+            index=pd.RangeIndex(n, name="position"),
+        )
+        before = frame.iloc[: position + 1]
+        return before.sort_values("attention", ascending=False, kind="stable")
 
 
 @torch.no_grad()
@@ -129,7 +157,7 @@ def _run_prompt(
     tokens = torch.tensor([ids], device=embedding_matrix(model).device)
     with exact_forward(model):
         _, cache = model.run_with_cache(tokens, names_filter=names, logits_to_keep=NO_LOGITS)
-    texts, W_U = tuple(token_texts(model, ids)), token_unembeddings(model)
+    texts, W_U = tuple(token_texts(model.tokenizer, ids)), token_unembeddings(model)
     found: dict[int, list[HeadOnPrompt]] = {}
     for layer, chosen in heads.items():
         pattern, z = (cache[f"blocks.{layer}.attn.{point}"][0] for point in points)

@@ -17,18 +17,14 @@ from torch import Tensor
 
 from analysis.embeddings import source_vectors
 from analysis.exact.arithmetic import slices
-from analysis.explorer.logits import (
-    BLOCK,
-    extreme_frames,
-    logits_of,
-    token_texts,
-    token_unembeddings,
-)
+from analysis.explorer.logits import extreme_frames, side_by_side, token_unembeddings
 from analysis.explorer.on_prompt import HeadOnPrompt, head_on_prompt
 from analysis.heads import HeadPair, check_heads
 from analysis.models.admission import admit
 from analysis.names import TokenPairs, token_pairs
 from analysis.progress import progress_bar
+from analysis.static.top_tokens import BLOCK, logits_of
+from analysis.tokenizers import token_texts
 from analysis.validation import check_int
 from analysis.weights import ov_weights
 
@@ -66,6 +62,11 @@ class WrittenTokens:
     least: pd.DataFrame = field(repr=False)
     larger: int
     smaller: int
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """``most`` and ``least`` side by side, tokens quoted so that their spaces are seen."""
+        return side_by_side(self.most, self.least)
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def written_for(
     logits = logits_of((x @ W_V @ W_O)[0], W_U)
     most, least = extreme_frames(model, logits, n)
     return WrittenTokens(
-        token=token_texts(model, [token])[0],
+        token=token_texts(model.tokenizer, [token])[0],
         most=most,
         least=least,
         larger=int((logits > logits[token]).sum()),
@@ -249,9 +250,9 @@ def amplified_tokens(
     written = _extremes(x @ W_V, W_O, W_U, n_written, largest=True).tolist()
     return pd.DataFrame(
         {
-            "token": token_texts(model, order.tolist()),
+            "token": token_texts(model.tokenizer, order.tolist()),
             "amplification": amplification[order].numpy(),
-            "writes": [token_texts(model, ids) for ids in written],
+            "writes": [token_texts(model.tokenizer, ids) for ids in written],
         }
     )
 

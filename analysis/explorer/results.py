@@ -12,7 +12,6 @@ import numpy as np
 
 from analysis.errors import ParameterError
 from analysis.explorer.evidence import Evidence, first_evidence
-from analysis.explorer.logits import token_texts
 from analysis.explorer.on_prompt import HeadOnPrompt, heads_on_prompt
 from analysis.explorer.payload import (
     MAX_RANK,
@@ -31,6 +30,7 @@ from analysis.progress import progress_bar
 from analysis.provenance import ModelIdentity
 from analysis.static.head_scores import HeadScores
 from analysis.static.scores import score_heads
+from analysis.tokenizers import token_texts
 from analysis.validation import check_int, check_list, check_type
 from analysis.weights import unembedding_matrix
 
@@ -197,7 +197,7 @@ def collect(
             for token in np.unique(ends)
         }
         ordered = sorted(ids)
-        words = dict(zip(ordered, token_texts(model, ordered), strict=True))
+        words = dict(zip(ordered, token_texts(model.tokenizer, ordered), strict=True))
     return Results(
         sets=tuple(sets),
         evidence=evidence or first_evidence(model),

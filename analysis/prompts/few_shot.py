@@ -26,7 +26,7 @@ from torch import Tensor
 from analysis.errors import NamesError
 from analysis.names import TokenPairs
 from analysis.prompts.templates import MIN_NAMES, check_length, enough_names, leading_tokens
-from analysis.tokenizers import tokenizer_fingerprint
+from analysis.tokenizers import token_texts, tokenizer_fingerprint
 from analysis.validation import check_int, check_seed
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def control_tasks(
         seed: of the choice of the two pairs shown and, where there are more, of ``MAX_PAIRS``.
         prepend_bos: as ``leading_tokens`` takes it.
     """
-    decoded = model.tokenizer.batch_decode([[token] for token in range(model.cfg.d_vocab)])
+    decoded = token_texts(model.tokenizer, range(model.cfg.d_vocab))
     words = sorted({text[1:] for text in decoded if _WORD.fullmatch(text)})
     candidates: dict[str, list[Pair]] = {
         "words copied": [(word, word) for word in words],
@@ -202,8 +202,8 @@ def _shared_start(one: Sequence[int], other: Sequence[int]) -> int:
 def _as_token_pairs(model: TransformerBridge, asked: Sequence[tuple[int, int]]) -> TokenPairs:
     sources, targets = zip(*asked, strict=True)
     return TokenPairs(
-        sources=tuple(model.tokenizer.batch_decode([[token] for token in sources])),
-        targets=tuple(model.tokenizer.batch_decode([[token] for token in targets])),
+        sources=tuple(token_texts(model.tokenizer, sources)),
+        targets=tuple(token_texts(model.tokenizer, targets)),
         source_tokens=sources,
         target_tokens=targets,
         n_given=len(asked),

@@ -66,7 +66,10 @@ def _after_ablation(measured: HeadMeasurements) -> list[str]:
         f"Without the name movers, whose direct effects add up to {lost:.2f}, the logit "
         f"difference goes from {before:.2f} to {measured.logit_difference_after:.2f}."
     ]
-    grown = most_changed(measured, 3)["growth"]
+    others = most_changed(measured, len(measured.numbers)).drop(
+        list(measured.ablated), errors="ignore"
+    )
+    grown = others["growth"].head(3)
     changes = ", ".join(
         f"{head_name(*head)} by {change:+.2f}"
         for head, change in zip(head_pairs(grown.index), grown, strict=True)
@@ -74,6 +77,13 @@ def _after_ablation(measured: HeadMeasurements) -> list[str]:
     if changes:
         said.append(f"Of the other heads' direct effects these change most: {changes}.")
     said.extend(f"{_plural(name)}: {_names(measured.heads(name))}." for name in BACKUPS_SAID)
+    backups = {head for name in BACKUPS_SAID for head in measured.heads(name)}
+    same = sorted(head for head in backups if not output_changes(measured, head))
+    if same:
+        said.append(
+            f"In the first ablated layer, so that they write what they wrote: {_names(same)}; what "
+            "grows is what later MLPs and the final norm make of it."
+        )
     return said
 
 
@@ -157,16 +167,29 @@ def class_names(measured: HeadMeasurements) -> pd.Series:
 def most_changed(measured: HeadMeasurements, n: int = 8) -> pd.DataFrame:
     """The n heads whose direct effect changes most once the name movers are ablated.
 
+    A name mover is among them where others were ablated without it.
+
     Returns:
-        ``class``, ``direct_effect`` (before), ``effect_after``, ``growth`` with its interval, and
-        ``negative_copy_score``; the ablated heads left out.
+        ``class``, ``direct_effect`` (before), ``effect_after``, ``growth`` with its interval,
+        ``output_changed`` (whether what the head writes can change: a head in the first ablated
+        layer writes what it wrote, and only what later layers make of that changes),
+        ``copy_score`` and ``negative_copy_score``.
     """
     n = check_int("n", n)
-    others = measured.numbers.drop(index=list(measured.ablated)).dropna(subset=["growth"])
-    order = others["growth"].abs().sort_values(ascending=False, kind="stable").index[:n]
+    numbers = measured.numbers.dropna(subset=["growth"])
+    order = numbers["growth"].abs().sort_values(ascending=False, kind="stable").index[:n]
     columns = ["class", "direct_effect", "effect_after", "growth", "growth_low", "growth_high"]
-    table = others.loc[order].assign(**{"class": class_names(measured)})
-    return table[[*columns, "copy_score", "negative_copy_score"]].round(3)
+    table = numbers.loc[order].assign(
+        **{"class": class_names(measured)},
+        output_changed=[output_changes(measured, head) for head in head_pairs(order)],
+    )
+    return table[[*columns, "output_changed", "copy_score", "negative_copy_score"]].round(3)
+
+
+def output_changes(measured: HeadMeasurements, head: HeadPair) -> bool:
+    """Whether the head stands in a later layer than the first of the others that were ablated."""
+    others = [other for other in measured.ablated if other != head]
+    return bool(others) and head[0] > min(others)[0]
 
 
 def with_remarks(measured: HeadMeasurements) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from analysis.errors import ParameterError
 from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.names import token_pairs
 from analysis.provenance import model_identity
+from analysis.tokenizers import token_texts
 from analysis.validation import check_int
 from analysis.weights import embedding_matrix, output_weights, unembedding_matrix, value_weights
 
@@ -75,7 +76,7 @@ def next_tokens(model: TransformerBridge, prompt: str, n: int = 5) -> pd.DataFra
     top = _logits(model, prompt).softmax(-1).topk(n)
     return pd.DataFrame(
         {
-            "token": [repr(model.tokenizer.decode([int(i)])) for i in top.indices],
+            "token": list(map(repr, token_texts(model.tokenizer, top.indices.tolist()))),
             "probability": [round(float(p), 3) for p in top.values],
         },
         index=pd.RangeIndex(1, n + 1, name="rank"),

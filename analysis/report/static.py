@@ -11,8 +11,12 @@ import pandas as pd
 from analysis.errors import ParameterError
 from analysis.heads import head_name
 from analysis.ioi.head_classes import HeadClass
-from analysis.names import TokenPairs
-from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE, HeadScores
+from analysis.static.head_scores import (
+    COPYING_SCORE,
+    SUPPRESSION_SCORE,
+    HeadScores,
+    check_scores_of,
+)
 from analysis.static.scores import score_heads
 from analysis.validation import check_choice, check_int
 
@@ -58,39 +62,42 @@ def strongest_head(scores: HeadScores, by: str = COPYING_SCORE) -> tuple[int, in
 
 
 def compare_settings(
-    model: TransformerBridge,
-    names: TokenPairs,
-    ks: Sequence[int] = (1, 5, 10),
-    reference: HeadScores | None = None,
+    model: TransformerBridge, scores: HeadScores, ks: Sequence[int] = (1, 5, 10)
 ) -> pd.DataFrame:
-    """What k and the first MLP change.
+    """What k and the first MLP change; the other setting of the first MLP is scored here.
 
     Args:
-        model: the model to score.
-        names: the names to score it with.
+        model: the model that was scored.
+        scores: with ranks up to the largest of ``ks``; also what is correlated with.
         ks: values of k.
-        reference: scores to correlate with; k of ``ks[0]`` with the first MLP if None.
 
     Returns:
         A row for each ``k`` and ``first_mlp``: number of heads that copy (suppress) at least half
-        of the names, the highest scores, and the Pearson correlation with the reference over heads.
+        of the names, the highest scores, and the Pearson correlation with ``scores`` over heads.
+
+    Raises:
+        ParameterError: ``ks`` is no list of k, or ``scores`` are of another model or keep no ranks
+            up to the largest of ``ks``.
     """
     if not isinstance(ks, Sequence) or not len(ks):
         raise ParameterError(f"ks must be a list of at least one k, such as [1, 5], not {ks!r}.")
-    every = {
-        (k, mlp): score_heads(model, names, k=k, first_mlp=mlp) for mlp in (True, False) for k in ks
-    }
-    base = (reference or every[ks[0], True]).to_frame()
+    check_scores_of(model, scores)
+    here = [scores.at_k(k) for k in ks]
+    there = score_heads(
+        model, scores.pairs, k=max(ks), first_mlp=not scores.first_mlp, max_rank=max(ks)
+    )
+    every = sorted([*here, *map(there.at_k, ks)], key=lambda one: not one.first_mlp)
+    of_top, of_bottom = scores.relation_score.ravel(), scores.suppression_score.ravel()
     rows = {}
-    for setting, scores in every.items():
-        frame = scores.to_frame()
-        rows[setting] = {
-            "copying heads": int((frame["copying_score"] >= HIGH).sum()),
-            "suppressing heads": int((frame["suppression_score"] >= HIGH).sum()),
-            "highest score": frame["copying_score"].max(),
-            "highest suppression": frame["suppression_score"].max(),
-            "r of scores": frame["copying_score"].corr(base["copying_score"]),
-            "r of suppressions": frame["suppression_score"].corr(base["suppression_score"]),
+    for one in every:
+        top, bottom = one.relation_score.ravel(), one.suppression_score.ravel()
+        rows[one.k, one.first_mlp] = {
+            "copying heads": int((top >= HIGH).sum()),
+            "suppressing heads": int((bottom >= HIGH).sum()),
+            "highest score": top.max(),
+            "highest suppression": bottom.max(),
+            "r of scores": pd.Series(top).corr(pd.Series(of_top)),
+            "r of suppressions": pd.Series(bottom).corr(pd.Series(of_bottom)),
         }
     table = pd.DataFrame.from_dict(rows, orient="index").round(3)
     table.index = pd.MultiIndex.from_tuples(table.index, names=["k", "first_mlp"])

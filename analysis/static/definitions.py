@@ -13,6 +13,7 @@ from analysis.heads import HeadPair, head_name
 from analysis.names import TokenPairs
 from analysis.static.head_scores import HeadScores
 from analysis.static.vocabulary import VocabularyScores
+from analysis.tokenizers import token_texts
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -34,7 +35,7 @@ def token_kinds(
     known = set(names.source_tokens)
     kinds = []
     for token in map(int, tokens):
-        text = model.tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        (text,) = token_texts(model.tokenizer, [token])
         word = text.strip()
         if token in known:
             kinds.append("name")
@@ -91,8 +92,8 @@ def example_tokens(
         mine = scores.tokens_of(*head, which)
         mine = mine[(kinds[mine] != "name").to_numpy()]
         some = np.sort(generator.permutation(mine)[:n])
-        texts = [model.tokenizer.decode([int(token)]) for token in some]
-        rows[head_name(*head)] = {"tokens": len(mine), "for example": " ".join(map(repr, texts))}
+        texts = " ".join(map(repr, token_texts(model.tokenizer, some)))
+        rows[head_name(*head)] = {"tokens": len(mine), "for example": texts}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("head")
 
 

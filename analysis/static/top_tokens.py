@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from analysis.architecture.readable import ReadableModel
 from analysis.embeddings import source_vectors
 from analysis.errors import ParameterError
+from analysis.exact.arithmetic import slices
 from analysis.heads import HeadPair, chosen_heads
 from analysis.models.admission import admit
 from analysis.names import token_pairs
 from analysis.static.padding import n_real_tokens
+from analysis.tokenizers import token_texts
 from analysis.validation import check_flag, check_int, shown
 from analysis.weights import ov_weights, unembedding_matrix
 
-BLOCK = 8192
+BLOCK = 4096
 """Tokens whose logits are computed at once."""
 
 
@@ -50,7 +54,7 @@ def top_tokens(
     Raises:
         NamesError: the word is not one token.
         ParameterError: the head does not exist, or the id or n is out of its range.
-        ArchitectureError: the model's weights would not be read rightly.
+        ArchitectureError: the model's weights would be misread.
     """
     admit(model)
     check_flag("first_mlp", first_mlp)
@@ -67,22 +71,30 @@ def top_tokens(
         source = check_int("token", token, 0, n_tokens - 1, "the vocabulary's last token")
     x = source_vectors(model, torch.tensor([source]), layer=layer, first_mlp=first_mlp)
     W_V, W_O = ov_weights(model, layer, number)
-    written = (x @ W_V @ W_O)[0]
-    logits = torch.cat(
-        [
-            written @ W_U[:, start : min(start + BLOCK, n_tokens)].to(written)
-            for start in range(0, n_tokens, BLOCK)
-        ]
-    )
+    logits = logits_of((x @ W_V @ W_O)[0], W_U[:, :n_tokens])
     columns: dict[str, object] = {}
-    for name, values in (("largest", -logits), ("smallest", logits)):
-        ids = values.argsort(stable=True)[:n]
-        texts = [
-            model.tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in ids.tolist()
-        ]
+    for name in ("largest", "smallest"):
+        ids = extreme_ids(logits, n, largest=name == "largest")
         columns |= {
-            name: [repr(text) for text in texts],
+            name: list(map(repr, token_texts(model.tokenizer, ids.tolist()))),
             f"{name}_logit": logits[ids].tolist(),
             f"{name}_id": ids.tolist(),
         }
     return pd.DataFrame(columns, index=pd.RangeIndex(1, n + 1, name="place"))
+
+
+def logits_of(
+    written: Float[Tensor, "*n d_model"], W_U: Float[Tensor, "d_model d_vocab"]
+) -> Float[Tensor, "*n d_vocab"]:
+    """``written·W_U`` in float64, on the processor, without a float64 copy of W_U."""
+    logits = torch.empty(*written.shape[:-1], W_U.shape[1], dtype=torch.float64)
+    for s in slices(W_U.shape[1], BLOCK):
+        logits[..., s] = (written @ W_U[:, s].to(written.device).double()).cpu()
+    return logits
+
+
+def extreme_ids(logits: Float[Tensor, "d_vocab"], n: int, *, largest: bool) -> Int[Tensor, "n"]:
+    """The n tokens of the largest (smallest) logits; equal ones in the order of their ids."""
+    edge = logits.topk(n, largest=largest).values[-1]
+    ids = (logits >= edge if largest else logits <= edge).nonzero()[:, 0]
+    return ids[logits[ids].argsort(descending=largest, stable=True)[:n]]

@@ -14,8 +14,10 @@ import pytest
 
 from analysis.cli import run_cells, run_notebook
 from analysis.cli.run_notebook import main, parse_assignments
+from analysis.dynamic.null_heads import MIN_DRAWS
 from analysis.errors import AnalysisError, ParameterError
 
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 KNOWN = {
     "model_name": "auto",
     "k": 1,
@@ -23,13 +25,13 @@ KNOWN = {
     "names_file": None,
     "formats": ["html", "png"],
     "ks": [1, 5],
-    "effect": 0.05,
+    "min_direct_effect": 0.05,
     "n_tokens": None,
     "figure_name": None,
     "prompt": "When",
     "seed": 0,
     "head": None,
-    "null_draws": 10,
+    "null_draws": 20,
     "embedding": "mlp",
 }
 
@@ -53,7 +55,7 @@ KNOWN = {
         ("FORMATS=['html', \"svg\"]", {"formats": ["html", "svg"]}),
         ("FORMATS=png", {"formats": ["png"]}),
         ("KS=[1, 010]", {"ks": [1, 10]}),
-        ("EFFECT=1e-2", {"effect": 0.01}),
+        ("MIN_DIRECT_EFFECT=1e-2", {"min_direct_effect": 0.01}),
         ("N_TOKENS=None", {"n_tokens": None}),
         ("N_TOKENS=500", {"n_tokens": 500}),
         ("HEAD=[9, 6]", {"head": [9, 6]}),
@@ -64,6 +66,22 @@ KNOWN = {
 )
 def test_the_type_of_the_default_decides(given: str, expected: dict[str, object]) -> None:
     assert parse_assignments([given], KNOWN) == expected
+
+
+@pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_parameter_of_every_notebook_takes_its_default(notebook: Path) -> None:
+    _, defaults = run_notebook._parameters(run_notebook._read(notebook)["cells"])
+    assert defaults
+    for name, default in defaults.items():
+        text = str(default)
+        assert parse_assignments([f"{name}={text}"], defaults) == {name: default}, name
+        if isinstance(default, float):  # every fraction is a share
+            assert parse_assignments([f"{name}=0.5"], defaults) == {name: 0.5}
+            with pytest.raises(ParameterError, match="from 0 to 1"):
+                parse_assignments([f"{name}=1.5"], defaults)
+        if name == "null_draws":
+            with pytest.raises(ParameterError, match=f"at least {MIN_DRAWS}"):
+                parse_assignments([f"{name}={MIN_DRAWS - 1}"], defaults)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +103,13 @@ def test_the_type_of_the_default_decides(given: str, expected: dict[str, object]
         ("KS=[]", "cannot be read: a list is needed"),
         ("FIRST_MLP=1", "cannot be read: true or false is needed"),
         ("FIRST_MLP=", "cannot be read"),
-        ("EFFECT=nan", "cannot be read"),
-        ("EFFECT=inf", "cannot be read"),
-        ("EFFECT=2", "EFFECT must be a number from 0 to 1"),
+        ("MIN_DIRECT_EFFECT=nan", "cannot be read"),
+        ("MIN_DIRECT_EFFECT=inf", "cannot be read"),
+        ("MIN_DIRECT_EFFECT=2", "MIN_DIRECT_EFFECT must be a number from 0 to 1"),
         ("N_TOKENS=many", "cannot be read"),
         ("N_TOKENS=0", "of at least 1"),
         ("SEED=-1", "SEED must be a number of at least 0"),
-        ("NULL_DRAWS=9", "of at least 10"),
+        ("NULL_DRAWS=19", "of at least 20"),
         ("HEAD=9", r"must be \[layer, head\]"),
         ("HEAD=a,b", "cannot be read"),
         ("EMBEDDING=mpl", "EMBEDDING must be one of"),

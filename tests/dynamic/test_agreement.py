@@ -79,7 +79,7 @@ def test_the_table_holds_every_comparison_and_its_plain_correlation() -> None:
 def test_equal_answers_correlate_fully_in_every_resample() -> None:
     table = agreement(*made_up(1, 0.0), n_resamples=50)
     undefined = [column for column in table if column.endswith("undefined")]
-    assert np.allclose(table.drop(columns=undefined), 1.0) and (table[undefined] == 0).all(None)
+    assert np.allclose(table.drop(columns=undefined), 1.0) and (table[undefined] == 0).all(axis=None)
 
 
 def test_the_same_seed_gives_the_same_intervals_and_they_hold_the_estimate() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from analysis.errors import ParameterError
+from analysis.heads import HeadPair
+from analysis.ioi.ablated_runs import run_with_replaced
+from analysis.ioi.activations import run_prompts
+from analysis.ioi.backups import template_means
 from analysis.ioi.head_classes import COLUMNS, MEASURED, HeadClass, check_classes, published_classes
 from analysis.ioi.measured_classes import (
     HeadMeasurements,
@@ -319,6 +325,32 @@ def test_findings_are_computed(measured: HeadMeasurements) -> None:
     assert list(table.index[:2]) == [(1, 0), (2, 1)]
     assert with_remarks(measured).loc[(0, 3), "remark"] == "small direct effect"
     assert most_changed(measured, 1).index.tolist() == [(2, 2)]
+
+
+def test_what_the_ablated_heads_own_layer_writes_does_not_change() -> None:
+    model = ioi_models.planted_bridge(
+        movers=[(1, 0), (2, 0)], negatives=[(2, 1)], backups=[(3, 2)], n_layers=4
+    )
+    prompts = ioi_prompts(model, 96)
+    measured = measure_heads(model, prompts)
+    assert measured.ablated == ((1, 0), (2, 0))
+    other = run_prompts(model, prompts, counterfactual=True)
+    changed: dict[tuple[HeadPair, ...], torch.Tensor] = {}
+    for first, last in ((0, 2), (0, 1), (1, 2)):
+        case = measured.ablated[first:last]
+        (run,) = run_with_replaced(model, prompts, [template_means(prompts, other, case)])
+        changed[case] = (run.z - measured.clean.z.double()).abs().amax((0, 3)) > 1e-9
+    table = most_changed(measured, 16)
+    # The first mover, whose only companion is in a later layer, is not measured again.
+    assert set(table.index) == {(n, h) for n in (1, 2, 3) for h in range(4)} - {(1, 0)}
+    for head, row in table.iterrows():
+        case = tuple(one for one in measured.ablated if one != head)
+        assert row["output_changed"] == bool(changed[case][head]), head
+    assert not any("first ablated layer" in sentence for sentence in findings(measured))
+    beside = measured.numbers["backup_class"].copy()
+    beside[1, 3] = HeadClass.BACKUP_NAME_MOVER
+    in_layer = replace(measured, numbers=measured.numbers.assign(backup_class=beside))
+    assert "they write what they wrote: 1.3;" in findings(in_layer)[-1]
 
 
 def test_other_thresholds_are_drawn_through_the_same_numbers(measured: HeadMeasurements) -> None:

@@ -15,14 +15,17 @@ WORDS = ["Mary", "John", "Anna", "Peter", "Laura", "Frank"]
 TOKENIZER = checkpoints.make_tokenizer(WORDS)
 
 
-def test_each_row_is_what_score_heads_gives_for_it() -> None:
+@pytest.mark.parametrize("first_mlp", [True, False])
+def test_each_row_is_what_score_heads_gives_for_it(first_mlp: bool) -> None:
     model = planted.boot(checkpoints.gpt2_model(len(TOKENIZER)), TOKENIZER)
     names = load_names(model, WORDS)
-    table = compare_settings(model, names, ks=(5, 40))
+    scores = score_heads(model, names, k=5, first_mlp=first_mlp, max_rank=40)
+    table = compare_settings(model, scores, ks=(5, 40))
     assert sorted(table.index) == [(5, False), (5, True), (40, False), (40, True)]
-    base = score_heads(model, names, k=5).to_frame()["copying_score"].to_numpy()
-    for (k, first_mlp), row in table.iterrows():
-        frame = score_heads(model, names, k=k, first_mlp=first_mlp).to_frame()
+    assert table.index[0] == (5, True)
+    base = score_heads(model, names, k=5, first_mlp=first_mlp).copying_score.ravel()
+    for (k, with_mlp), row in table.iterrows():
+        frame = score_heads(model, names, k=k, first_mlp=with_mlp).to_frame()
         copying, suppression = (
             frame[column].to_numpy() for column in ("copying_score", "suppression_score")
         )
@@ -32,11 +35,31 @@ def test_each_row_is_what_score_heads_gives_for_it() -> None:
         assert row["highest suppression"] == pytest.approx(suppression.max(), abs=5e-4)
         if copying.std() and base.std():
             assert row["r of scores"] == pytest.approx(np.corrcoef(copying, base)[0, 1], abs=6e-4)
-    assert table.loc[(5, True), "r of scores"] == 1
+    assert table.loc[(5, first_mlp), "r of scores"] == 1
 
 
-@pytest.mark.parametrize("ks", [(), 5, None])
-def test_it_needs_a_list_of_k(ks: object) -> None:
+@pytest.mark.parametrize(
+    ("ks", "said"),
+    [
+        ((), "ks must be a list"),
+        (5, "ks must be a list"),
+        (None, "ks must be a list"),
+        ((1, 9), "from 1 to 8"),
+        ((0,), "from 1 to 8"),
+    ],
+)
+def test_it_needs_a_list_of_k_that_the_ranks_reach(ks: object, said: str) -> None:
     model = planted.boot(checkpoints.gpt2_model(len(TOKENIZER)), TOKENIZER)
-    with pytest.raises(ParameterError, match="ks must be a list"):
-        compare_settings(model, load_names(model, WORDS), ks=ks)  # type: ignore[arg-type]
+    scores = score_heads(model, WORDS, max_rank=8)
+    with pytest.raises(ParameterError, match=said):
+        compare_settings(model, scores, ks=ks)  # type: ignore[arg-type]
+
+
+def test_it_refuses_scores_of_another_model() -> None:
+    model, other = (
+        planted.boot(checkpoints.gpt2_model(len(TOKENIZER)), TOKENIZER, name=name)
+        for name in ("this", "other")
+    )
+    scores = score_heads(other, WORDS, max_rank=10)
+    with pytest.raises(ParameterError, match="the scores"):
+        compare_settings(model, scores)
