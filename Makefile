@@ -86,8 +86,8 @@ notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping t
 	cd notebooks && $(PACKAGED) $(CURDIR)/$(VENV)/bin/jupyter nbconvert --to notebook --execute \
 	    --inplace --KernelManager.transport=ipc --ExecutePreprocessor.record_timing=False *.ipynb
 
-check-gpt2: $(READY) ## measure GPT-2's head classes and compare them with the published ones
-	$(PY) -m analysis.cli.check_gpt2
+check-gpt2: $(READY) ## compare what is published of GPT-2's heads with ours; XL=1: of GPT-2 XL's too
+	$(PY) -m analysis.cli.check_gpt2 $(XL:1=--xl)
 
 bench: $(READY) ## how fast, beside plain loops and a busy neighbour; memory, growth, large checkpoints, explorer, waiting
 	$(PY) benchmarks/run.py

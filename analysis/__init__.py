@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from analysis.ioi.head_classes import HeadClass, published_classes
     from analysis.ioi.measured_classes import HeadMeasurements, measured_classes
     from analysis.models import load_model
+    from analysis.models.hub_errors import HubError
     from analysis.names import TokenPairs, load_names
     from analysis.plots.heatmaps import plot_heatmaps
     from analysis.prompts.indirect_object import IOIPrompts, ioi_prompts
@@ -87,6 +88,7 @@ _HOME = {
     "ArchitectureError": "analysis.errors",
     "ClassesError": "analysis.errors",
     "ExportError": "analysis.errors",
+    "HubError": "analysis.models.hub_errors",
     "ModelError": "analysis.errors",
     "NamesError": "analysis.errors",
     "ParameterError": "analysis.errors",
@@ -106,6 +108,7 @@ __all__ = [
     "HeadClass",
     "HeadMeasurements",
     "HeadScores",
+    "HubError",
     "IOIPrompts",
     "ModelError",
     "ModelIdentity",

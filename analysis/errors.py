@@ -10,7 +10,7 @@ class ModelError(AnalysisError):
 
 
 class ArchitectureError(ModelError):
-    """A model's parts cannot be read rightly, so it is refused and never scored wrongly."""
+    """A model's parts would be misread, so it is refused and never scored wrongly."""
 
 
 class WeightsError(ModelError):

@@ -32,6 +32,11 @@ def head_index(heads: Iterable[HeadPair]) -> pd.MultiIndex:
     return pd.MultiIndex.from_tuples(list(heads), names=["layer", "head"])
 
 
+def head_pairs(index: pd.Index) -> list[HeadPair]:
+    """The (layer, head) of a frame's index, as whole numbers."""
+    return [(int(layer), int(head)) for layer, head in index.to_list()]
+
+
 def check_heads(
     heads: Iterable[HeadPair], n_layers: int, n_heads: int, *, none_ok: bool = False
 ) -> tuple[HeadPair, ...]:

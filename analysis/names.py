@@ -32,8 +32,8 @@ tokenizer puts a space of its own, and " Mary" would be two tokens."""
 class TokenPairs(Sequence[Any]):
     """(source, target) pairs whose words are one token each with a leading space.
 
-    For names, whose question is copying, every target is its source. It is a sequence: of names,
-    or of (source, target) pairs where targets differ; a slice is a ``TokenPairs`` again.
+    For names, whose question is copying, every target is its source's token. It is a sequence: of
+    names, or of (source, target) pairs where targets differ; a slice is a ``TokenPairs`` again.
 
     Attributes:
         sources: words, without the leading space.
@@ -98,8 +98,8 @@ class TokenPairs(Sequence[Any]):
 
     @property
     def copying(self) -> bool:
-        """Whether every target is its source."""
-        return self.sources == self.targets
+        """Whether every target is the very token that its source is."""
+        return self.source_tokens == self.target_tokens
 
     @property
     def checksum(self) -> str:
@@ -137,7 +137,7 @@ def load_names(
     if names is None or isinstance(names, (str, os.PathLike)):
         names = read_names(check_path("names", names) if names is not None else NAMES_CSV)
     if isinstance(names, TokenPairs):
-        names = list(names)
+        return token_pairs(model, list(zip(names.sources, names.targets, strict=True)))
     return token_pairs(model, _as_list(names))
 
 
@@ -152,7 +152,8 @@ def token_pairs(
 ) -> TokenPairs:
     """Turn names, or (source, target) pairs, into tokens, leaving out what is not one token.
 
-    A pair given twice is kept once, with a warning. ``TokenPairs`` of this model are returned as
+    A pair given twice is kept once, with a warning; so are words that are one token (``Mary`` and
+    ``mary`` where the tokenizer knows no capitals). ``TokenPairs`` of this model are returned as
     they are.
 
     Raises:
@@ -165,7 +166,9 @@ def token_pairs(
         return names
     pairs = _as_pairs(names)
     given: dict[tuple[str, str], str] = {}
+    seen: set[tuple[int | str, int | str]] = set()
     duplicates: list[tuple[str, str]] = []
+    respelled: list[tuple[str, str]] = []
     tokens = _single_tokens(model, sorted({word for pair in pairs for word in pair}))
     for pair in pairs:
         if pair in given:
@@ -173,10 +176,18 @@ def token_pairs(
             continue
         problems = [tokens[word] for word in pair if isinstance(tokens[word], str)]
         given[pair] = str(problems[0]) if problems else ""
+        ids = tokens[pair[0]], tokens[pair[1]]
+        if not problems and ids in seen:
+            given[pair] = "same token as an earlier one"
+            respelled.append(pair)
+        seen.add(ids)
     if duplicates:
-        first = ", ".join(s if s == t else f"{s} → {t}" for s, t in duplicates[:3])
-        more = f" and {len(duplicates) - 3} more" if len(duplicates) > 3 else ""
-        warnings.warn(f"given more than once, counted once: {first}{more}", stacklevel=2)
+        warnings.warn(f"given more than once, counted once: {_first(duplicates)}", stacklevel=2)
+    if respelled:
+        warnings.warn(
+            f"one token in this model with words before them, counted once: {_first(respelled)}",
+            stacklevel=2,
+        )
     usable = [pair for pair, problem in given.items() if not problem]
     if not usable:
         raise NamesError(
@@ -196,6 +207,12 @@ def token_pairs(
         dropped=pd.DataFrame(dropped, columns=["source", "target", "reason"]),
         tokenizer=tokenizer_fingerprint(model.tokenizer),
     )
+
+
+def _first(pairs: Sequence[tuple[str, str]]) -> str:
+    """The first few pairs, in words."""
+    first = ", ".join(s if s == t else f"{s} → {t}" for s, t in pairs[:3])
+    return f"{first} and {len(pairs) - 3} more" if len(pairs) > 3 else first
 
 
 def check_pairs_of(model: ReadableModel, pairs: TokenPairs) -> None:

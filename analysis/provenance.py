@@ -53,6 +53,19 @@ def model_identity(model: ReadableModel) -> ModelIdentity:
     return ModelIdentity(name=name, title=name)
 
 
+def is_same_model(one: ModelIdentity, other: ModelIdentity) -> bool:
+    """Whether two descriptions are of the same weights, as far as they tell.
+
+    Checksums decide where both have one; then the hub's name and commit, since of a checkpoint of
+    which only parts were fetched no checksum is known; then everything.
+    """
+    if one.checksum is not None and other.checksum is not None:
+        return one.checksum == other.checksum
+    if one.revision is not None and other.revision is not None:
+        return (one.name, one.revision) == (other.name, other.revision)
+    return one == other
+
+
 def check_made_of(model: ReadableModel, made_of: ModelIdentity, what: str) -> None:
     """Refuse results of another model, whose numbers and tokens mean something else here.
 
@@ -62,11 +75,10 @@ def check_made_of(model: ReadableModel, made_of: ModelIdentity, what: str) -> No
         what: the results, in words.
 
     Raises:
-        ParameterError: the weights' checksums differ, or the descriptions where one has none.
+        ParameterError: they are not of the same model (``is_same_model``).
     """
     own = model_identity(model)
-    known = made_of.checksum is not None and own.checksum is not None
-    if made_of.checksum != own.checksum if known else made_of != own:
+    if not is_same_model(made_of, own):
         raise ParameterError(
             f"{what} were made of {_described(made_of)}, and this model is {_described(own)}: "
             "make them of this model."

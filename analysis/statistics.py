@@ -22,21 +22,6 @@ MOST_ARRANGEMENTS = 50_000
 """Arrangements of a permutation test that are all gone through."""
 
 
-def mean_interval(
-    values: Float[np.ndarray, "n *rest"], confidence: float = CONFIDENCE
-) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:
-    """Mean over the first axis and Student's interval for it, for independent values.
-
-    Args:
-        values: float64; one value alone has the interval from -∞ to ∞.
-        confidence: of the interval.
-
-    Returns:
-        Mean, lower and upper end.
-    """
-    return cluster_mean_interval(values, np.arange(len(values)), confidence)
-
-
 def cluster_mean_interval(
     values: Float[np.ndarray, "n *rest"],
     clusters: Shaped[np.ndarray, "n"],
@@ -96,7 +81,8 @@ def cluster_share_interval(
     clusters over that without, and at least 1; and the normal quantile becomes Student's with one
     degree of freedom less than there are clusters (after Korn & Graubard, *Survey Methodology* 24,
     1998). Where all trials have one result the design effect cannot be known, and each cluster
-    counts for one trial.
+    counts for one trial. Clusters are taken to be of about one size, as prompts are drawn here:
+    where one of them holds most of the trials, the interval covers less than it says.
 
     Args:
         successes: of each trial.
@@ -208,7 +194,7 @@ def group_arrangements(
 
     Args:
         member: which places the class holds.
-        group_size: divides n; a group is so many places in a row.
+        group_size: divides n; a group is that many places in a row.
         rng: draws the sample where the arrangements are too many.
     """
     n_groups = len(member) // group_size

@@ -21,8 +21,8 @@ from analysis.errors import ArchitectureError, ModelError, WeightsError
 from analysis.heads import check_heads
 
 SOURCE_BLOCK = 512
-"""Source tokens whose MLP activations are held at once, always so many: rounding may depend on the
-number of rows, and a token's vector must not depend on which others are asked for."""
+"""Source tokens whose MLP activations are held at once, always this many: rounding may depend on
+the number of rows, and a token's vector must not depend on which others are asked for."""
 
 FINITE_BLOCK = 1 << 22
 """Numbers looked at together for NaN and infinity."""

@@ -168,6 +168,43 @@ def test_only_whole_pairs_are_duplicates(model: Any, recwarn: pytest.WarningsRec
         assert len(token_pairs(model, [*given_pairs, ("John", "Mary")])) == 3
 
 
+def lower_casing() -> Any:
+    """A model whose tokenizer knows no capitals."""
+    from tokenizers import normalizers
+
+    tokenizer = checkpoints.make_tokenizer(tuple(word.lower() for word in WORDS))
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    return SimpleNamespace(tokenizer=tokenizer)
+
+
+def test_a_token_given_as_several_names_is_counted_once_and_said() -> None:
+    model = lower_casing()
+    mary, john = (model.tokenizer.encode(f" {name}") for name in ("mary", "john"))
+    with pytest.warns(UserWarning, match="one token .* counted once: mary, MARY$") as seen:
+        pairs = load_names(model, ["Mary", "mary", "MARY", "John"])
+    assert len(seen) == 1
+    assert pairs.sources == ("Mary", "John")
+    assert [*pairs.source_tokens] == [*mary, *john]
+    assert reasons(pairs) == {
+        (name, name): "same token as an earlier one" for name in ("mary", "MARY")
+    }
+    assert str(pairs) == ("2 of 4 names are usable; left out: 2 same token as an earlier one")
+    given = [("Mary", "John"), ("mary", "JOHN"), ("John", "Mary"), ("Mary", "Nan")]
+    with pytest.warns(UserWarning, match="counted once: mary → JOHN$"):
+        assert list(token_pairs(model, given)) == [given[0], *given[2:]]
+
+
+def test_a_pair_of_one_token_with_itself_is_copied_however_it_is_spelled() -> None:
+    pairs = load_names(lower_casing(), [("Mary", "mary"), ("John", "John")])  # type: ignore[list-item]
+    assert pairs.copying
+    assert pairs.source_tokens == pairs.target_tokens
+    assert str(pairs) == "2 of 2 names are usable"
+    # Where capitals are told apart, the same words are no copies.
+    other: Any = SimpleNamespace(tokenizer=checkpoints.make_tokenizer((*WORDS, "mary")))
+    assert not load_names(other, pairs).copying
+    assert load_names(other, pairs).targets == ("mary", "John")
+
+
 # ---- pairs
 
 

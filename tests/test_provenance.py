@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from analysis.errors import ParameterError
 from analysis.provenance import (
     ModelIdentity,
     check_made_of,
+    is_same_model,
     model_identity,
     provenance_of,
     set_identity,
@@ -54,6 +56,26 @@ def test_results_of_another_model_are_refused(made_of: ModelIdentity, same: bool
         return
     with pytest.raises(ParameterError, match=r"the scores were made of .* this model is model"):
         check_made_of(model, made_of, "the scores")
+
+
+@pytest.mark.parametrize(
+    ("parts_of", "same"),
+    [
+        (ModelIdentity("team/model", "model", revision="0" * 40, source="hub"), True),
+        (ModelIdentity("team/model", "model", revision="1" * 40, source="hub"), False),
+        (ModelIdentity("team/other", "model", revision="0" * 40, source="hub"), False),
+    ],
+)
+def test_a_commit_read_in_parts_is_the_commit_that_was_loaded(
+    parts_of: ModelIdentity, same: bool
+) -> None:
+    """Of single tensors from the hub no checksum of the files is known."""
+    whole = ModelIdentity("team/model", "model", "0" * 40, checksum="a" * 64, source="hub")
+    assert is_same_model(parts_of, whole) == is_same_model(whole, parts_of) == same
+    model = a_model()
+    set_identity(model, whole)
+    with contextlib.nullcontext() if same else pytest.raises(ParameterError, match="were made of"):
+        check_made_of(model, parts_of, "the scores")
 
 
 def test_a_model_of_others_is_known_by_its_configured_name() -> None:

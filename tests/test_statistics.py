@@ -15,13 +15,20 @@ from analysis.statistics import (
     cluster_mean_interval,
     cluster_share_interval,
     group_arrangements,
-    mean_interval,
     pearson,
     percentile_interval,
     resampled_counts,
     spearman,
     wilson_interval,
 )
+
+
+def mean_interval(
+    values: np.ndarray, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of independent values: each is a cluster."""
+    return cluster_mean_interval(values, np.arange(len(values)), confidence)
+
 
 N_SIMULATED = 2000
 """Coverage of 95 % is then known to about one in a hundred (two standard errors)."""

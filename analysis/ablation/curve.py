@@ -10,7 +10,7 @@
 4. A control is *fair* when the model can do it, is about as good at it as at copying names, and
    its own best heads are hardly those removed. Of the fair ones the nearest in accuracy is chosen.
 
-(Elhelo & Geva, MAPS, arXiv 2412.11965, section 3.3; MAPS uses zero ablation and random heads of the
+(Elhelo & Geva, MAPS, arXiv 2412.11965; MAPS uses zero ablation and random heads of the
 same layers.) Heads removed earlier change what later layers do, at the same positions; heads at
 other positions are as they were.
 """
@@ -57,7 +57,7 @@ MIN_ACCURACY = 0.1
 """A fair control's accuracy, at least: removal cannot harm what the model cannot do."""
 MAX_DRAWS = 10_000
 RELATION_K = 10
-"""k of the static score where the target is not the source (MAPS, section 3.1)."""
+"""k of the static score where the target is not the source (MAPS)."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,17 @@ class AblationCurve:
     n_prompts: int
     model: ModelIdentity
     provenance: dict[str, object] = field(repr=False)
+
+    @property
+    def modes(self) -> list[str]:
+        """The ablations that were measured."""
+        return list(dict.fromkeys(self.frame.index.get_level_values("mode")))
+
+    @property
+    def n_draws(self) -> int:
+        """Random orders in which other heads were removed."""
+        random = self.frame.xs("random", level="heads")
+        return int(random.index.get_level_values("draw").nunique())
 
     @property
     def control(self) -> str | None:
@@ -157,7 +168,7 @@ def ablation_curve(
     Raises:
         NamesError: fewer than 30 names are usable.
         ParameterError: a head does not exist or is given twice, more heads would be removed than
-            there are, or another parameter is out of its range.
+            there are, two tasks have one name, or another parameter is out of its range.
         ArchitectureError: the model's architecture is not supported, its weights were processed,
             it is in training mode, or its device has no float64.
     """
@@ -179,6 +190,12 @@ def ablation_curve(
     if controls is None:
         controls = control_tasks(model, prepend_bos=prepend_bos)
     whole = [name_copying(model, names, prepend_bos), *controls]
+    known = [asked.name for asked in whole]
+    if twice := sorted({name for name in known if known.count(name) > 1}):
+        raise ParameterError(
+            f"two tasks are called {shown(twice[0])}: give each control a name of its own, other "
+            f"than {shown(known[0])}."
+        )
     task, *controls = (asked.draw(n_prompts, seed) for asked in whole)
     draws = _random_orders(model, heads, n_draws, seed, layer_matched)
 

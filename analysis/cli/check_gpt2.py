@@ -31,11 +31,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.heads import HeadPair
+from analysis.heads import HeadPair, head_pairs
 from analysis.ioi.activations import run_prompts
 from analysis.ioi.attribution import direct_logit_attribution
 from analysis.ioi.direct_effects import over_prompts
-from analysis.ioi.measured_classes import HeadMeasurements, head_pairs, measure_heads
+from analysis.ioi.measured_classes import HeadMeasurements, measure_heads
 from analysis.models import load_model
 from analysis.models.hub_errors import HubError
 from analysis.names import load_names

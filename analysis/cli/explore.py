@@ -96,16 +96,23 @@ def build_results(name: str, options: argparse.Namespace, *, measured: bool) -> 
     return results.with_evidence(measure_all(model, results.scores)) if measured else results
 
 
-def build_page(results: Results, folder: Path) -> Path:
+def build_page(results: Results, folder: Path, taken: set[str] | None = None) -> Path:
     """Write a model's explorer under the model's name; returns the page.
+
+    Args:
+        results: of the model.
+        folder: of the page.
+        taken: names of pages that stay, to which this one's is added; none if None.
 
     Raises:
         ExportError: the page cannot be written.
     """
     from analysis.explorer.page import write_page
     from analysis.explorer.results import file_name
+    from analysis.explorer.site import EXPLORER, free_name
 
-    return write_page(results, folder / f"{file_name(results.scores.model)}_explorer.html")
+    name = f"{file_name(results.scores.model)}{EXPLORER}.html"
+    return write_page(results, folder / free_name(name, set() if taken is None else taken))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from analysis.explorer.page import write_page
 from analysis.explorer.site import Missing, export_site
 from analysis.models.load import AUTO
 
+ALL_MODELS = "all_models_explorer.html"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the site; returns the exit status."""
@@ -30,16 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path if path.is_dir() else None for path in (Path("figures"), Path("notebooks"))
     )
     pages, missing, every = [], [], []
+    taken = {ALL_MODELS}
     try:
         for name in options.models:
             try:
                 every.append(build_results(name, options, measured=True))
-                pages.append(build_page(every[-1], options.folder))
+                pages.append(build_page(every[-1], options.folder, taken))
             except AnalysisError as error:
                 missing.append(Missing(name, str(error)))
                 print(f"{name}: {error}", file=sys.stderr)
         if len(every) > 1:
-            pages.append(write_page(every, options.folder / "all_models_explorer.html"))
+            pages.append(write_page(every, options.folder / ALL_MODELS))
         index = export_site(
             options.folder, explorers=pages, figures=figures, notebooks=notebooks, missing=missing
         )

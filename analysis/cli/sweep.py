@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(result)
     for task in failed.itertuples():
         print(f"failed: {task.model}, {task.question}: {task.reason}")
-    if "static" in options.questions and result.keys:
+    answered = result.tasks[result.tasks["status"].isin(["done", "kept"])]
+    if "static" in set(answered["question"]):
         print(_strongest(result))
     return int(len(failed) > 0)
 

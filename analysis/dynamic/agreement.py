@@ -29,6 +29,7 @@ from jaxtyping import Bool, Float, Int
 
 from analysis.dynamic.scores import CONTEXTS, DynamicScores
 from analysis.errors import ParameterError
+from analysis.provenance import is_same_model
 from analysis.static.head_scores import HeadScores
 from analysis.statistics import pearson, percentile_interval, resampled_counts, spearman
 from analysis.validation import check_int
@@ -62,10 +63,10 @@ def agreement(
         ParameterError: the names, k or models of the two differ, or ``n_resamples`` is below 1.
     """
     asked = [
-        (s.model, s.k, tuple(names.source_tokens), tuple(names.target_tokens))
+        (s.k, tuple(names.source_tokens), tuple(names.target_tokens))
         for s, names in ((static, static.pairs), (dynamic, dynamic.names))
     ]
-    if asked[0] != asked[1]:
+    if asked[0] != asked[1] or not is_same_model(static.model, dynamic.model):
         raise ParameterError("static and dynamic scores must be of the same model, names and k.")
     n_resamples = check_int("n_resamples", n_resamples)
     rng = np.random.default_rng(seed)
@@ -116,7 +117,9 @@ def _without_groups(
     y: Float[np.ndarray, "n_templates n_heads"],
     n_groups: int,
 ) -> Float[np.ndarray, "n_groups"]:
-    """The correlation without each group of neighbouring heads."""
+    """The correlation without each group of neighbouring heads; NaN where there is no other."""
+    if n_groups == 1:
+        return np.array([np.nan])
     group = np.arange(x.shape[1]) // (x.shape[1] // n_groups)
     kept = np.stack([np.flatnonzero(group != left_out) for left_out in range(n_groups)])
     a, b = (v[:, kept].swapaxes(0, 1).reshape(n_groups, -1) for v in (x, y))

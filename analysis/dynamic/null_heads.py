@@ -15,7 +15,7 @@ random head's negative is as likely as the head itself, so that its suppression 
 random copying score: the nulls of random weights hold both. A head's p-value is the share of null
 scores, pooled over the heads of the whole model, at least as high as its own; Benjamini and
 Hochberg's q-values control the false discovery rate over heads (J. R. Stat. Soc. B 57, 1995). A
-head *stands out* when it does against all three nulls.
+head is *significant* when it is so against all three nulls.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ RANDOM_WEIGHTS, RANDOM_W_V, OTHER_TARGETS = "random weights", "random W_V", "oth
 NULLS = (RANDOM_WEIGHTS, RANDOM_W_V, OTHER_TARGETS)
 
 FDR = 0.05
-"""False discovery rate over heads at which a head is said to stand out."""
+"""False discovery rate over heads at which a head is significant."""
 MIN_DRAWS = math.ceil(1 / FDR)
-"""With fewer draws for each head, no single head could stand out: the smallest p-value is
+"""With fewer draws for each head, no single head could be significant: the smallest p-value is
 1 / (1 + draws · heads), and its q-value is that times the number of heads."""
 RANDOM_BYTES = 64 << 20
 """Random weights, in float64, that are held at once, or those of one layer where they are more."""
 AT_LEAST = 0.01
-"""Share of the names from which a head that stands out is worth removing."""
+"""Share of the names from which a significant head is worth removing."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class NullComparison:
 
 
 def significant_heads(null: NullComparison, kind: str, n: int) -> list[HeadPair]:
-    """The heads that stand out and score ``AT_LEAST``, highest first, at most n.
+    """The significant heads that score ``AT_LEAST``, highest first, at most n.
 
     Args:
         null: of ``compare_with_nulls``.
@@ -87,7 +87,7 @@ def significant_heads(null: NullComparison, kind: str, n: int) -> list[HeadPair]
         n: how many at most.
 
     Returns:
-        (layer, head) pairs; where no head stands out, the one with the highest score, and none
+        (layer, head) pairs; where there is none, the one with the highest score, and none
         where every head scores 0.
     """
     n = check_int("n", n)
@@ -98,7 +98,7 @@ def significant_heads(null: NullComparison, kind: str, n: int) -> list[HeadPair]
 
 
 def are_significant(null: NullComparison, kind: str, heads: Iterable[HeadPair]) -> bool:
-    """Whether there are heads given, and all of them stand out and score ``AT_LEAST``."""
+    """Whether there are heads given, and all of them are significant and score ``AT_LEAST``."""
     asked = null.frame.loc[list(heads)]
     enough = (asked[f"{kind}_q"] <= FDR) & (asked[kind] >= AT_LEAST)
     return bool(len(asked) and enough.all())

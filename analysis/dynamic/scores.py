@@ -15,7 +15,7 @@ The model runs in float64 throughout (``models.precision``), so that z is the sa
 processor to 1e-12. A token whose logit leads the name's by less than ``MARGIN`` counts as tied with
 it, and the number of such near-ties is in the provenance.
 
-(Elhelo & Geva, MAPS, arXiv 2412.11965, section 3.2.)
+(Elhelo & Geva, MAPS, arXiv 2412.11965.)
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,13 +23,15 @@ from analysis.explorer.payload import (
 )
 from analysis.explorer.queries import AskedHead, extreme_tokens
 from analysis.explorer.requests import Answer
-from analysis.explorer.results import OWN, Results, score_names
+from analysis.explorer.results import OWN, Results, holding, score_names
 from analysis.heads import HeadPair
 from analysis.names import token_pairs
+from analysis.static.head_scores import HeadScores
 from analysis.tokenizers import token_texts
-from analysis.validation import shown
+from analysis.validation import check_int, shown
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
     from transformer_lens.model_bridge import TransformerBridge
 
 
@@ -39,14 +42,20 @@ class Answers:
         model: asked; nothing else may run it meanwhile.
         results: shown first.
         changed: told the new results whenever something has been added.
+        beside: results of other models, which are shown and exported alone.
     """
 
     def __init__(
-        self, model: TransformerBridge, results: Results, changed: Callable[[Results], None]
+        self,
+        model: TransformerBridge,
+        results: Results,
+        changed: Callable[[Results], None],
+        beside: Sequence[Results] = (),
     ) -> None:
         self.model = model
         self.results = results
         self._changed = changed
+        self._beside = tuple(beside)
 
     def by_name(self) -> dict[str, Answer]:
         """The function of each kind of question."""
@@ -81,14 +90,15 @@ class Answers:
             label = args.get("label")
             if not pairs.copying and not label:
                 label = f"{pairs.sources[0]} → {pairs.targets[0]}, …"
+            # Relations stay next to each other on the card; one's own names are one set.
+            key = OWN if pairs.copying else f"relation {pairs.checksum[:12]}"
             new = score_names(
                 self.model,
                 pairs,
                 k=self.results.scores.k,
                 first_mlp=first_mlp,
-                # Relations stay next to each other on the card; one's own names are one set.
-                key=OWN if pairs.copying else f"relation {pairs.checksum[:12]}",
-                label=str(label or "Your own"),
+                key=key,
+                label=self._own_label(key, str(label or "Your own")),
             )
         self._add(self.results.with_set(new))
         return pack_set(replace(new, extremes={}), {})
@@ -147,22 +157,28 @@ class Answers:
         }
 
     def export(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Write the page as it is now, and the static scores' figure, where notebooks write."""
+        """Write the page as it is now, and the static scores' figures, where notebooks write.
+
+        There is a figure of every model shown: of the names that pass the filter, with the classes
+        that are chosen.
+        """
         from analysis.export.files import export_figure
         from analysis.export.places import figure_stem
-        from analysis.plots.heatmaps import plot_heatmaps
 
-        one = self._set(args.get("key"), bool(args.get("first_mlp", True)))
-        scores = one.scores.at_k(args.get("k", one.scores.k))
-        stem = figure_stem(scores)
+        every = [self.results, *self._beside]
         state = args.get("state")
-        page = write_page(
-            self.results,
-            stem.with_name(f"{stem.name}_explorer.html"),
-            state if isinstance(state, Mapping) else None,
-        )
-        files = export_figure(plot_heatmaps(scores, self.results.evidence.classes), stem)
-        return {"folder": str(stem.parent.name), "files": [page.name, *(f.name for f in files)]}
+        state = state if isinstance(state, Mapping) else {}
+        k = args.get("k", self.results.scores.k)
+        figures = {}
+        for one in (args, *args.get("beside", ())):
+            results = every[check_int("model", one.get("model", 0), 0, len(every) - 1)]
+            known = _set(results, one.get("key"), bool(one.get("first_mlp", True)))
+            scores = holding(known.scores.at_k(k), str(state.get("only") or ""))
+            figures[figure_stem(scores)] = _figure(scores, results, state.get("classes"))
+        first = next(iter(figures))
+        page = write_page(every, first.with_name(f"{first.name}_explorer.html"), state)
+        files = [file for stem, figure in figures.items() for file in export_figure(figure, stem)]
+        return {"folder": str(first.parent.name), "files": [page.name, *(f.name for f in files)]}
 
     def _asked(self, args: Mapping[str, Any]) -> AskedHead:
         return AskedHead(self.model, _head(args), bool(args.get("first_mlp", True)))
@@ -172,10 +188,38 @@ class Answers:
         self._changed(results)
 
     def _set(self, key: object, first_mlp: bool) -> NameSet:
-        found = self.results.find(str(key), first_mlp)
-        if found is None:
-            raise ParameterError("these names have not been scored: score them first.")
-        return found
+        return _set(self.results, key, first_mlp)
+
+    def _own_label(self, key: str, label: str) -> str:
+        """The label, with a number where other names have it already."""
+        others = {one.label for one in self.results.sets if one.key != key}
+        numbered = (f"{label} ({n})" for n in count(2))
+        return label if label not in others else next(one for one in numbered if one not in others)
+
+
+def _set(results: Results, key: object, first_mlp: bool) -> NameSet:
+    found = results.find(str(key), first_mlp)
+    if found is None:
+        raise ParameterError("these names have not been scored: score them first.")
+    return found
+
+
+def _figure(scores: HeadScores, results: Results, origin: object) -> go.Figure:
+    """The static scores, with the classes of one origin, or of both."""
+    from analysis.plots.heatmaps import plot_heatmaps
+    from analysis.plots.texts import as_plain
+
+    classes = results.evidence.classes
+    if classes is not None and origin in ("published", "measured", "none"):
+        classes = classes[classes["origin"] == origin]
+    chosen = scores.provenance.get("filter")
+    title = None
+    if isinstance(chosen, Mapping):
+        kind = "names" if scores.pairs.copying else "pairs"
+        title = as_plain(
+            f'{scores.n_pairs:,} of {chosen["pairs"]:,} {kind}, those that hold "{chosen["text"]}"'
+        )
+    return plot_heatmaps(scores, classes, title=title)
 
 
 def _head(args: Mapping[str, Any]) -> HeadPair:

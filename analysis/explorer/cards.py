@@ -11,6 +11,7 @@ import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from analysis.explorer.evidence import Evidence, absent_measurements
@@ -49,7 +50,7 @@ class HeadCard(AskedHead):
             measured). What has not been measured is not in it; ``absent`` lists that.
         names: as ``HeadScores.names_of`` returns it, ranks missing where 100 tokens or more come
             before; with ``before_top`` and ``before_bottom``: the tokens that come before the name
-            at either end, at most 5, as lists of text.
+            at either end, at most 5, quoted.
         classes: of this head, as ``published_classes`` and ``measured_classes`` have them.
         relations: indexed by ``relation``, the strongest for this head first: ``relation_score``
             and ``suppression_score`` (float64) with ``_low`` and ``_high``, 95 % intervals, and
@@ -204,12 +205,13 @@ def card_of(model: TransformerBridge, head: HeadPair, results: Results) -> HeadC
 def _relations(results: Results, layer: int, head: int) -> pd.DataFrame:
     """The scores of every relation for one head, the strongest first."""
     k, first_mlp = results.scores.k, results.scores.first_mlp
-    rows: dict[str, dict[str, float]] = {}
+    labels: list[str] = []
+    rows: list[dict[str, float]] = []
     for one in results.sets:
         if one.scores.pairs.copying or one.scores.first_mlp != first_mlp:
             continue
         scores = one.scores.at_k(k)
-        row = rows.setdefault(one.label, {})
+        row: dict[str, float] = {}
         for column, counts in (
             ("relation_score", scores.n_in_top_k),
             ("suppression_score", scores.n_in_bottom_k),
@@ -219,10 +221,12 @@ def _relations(results: Results, layer: int, head: int) -> pd.DataFrame:
             row[f"{column}_low"] = float(low[layer, head])
             row[f"{column}_high"] = float(high[layer, head])
         row["n_pairs"] = scores.n_pairs
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=_RELATION_COLUMNS)
+        labels.append(one.label)
+        rows.append(row)
+    frame = pd.DataFrame(rows, index=pd.Index(labels), columns=_RELATION_COLUMNS)
     strength = frame[["relation_score", "suppression_score"]].max(axis=1)
-    order = strength.sort_values(ascending=False, kind="stable").index
-    return frame.loc[order].rename_axis("relation")
+    order = np.argsort(-strength.to_numpy(), kind="stable")
+    return frame.iloc[order].rename_axis("relation")
 
 
 def _name(key: object) -> str:
@@ -260,11 +264,11 @@ def _with_tokens(
     pairs = scores.pairs
     keys = pairs.sources if pairs.copying else zip(pairs.sources, pairs.targets, strict=True)
     places = {key: place for place, key in enumerate(keys)}
-    columns: dict[str, list[list[str]]] = {}
+    columns: dict[str, list[str]] = {}
     for end, ids in (("top", around.top), ("bottom", around.bottom)):
         ranks = names[f"rank_{end}"].fillna(ids.shape[1]).clip(upper=ids.shape[1])
+        before = [ids[places[key], : int(rank)] for key, rank in ranks.items()]
         columns[f"before_{end}"] = [
-            token_texts(model.tokenizer, ids[places[key], : int(rank)])
-            for key, rank in ranks.items()
+            ", ".join(map(repr, token_texts(model.tokenizer, some))) for some in before
         ]
     return names.assign(**columns)

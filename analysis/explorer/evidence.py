@@ -20,6 +20,7 @@ from analysis.names import TokenPairs, load_names
 from analysis.prompts.templates import MIN_NAMES
 from analysis.provenance import model_identity
 from analysis.static.head_scores import HeadScores, check_scores_of
+from analysis.static.padding import n_real_tokens
 from analysis.validation import check_choice, shown
 
 if TYPE_CHECKING:
@@ -168,8 +169,8 @@ def _dynamic(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure
             f"dynamic scores need at least {MIN_NAMES} names, not {len(scores.pairs)}."
         )
     names = dynamic_names(model, scores.pairs)
-    running = dynamic_scores(model, names, k=scores.k).to_frame()
-    means = running.groupby(level=["context", "layer", "head"]).mean()
+    found_in = dynamic_scores(model, names, k=scores.k)
+    means = found_in.to_frame().groupby(level=["context", "layer", "head"]).mean()
     step = max(1, len(scores.pairs) // N_DYNAMIC)
     sample = (
         f"load_names(model, names.sources[::{step}][:{N_DYNAMIC}])"
@@ -181,7 +182,8 @@ def _dynamic(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure
         f"running = dynamic_scores(model, {sample}, k={scores.k}).to_frame()\n"
         'running.groupby(level=["context", "layer", "head"]).mean()'
     )
-    note = f"mean over 4 templates, {len(names)} names, k = {scores.k}"
+    n = len(found_in.templates)
+    note = f"mean over {n} templates, {len(names)} {_kind(names)}, k = {found_in.k}"
     top, bottom = scores.score_columns
     found = []
     for context in CONTEXTS[::-1]:
@@ -201,15 +203,19 @@ def _dynamic(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure
     return found, pd.DataFrame()
 
 
+def _kind(pairs: TokenPairs) -> str:
+    return "names" if pairs.copying else "pairs"
+
+
 def _vocabulary(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], pd.DataFrame]:
     from analysis.static.vocabulary import score_vocabulary
 
-    n = min(N_VOCABULARY, int(model.W_U.shape[1]))
+    n = min(N_VOCABULARY, n_real_tokens(model))
     shares = score_vocabulary(model, n_tokens=n).to_frame()
     python = (
         f"from analysis import score_vocabulary\nscore_vocabulary(model, n_tokens={n}).to_frame()"
     )
-    note = f"share of {n:,} tokens drawn from the vocabulary, k = 1"
+    note = f"share of {n:,} tokens drawn from the vocabulary, k = 1, first MLP on"
     return [
         Measure(
             f"vocabulary_{column}",
@@ -245,6 +251,10 @@ def _null(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], 
     from analysis.dynamic.null_heads import compare_with_nulls
 
     frame = compare_with_nulls(model, scores).frame
+    setting = (
+        f"{scores.n_pairs} {_kind(scores.pairs)}, k = {scores.k}, "
+        f"first MLP {'on' if scores.first_mlp else 'off'}"
+    )
     python = (
         "from analysis.dynamic.null_heads import compare_with_nulls\n"
         "compare_with_nulls(model, scores).frame"
@@ -257,7 +267,7 @@ def _null(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], 
             frame[f"{column}_q"].to_numpy(),
             (0.0, 1.0),
             note="largest of three: against random weights, against a random W_V, and against the "
-            f"head asked about other names; false discovery rate over heads; k = {scores.k}",
+            f"head asked about other names; false discovery rate over heads; {setting}",
             python=python,
         )
         for column, title in zip(scores.score_columns, ("copying", "suppression"), strict=True)
@@ -365,7 +375,7 @@ def views_of(evidence: Evidence, copying: bool) -> list[dict[str, Any]]:
             "right": "suppression",
         }
     ]
-    known = {measure.key: measure for measure in evidence.measures}
+    known = {measure.key for measure in evidence.measures}
     for key, title, left, right in (
         (
             "without",
@@ -380,7 +390,5 @@ def views_of(evidence: Evidence, copying: bool) -> list[dict[str, Any]]:
         ("attention", "Attention and eigenvalue", "attention_io", "eigenvalue_score"),
     ):
         if left in known and right in known:
-            views.append(
-                {"key": key, "title": title, "left": left, "right": right, "note": known[left].note}
-            )
+            views.append({"key": key, "title": title, "left": left, "right": right})
     return views

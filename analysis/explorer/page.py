@@ -91,7 +91,8 @@ def explorer_page(
     Args:
         results: of ``analysis.explorer.results.collect``; of several models, the page lets one be
             chosen, and another beside it or taken away from it.
-        state: shown first (``explore(model).state``); the page's address goes before it.
+        state: shown (``explore(model).state``) where the page's address has no fragment; one that
+            has says all of what is shown.
 
     Raises:
         ParameterError: there are none.

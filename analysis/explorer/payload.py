@@ -30,6 +30,7 @@ from analysis.explorer.on_prompt import HeadOnPrompt
 from analysis.explorer.queries import Extremes
 from analysis.heads import HeadPair, head_name
 from analysis.plots.marks import CLASS_MARKS, ClassMark
+from analysis.provenance import is_same_model
 from analysis.static.head_scores import HeadScores
 from analysis.validation import check_type
 
@@ -84,7 +85,7 @@ def build_payload(
         raise ParameterError("the explorer needs at least one result of score_heads.")
     scores = sets[0].scores
     check_type("scores", scores, HeadScores, "score_heads")
-    if any(one.scores.model != scores.model for one in sets):
+    if not all(is_same_model(one.scores.model, scores.model) for one in sets):
         raise ParameterError("the explorer shows one model: these scores are of several.")
     evidence = evidence or Evidence()
     places = {token: place for place, token in enumerate(sorted(words or {}))}

@@ -147,6 +147,57 @@ def score_names(
     )
 
 
+def holding(scores: HeadScores, text: str) -> HeadScores:
+    """The scores of the names that hold a text, in any letter case; of all where none does.
+
+    As the filter of the front end (``filterSet`` in static/payload.js); nothing is scored again.
+
+    Args:
+        scores: of names, or of pairs, of which either word may hold it.
+        text: looked for; empty for all names.
+    """
+    pairs = scores.pairs
+    places = [
+        place
+        for place, words in enumerate(zip(pairs.sources, pairs.targets, strict=True))
+        if any(text.lower() in word.lower() for word in words)
+    ]
+    if not text or not places:
+        return scores
+
+    def picked(given: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(given[place] for place in places)
+
+    chosen = replace(
+        pairs,
+        sources=picked(pairs.sources),
+        targets=picked(pairs.targets),
+        source_tokens=picked(pairs.source_tokens),
+        target_tokens=picked(pairs.target_tokens),
+        n_given=len(places),
+        dropped=pairs.dropped.iloc[:0],
+    )
+    words = chosen.sources if pairs.copying else zip(chosen.sources, chosen.targets, strict=True)
+    made = {
+        "pairs": len(places),
+        "pairs_given": len(places),
+        "pairs_sha256": chosen.checksum,
+        "names" if pairs.copying else "source_target_pairs": list(words),
+        "filter": {"text": text, "pairs": len(pairs), "pairs_sha256": pairs.checksum},
+    }
+    top, bottom = scores.ranks_top, scores.ranks_bottom
+    return replace(
+        scores,
+        in_top_k=scores.in_top_k[:, :, places],
+        in_bottom_k=scores.in_bottom_k[:, :, places],
+        ranks_top=None if top is None else top[:, :, places],
+        ranks_bottom=None if bottom is None else bottom[:, :, places],
+        n_zero_output=None,
+        pairs=chosen,
+        provenance=scores.provenance | made,
+    )
+
+
 def collect(
     model: TransformerBridge,
     names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]] | None = None,
@@ -241,6 +292,8 @@ def named_pairs(model: TransformerBridge, relations: Relations | None) -> dict[s
             raise ParameterError(
                 f"{label!r:.80} is no relation: every target is its source; give it as names."
             )
+        if str(label) in named:
+            raise ParameterError(f"two relations are called {str(label)!r:.80}: rename one.")
         named[str(label)] = found
     return named
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from urllib.parse import quote
 
 from analysis.errors import ExportError
 from analysis.explorer.notebook_page import notebook_page
 from analysis.export.whole_files import move_into_place, staging
 from analysis.validation import check_list, check_path, check_type
 
+EXPLORER = "_explorer"
+"""How the name of an explorer's page ends."""
 PICTURES = (".svg", ".png")
 FIGURE_FILES = (".html", ".svg", ".png", ".pdf", ".csv", ".json")
 
@@ -85,7 +89,8 @@ def export_site(
 
     Args:
         site: folder of the pages; made if need be. Files of other names in it are left alone.
-        explorers: pages of ``analysis.explorer.page.write_page``.
+        explorers: pages of ``analysis.explorer.page.write_page``; of equal names, all but the first
+            are numbered.
         figures: folder of exported figures; none if None.
         notebooks: folder of notebooks; none if None.
         missing: models that are named as not built.
@@ -107,9 +112,10 @@ def export_site(
     folders = [_folder("notebooks", notebooks), _folder("figures", figures)]
     try:
         site.mkdir(parents=True, exist_ok=True)
+        taken = {"index.html"}
         entries = {
-            "explorers": _explorers(site, pages, absent),
-            "notebooks": _notebooks(site, folders[0]),
+            "explorers": _explorers(site, pages, absent, taken),
+            "notebooks": _notebooks(site, folders[0], taken),
             "figures": _figures(site, folders[1]),
         }
         index = site / "index.html"
@@ -135,14 +141,39 @@ def _folder(name: str, path: str | Path | None) -> Path | None:
     return path
 
 
-def _explorers(site: Path, pages: Sequence[Path], missing: Sequence[Missing]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
+    """A page's name, with a number where another page has it already; it is taken from now on.
+
+    Args:
+        name: such as ``gpt2_explorer.html``; the second is ``gpt2_2_explorer.html``.
+        taken: names in small letters, as some file systems tell them apart.
+    """
+    ending = f"{EXPLORER}.html" if name.endswith(f"{EXPLORER}.html") else ".html"
+    names = (f"{name.removesuffix(ending)}_{n}{ending}" for n in count(2))
+    found = name
+    while found.lower() in taken:
+        found = next(names)
+    taken.add(found.lower())
+    return found
+
+
+def _explorers(
+    site: Path, pages: Sequence[Path], missing: Sequence[Missing], taken: set[str]
+) -> str:
+    """The pages, each under a name of its own; those that lie in the site keep theirs."""
+    once = {page.resolve(): page for page in pages}
+    contents = {page: page.read_bytes() for page in once}
+    inside = [page for page in once if page.parent == site.resolve()]
+    outside = [page for page in once if page not in inside]
+    names = {page: free_name(once[page].name, taken) for page in (*inside, *outside)}
     items = []
-    for page in pages:
-        if page.parent.resolve() != site.resolve():
-            _write(site / page.name, page.read_bytes())
-        title = page.stem.removesuffix("_explorer")
-        size = (site / page.name).stat().st_size / 1e6
-        items.append(f"<li>{_link(page.name, title)} <span class=muted>({size:.1f} MB)</span></li>")
+    for page, content in contents.items():
+        name = names[page]
+        if page != site.resolve() / name:
+            _write(site / name, content)
+        title = Path(name).stem.removesuffix(EXPLORER)
+        size = len(content) / 1e6
+        items.append(f"<li>{_link(name, title)} <span class=muted>({size:.1f} MB)</span></li>")
     for one in missing:
         items.append(
             f"<li>{html.escape(one.name)}: <span class=muted>not built: "
@@ -151,11 +182,11 @@ def _explorers(site: Path, pages: Sequence[Path], missing: Sequence[Missing]) ->
     return f"<ul>{''.join(items)}</ul>" if items else "<p class=muted>None was built.</p>"
 
 
-def _notebooks(site: Path, folder: Path | None) -> str:
+def _notebooks(site: Path, folder: Path | None, taken: set[str]) -> str:
     items = []
     for path in sorted(folder.glob("*.ipynb")) if folder else []:
         title, text = notebook_page(path, CSS)
-        name = f"{path.stem}.html"
+        name = free_name(f"{path.stem}.html", taken)
         _write(site / name, text.encode())
         items.append(f"<li>{_link(name, title)}</li>")
     return f"<ul>{''.join(items)}</ul>" if items else "<p class=muted>None.</p>"
@@ -175,7 +206,7 @@ def _figures(site: Path, folder: Path | None) -> str:
             (path for ending in PICTURES for path in paths if path.suffix == ending), None
         )
         shown = (
-            f'<img src="figures/{html.escape(picture.name)}" alt="{html.escape(stem)}">'
+            f'<img src="{_address(f"figures/{picture.name}")}" alt="{html.escape(stem)}">'
             if picture
             else ""
         )
@@ -186,5 +217,10 @@ def _figures(site: Path, folder: Path | None) -> str:
     return f'<div class="grid">{"".join(items)}</div>' if items else "<p class=muted>None.</p>"
 
 
-def _link(address: str, text: str) -> str:
-    return f'<a href="{html.escape(address)}">{html.escape(text)}</a>'
+def _address(path: str) -> str:
+    """A path inside the site as a link has it."""
+    return html.escape(quote(path))
+
+
+def _link(path: str, text: str) -> str:
+    return f'<a href="{_address(path)}">{html.escape(text)}</a>'

@@ -36,7 +36,8 @@ class Explorer(anywidget.AnyWidget):
 
     Attributes:
         state: what is shown, as the front end keeps it: ``k``, ``mlp``, ``head`` ("23.2"), ``pins``
-            and so on. It may be set from Python.
+            and so on, with ``model``, ``beside`` or ``minus`` where several models are at hand. It
+            may be set from Python.
         results: what it is made of.
 
     Args:
@@ -66,7 +67,7 @@ class Explorer(anywidget.AnyWidget):
             payload=packed([results, *self._beside]),
             state={"k": results.scores.k, "mlp": results.scores.first_mlp},
         )
-        self._answers = Answers(model, results, self._changed)
+        self._answers = Answers(model, results, self._changed, self._beside)
         self._requests = Requests(self._answers.by_name(), self.send)
         self.on_msg(lambda _widget, message, _buffers: self._requests.take(message))
 

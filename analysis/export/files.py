@@ -80,7 +80,7 @@ def export_figure(
     Raises:
         ExportError: a name, format, width or dpi cannot be used, the folder cannot be written, or
             another export to the same stem does not end. The files of before are still there.
-        ParameterError: ``fig`` is no figure.
+        ParameterError: ``fig`` is no figure, or one of other scores than ``scores``.
     """
     check_type("fig", fig, go.Figure, "plot_heatmaps")
     facts = _facts(fig, scores)
@@ -138,11 +138,17 @@ def score_table(scores: HeadScores) -> pd.DataFrame:
 
 def _facts(fig: go.Figure, scores: HeadScores | None) -> dict[str, Any]:
     """What a heatmap figure says of its scores, or the given scores in the same form."""
+    held = (fig.layout.meta or {}).get("scores") if is_heatmap_figure(fig) else None
     if scores is None:
-        held = (fig.layout.meta or {}).get("scores") if is_heatmap_figure(fig) else None
         return dict(held) if held else {}
     check_type("scores", scores, HeadScores, "score_heads")
-    return facts_of(scores)
+    given = facts_of(scores)
+    shown = [name for name in given if name != "provenance"]
+    if held and any(given[name] != held.get(name) for name in shown):
+        raise ParameterError(
+            "the figure shows other scores than those given: leave scores out, or draw these."
+        )
+    return given
 
 
 def _default_name(facts: Mapping[str, Any]) -> str:

@@ -27,8 +27,9 @@ def figure_stem(
     """Where a model's figures are written: in ``figures/``, one stem for each setting.
 
     Args:
-        scores: what the figure shows; the model and any setting off its default enter the name,
-            other names or pairs by the first digits of their checksum. A model whose name others
+        scores: what the figure shows; the model and any setting off its default enter the name
+            (the dtype too, and rows of padding that were counted as tokens), other names or pairs
+            by the first digits of their checksum. A model whose name others
             may share (a folder, most hub models) enters with those of its weights' checksum.
         name: a name of your own, instead; one with a folder is taken from the working folder.
         kind: of figure.
@@ -42,6 +43,9 @@ def figure_stem(
     parts = [_model_part(scores.model), kind]
     parts += [f"k{scores.k}"] if scores.k != 1 else []
     parts += [] if scores.first_mlp else ["without_mlp"]
+    dtype = str(scores.provenance.get("dtype", "float32"))
+    parts += [] if dtype == "float32" else [dtype]
+    parts += ["with_padding"] if scores.provenance.get("padding_rows_counted") else []
     parts += [] if scores.relation == "copying" else ["relation"]
     parts += [] if are_shipped(scores.pairs) else [scores.pairs.checksum[:8]]
     return FIGURES / "_".join(parts)

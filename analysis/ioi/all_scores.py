@@ -51,9 +51,9 @@ def all_scores(
         Two frames indexed by ``layer`` and ``head`` with the same columns: ``static, k = 1``,
         ``static, k = 10``, ``vocabulary``, ``eigenvalue, embedding`` and ``eigenvalue, mlp`` (by
         ``effective_embedding``; negated for suppression),
-        ``dynamic, alone`` (the head attends to the name alone) and ``dynamic, in context`` (means
-        over templates), and ``task`` (copy score and its negative twin). A higher score stands for
-        more copying in the first frame and for more suppression in the second.
+        ``dynamic, without context`` (the head attends to the name alone) and ``dynamic, with
+        context`` (means over templates), and ``task`` (copy score and its negative twin). A higher
+        score stands for more copying in the first frame, for more suppression in the second.
     """
     n_dynamic = check_int("n_dynamic", n_dynamic, MIN_NAMES)
     some = load_names(model, names.sources[:: max(1, len(names) // n_dynamic)])
@@ -75,8 +75,8 @@ def all_scores(
             "static, k = 10": static[10][by],
             "vocabulary": vocabulary[of_vocabulary],
             **{f"eigenvalue, {kind}": sign * value for kind, value in eigenvalue.items()},
-            "dynamic, alone": running.xs("without", level="context")[by],
-            "dynamic, in context": running.xs("with", level="context")[by],
+            "dynamic, without context": running.xs("without", level="context")[by],
+            "dynamic, with context": running.xs("with", level="context")[by],
             "task": measured.numbers[of_task],
         }
         frames.append(pd.DataFrame(columns))

@@ -4,7 +4,7 @@ The residual stream at END is a sum of parts, and z·W_O of one head is one of t
 final norm with the scale that it had in the run, and through W_U, the parts add up to the logits
 (nostalgebraist's logit lens for one head; TransformerLens' exploratory demo has it for GPT-2
 small). No counterfactual is needed, and nothing responds: later MLPs that react to a head count as
-their own part. ``direct_effects`` is the interventional twin.
+their own part. ``path_effects`` is the interventional twin.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ from analysis.architecture.norms import normalise
 from analysis.embeddings import mlp_output, mlp_reads_attention
 from analysis.heads import HeadPair, all_heads, chosen_heads, head_index
 from analysis.ioi.ablated_runs import AtEnd
-from analysis.ioi.activations import Activations, run_prompts
-from analysis.ioi.attribution import direct_logit_attribution, head_outputs, unembedding_rows
+from analysis.ioi.activations import Activations
+from analysis.ioi.attribution import head_outputs, unembedding_rows
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.statistics import cluster_mean_interval
@@ -48,33 +48,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 CHANGES_BYTES = 64 << 20
-"""Changes that are followed at once: so many prompts that one layer's take no more than this."""
-
-
-def direct_effects(
-    model: TransformerBridge, prompts: IOIPrompts, *, freeze_mlps: bool = False
-) -> pd.DataFrame:
-    """Direct effect and direct logit attribution of every head.
-
-    Args:
-        model: raw weights, from ``load_model``.
-        prompts: from ``ioi_prompts`` for this model.
-        freeze_mlps: keep the later MLPs at what they wrote (``path_effects``).
-
-    Returns:
-        Indexed by ``layer`` and ``head``, in logits: ``direct_effect`` and
-        ``direct_logit_attribution``, means over prompts, each with the ends ``_low`` and ``_high``
-        of its 95 % interval, in which the prompts of one template are one cluster.
-    """
-    clean = run_prompts(model, prompts)
-    other = run_prompts(model, prompts, counterfactual=True)
-    return over_prompts(
-        prompts,
-        direct_effect=every_head(
-            model, path_effects(model, prompts, clean, other, freeze_mlps=freeze_mlps)
-        ),
-        direct_logit_attribution=direct_logit_attribution(model, prompts, clean),
-    )
+"""Changes that are followed at once: as many prompts as let one layer's take no more than this."""
 
 
 @torch.no_grad()

@@ -26,6 +26,8 @@ ORIGINS = (PUBLISHED, MEASURED)
 IOI_HEADS = data_file("ioi_heads.csv")
 
 COLUMNS = ("class", "model", "source", "origin")
+CHECKSUM = "checksum"
+"""A column that measured classes have besides: SHA-256 of the weights, empty if not known."""
 
 
 class HeadClass(StrEnum):
@@ -82,15 +84,15 @@ def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_
     Args:
         classes: a frame as :func:`published_classes` returns it, of published heads, measured ones
             (``analysis.ioi.measured_classes.measured_classes``) or both; a head may have several
-            rows, each with another class.
+            rows, each with another class. A column ``checksum`` says of which weights a class is.
         model: the model on whose scores the classes are to be drawn.
         n_layers: how many layers it has.
         n_heads: how many heads each layer has.
 
     Raises:
         ClassesError: a column is missing, a head has one class twice, or a row names another
-            model, an origin that has no place in the figure, or a head that the model does not
-            have.
+            model, other weights, an origin that has no place in the figure, or a head that the
+            model does not have.
     """
     missing = [column for column in COLUMNS if column not in classes.columns]
     if missing or list(classes.index.names) != ["layer", "head"]:
@@ -103,6 +105,14 @@ def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_
         raise ClassesError(
             f"these classes belong to {', '.join(others)} and the scores to {model.name}; "
             "leave the classes out, or measure this model's own with measured_classes"
+        )
+    known = classes[CHECKSUM].dropna() if CHECKSUM in classes.columns else ()
+    weights = sorted({str(checksum) for checksum in known} - {"", str(model.checksum)})
+    if weights and model.checksum:
+        raise ClassesError(
+            f"these classes belong to {model.name} with the weights {weights[0][:12]} and the "
+            f"scores to {model.name} with the weights {model.checksum[:12]}; leave the classes "
+            "out, or measure this model's own with measured_classes"
         )
     origins = sorted({str(origin) for origin in classes["origin"]} - set(ORIGINS))
     if origins:

@@ -35,14 +35,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.heads import HeadPair, all_heads
+from analysis.heads import HeadPair, all_heads, head_pairs
 from analysis.ioi.activations import Activations, run_prompts
 from analysis.ioi.attention import attention_and_output
 from analysis.ioi.attribution import direct_logit_attribution
 from analysis.ioi.backups import effects_after_ablation
 from analysis.ioi.copy_score import copy_scores
 from analysis.ioi.direct_effects import every_head, over_prompts, path_effects
-from analysis.ioi.head_classes import COLUMNS, MEASURED, HeadClass
+from analysis.ioi.head_classes import CHECKSUM, COLUMNS, MEASURED, HeadClass
 from analysis.ioi.performance import TaskPerformance, performance_of
 from analysis.models.precision import MARGIN
 from analysis.prompts.indirect_object import IOIPrompts, ioi_prompts
@@ -87,8 +87,9 @@ class HeadMeasurements:
 
     Attributes:
         numbers: one row for each head, indexed by ``layer`` and ``head``; the columns of
-            ``direct_effects``, ``attention_and_output`` and ``copy_scores``; ``effect_share`` (of
-            the mean logit difference); ``effect_after`` (direct effect without the name movers, of
+            ``attention_and_output`` and ``copy_scores``; ``direct_effect`` and
+            ``direct_logit_attribution`` with the ends of their intervals; ``effect_share`` (of the
+            mean logit difference); ``effect_after`` (direct effect without the name movers, of
             a name mover without the others) and its ``growth``, with ``growth_low`` and
             ``growth_high``, NaN where no other name mover was ablated or all are in later layers;
             and ``class`` and ``backup_class``, empty for most.
@@ -132,7 +133,8 @@ class HeadMeasurements:
                 rows.assign(**{"class": named.to_list()}, model=self.model.name, source=source)
             )
         together = pd.concat(parts).assign(origin=MEASURED).sort_index(kind="stable")
-        return together[[*COLUMNS, *numbers.columns]]
+        together[CHECKSUM] = self.model.checksum or ""
+        return together[[*COLUMNS, *numbers.columns, CHECKSUM]]
 
     def with_thresholds(self, thresholds: Thresholds) -> HeadMeasurements:
         """The same numbers with other lines drawn; the heads that were ablated stay those.
@@ -177,7 +179,8 @@ def measured_classes(
 
     Returns:
         A row for each class of a head, indexed by ``layer`` and ``head``, with the columns of
-        ``published_classes`` (``origin`` is ``measured``) and every number measured.
+        ``published_classes`` (``origin`` is ``measured``), every number measured, and the weights'
+        ``checksum``.
 
     Raises:
         ArchitectureError: the model's architecture is not supported.
@@ -259,8 +262,9 @@ def _without(
 ) -> tuple[Float[Tensor, "n n_all_heads"], float]:
     """Direct effects without the name movers, of each name mover without the others.
 
-    NaN where no other name mover was ablated, or all are in later layers, so that the head reads
-    and writes what it did. Also the mean logit difference without all of them.
+    NaN where no other name mover was ablated, or all are in later layers. Heads of the first
+    ablated layer write what they wrote too, but the published backups 9.0 and 9.7 of GPT-2 stand
+    there: what later layers make of it changes. Also the mean logit difference without all movers.
     """
     every = all_heads(model.cfg.n_layers, model.cfg.n_heads)
     first = min(movers)[0]
@@ -285,11 +289,6 @@ def name_movers(
 ) -> list[HeadPair]:
     """The heads that the rule for name movers holds for, (layer, head)."""
     return head_pairs(numbers.index[_moves(numbers, logit_difference, thresholds)])
-
-
-def head_pairs(index: pd.Index) -> list[HeadPair]:
-    """The (layer, head) of a frame's index, as whole numbers."""
-    return [(int(layer), int(head)) for layer, head in index.to_list()]
 
 
 def _with_classes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.ioi.activations import Activations, run_prompts
+from analysis.ioi.activations import Activations
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.provenance import model_identity
 from analysis.statistics import cluster_mean_interval, cluster_share_interval
@@ -61,15 +61,16 @@ class TaskPerformance:
         )
 
 
-def task_performance(model: TransformerBridge, prompts: IOIPrompts) -> TaskPerformance:
-    """Run the prompts and say how well the model does (Wang et al., section 2.2)."""
-    return performance_of(model, prompts, run_prompts(model, prompts))
-
-
 def performance_of(
     model: TransformerBridge, prompts: IOIPrompts, clean: Activations
 ) -> TaskPerformance:
-    """The same from a run that has been made."""
+    """How well the model does the task (Wang et al., section 2.2).
+
+    Args:
+        model: that was run.
+        prompts: that were run.
+        clean: the run.
+    """
     difference = clean.logit_difference.numpy()
     n, right = len(difference), int((difference > 0).sum())
     mean, low, high = cluster_mean_interval(difference, prompts.clusters)

@@ -17,11 +17,11 @@ from analysis.models.checkpoint import (
     Checkpoint,
     first_line,
     read_json,
-    weight_files,
 )
 from analysis.models.config import model_config
+from analysis.models.tensor_files import local_tensors
 from analysis.models.tokenizer import LOCAL, check_ids, load_tokenizer
-from analysis.models.weight_headers import check_all_read, check_described, stored_shapes
+from analysis.models.weight_headers import check_all_read, check_described
 from analysis.provenance import set_identity
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def build_bridge(
 
     Raises:
         ArchitectureError: the model is not supported, needs remote code, is quantized, or its
-            files hold weights or ids that it has no place for.
+            files hold weights or ids that it has no place for, or weights of a dtype that is not
+            read.
         ModelError: the files do not belong together.
     """
     from transformer_lens.model_bridge import TransformerBridge
@@ -55,7 +56,7 @@ def build_bridge(
     config = model_config(read_json(folder / CONFIG), title)
     if (folder / ADAPTER).exists():  # transformers would apply it where peft is installed
         raise ModelError(f"{folder} holds an adapter ({ADAPTER}): move it out of the folder.")
-    check_described(config, stored_shapes(weight_files(folder)), title)
+    check_described(config, local_tensors(folder).places, title)
     tokenizer = load_tokenizer(folder, title, config)
     logging.disable_progress_bar()
     hf_model = _weights(checkpoint, config, dtype)

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from analysis.errors import ModelError
+from analysis.progress import progress_bar
 from analysis.validation import is_file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from analysis.provenance import ModelIdentity
 
@@ -34,6 +40,15 @@ OTHER_FILES = {
     "added_tokens.json",
     "chat_template.jinja",
 }
+# What decides the ids that a text becomes; the other files say how to sample and to chat.
+_TOKENIZER_FILES = set().union(*TOKENIZER_SETS) | {
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+}
+_SAYS_NOTHING = {"_name_or_path", "name_or_path", "transformers_version"}
+"""Entries of JSON files that say who saved them from where."""
+
 # Formats that run code when read (pickle) or that this project does not read.
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SENTENCEPIECE = {"tokenizer.model", "spiece.model"}
@@ -41,6 +56,8 @@ SENTENCEPIECE = {"tokenizer.model", "spiece.model"}
 MAX_JSON = 200_000_000
 """Bytes of a JSON file that are read; the largest tokenizers have some 40 million."""
 
+_BLOCK = 1_000_000
+"""Bytes of a file that are read at once for its checksum."""
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -217,15 +234,23 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0].rstrip(".:")[:300]
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: Path, after_block: Callable[[], object] = lambda: None) -> str:
     """SHA-256 of a file, as 64 hexadecimal digits.
+
+    Args:
+        path: of the file, of which a block at a time is in memory.
+        after_block: called after each; what it raises stops the reading.
 
     Raises:
         ModelError: it cannot be read.
     """
+    digest, block = hashlib.sha256(), memoryview(bytearray(_BLOCK))
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with path.open("rb", buffering=0) as file:
+            while n := file.readinto(block):
+                digest.update(block[:n])
+                after_block()
+        return digest.hexdigest()
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read ({error.strerror}): check its permissions."
@@ -238,7 +263,7 @@ def git_blob_sha1_of(path: Path) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def weights_checksum(files: list[Path], known: Mapping[str, str] | None = None) -> str:
+def weights_checksum(files: Sequence[Path], known: Mapping[str, str] | None = None) -> str:
     """One SHA-256 for a model's weights.
 
     Args:
@@ -247,9 +272,74 @@ def weights_checksum(files: list[Path], known: Mapping[str, str] | None = None) 
 
     Returns:
         The file's SHA-256, or that of the concatenated digests where the weights are sharded.
+
+    Raises:
+        ModelError: a file cannot be read.
     """
-    known = known or {}
-    digests = [known.get(path.name) or sha256_of(path) for path in files]
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+    digests = dict(known or {})
+    unread = [path for path in files if not digests.get(path.name)]
+    if unread:
+        found = _sha256_of_each(unread)
+        digests |= {path.name: sha256 for path, sha256 in zip(unread, found, strict=True)}
+    if len(files) == 1:
+        return digests[files[0].name]
+    return hashlib.sha256(
+        "".join(sorted(digests[path.name] for path in files)).encode()
+    ).hexdigest()
+
+
+def _sha256_of_each(files: Sequence[Path]) -> list[str]:
+    """SHA-256 of files that are read beside each other on as many threads as torch may use."""
+    read: SimpleQueue[int] = SimpleQueue()  # a 1 for each block, a 0 for each file
+    stopped = threading.Event()
+
+    def after_block() -> None:
+        if stopped.is_set():
+            raise RuntimeError("stopped")
+        read.put(1)
+
+    def digest(path: Path) -> str:
+        try:
+            return sha256_of(path, after_block)
+        finally:
+            read.put(0)
+
+    n_blocks = sum(-(-path.stat().st_size // _BLOCK) for path in files)
+    n_threads = min(torch.get_num_threads(), len(files))
+    with (
+        progress_bar(n_blocks, "checksum of the weights", "MB") as bar,
+        ThreadPoolExecutor(n_threads, "checksum") as pool,
+    ):
+        try:
+            found = [pool.submit(digest, path) for path in files]
+            left = len(files)
+            while left:
+                n = read.get()
+                left -= not n
+                if n:
+                    bar.update(n)
+        except BaseException:  # Ctrl-C, or a listener that stops the work
+            stopped.set()
+            raise
+        return [one.result() for one in found]
+
+
+def checkpoint_checksum(checkpoint: Checkpoint) -> str:
+    """One SHA-256 for all that a model's answers come from: weights, configuration, tokenizer.
+
+    JSON files count by what they say, whatever the order and spacing.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    digest = hashlib.sha256(f"{checkpoint.identity.checksum}\n".encode())
+    present = set(folder_files(checkpoint.folder))
+    for name in sorted(({CONFIG} | _TOKENIZER_FILES) & present):
+        path = checkpoint.folder / name
+        if path.suffix == ".json":
+            said = {k: v for k, v in read_json(path).items() if k not in _SAYS_NOTHING}
+            content = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        else:
+            content = sha256_of(path)
+        digest.update(f"{name}\t{content}\n".encode())
+    return digest.hexdigest()

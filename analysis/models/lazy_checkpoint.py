@@ -108,7 +108,7 @@ class LazyCheckpoint:
         """
         stored = self._stored(name)
         if stored is not None:
-            return self._checked(stored, self.files.tensor(stored))
+            return self.files.tensor(stored)
         layer = _LAYER.match(name)
         made = {} if layer is None else self._converted_block(int(layer[2]))
         if name not in made:
@@ -118,14 +118,6 @@ class LazyCheckpoint:
     def _stored(self, name: str) -> str | None:
         """The name in the files of a parameter that is stored as it is."""
         return self.stored_as.get(name)
-
-    def _checked(self, name: str, tensor: Tensor) -> Tensor:
-        if self.files.places[name].dtype not in DTYPES:
-            raise ArchitectureError(
-                f"{self.identity.title}: {name} is stored as {self.files.places[name].dtype}, "
-                "which is no floating dtype: use the original model."
-            )
-        return tensor
 
     def _bridge(self, layer: int) -> TransformerBridge:
         """The model with one block only, that of ``layer``; the last one is kept."""
@@ -244,11 +236,12 @@ def lazy_checkpoint(
 
     Raises:
         ArchitectureError: transformer_lens cannot boot the architecture, or the files hold weights
-            or ids that the model has no place for.
+            or ids that the model has no place for, or weights of a dtype that is
+            not read.
         ModelError: the config describes another model than the files hold.
     """
     title = identity.title
-    check_described(hf_config, {n: place.shape for n, place in files.places.items()}, title)
+    check_described(hf_config, files.places, title)
     blank = ModelPaths("", None, "\0", "", None, None, "", "", ())
     try:
         known, unread = stored_names(hf_config, files.places)

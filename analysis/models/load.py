@@ -1,8 +1,9 @@
 """Load a language model with its raw weights, from the hub, a folder or a package.
 
 The way goes down: what was asked for (``asked_for``), a verified local checkpoint folder of it
-(``hub``, ``packaged`` or ``_folder``), and that folder as a TransformerBridge (``bridge``). Only
-safetensors are read, remote code never runs, and once the folder is there no network is touched.
+(``hub``, ``packaged`` or ``check_folder``), and that folder as a TransformerBridge (``bridge``).
+Only safetensors are read, remote code never runs, and once the folder is there no network is
+touched.
 """
 
 from __future__ import annotations
@@ -135,9 +136,16 @@ def fetch_model(name: str | os.PathLike[str] = AUTO, revision: str | None = None
         ArchitectureError: it is not supported.
         ParameterError: a parameter is of the wrong type.
     """
+    return fetch_checkpoint(name, revision).identity
+
+
+def fetch_checkpoint(
+    name: str | os.PathLike[str] = AUTO, revision: str | None = None
+) -> Checkpoint:
+    """As ``fetch_model``, with the folder that the model's files are in."""
     asked = asked_for(name, revision)
     with _LOADING, _random_state_kept():
-        return find_checkpoint(asked).identity
+        return find_checkpoint(asked)
 
 
 @contextlib.contextmanager
@@ -220,7 +228,8 @@ def find_checkpoint(asked: Asked) -> Checkpoint:
     if asked.kind == "package":
         return packaged_checkpoint()
     if asked.kind == "folder":
-        return _folder(asked.folder)
+        check_folder(asked.folder)
+        return Checkpoint(asked.folder, folder_identity(asked.folder))
     if asked.kind == "hub":
         return _from_hub(asked.repo, asked.revision)
     return _auto()
@@ -264,8 +273,13 @@ def _from_hub(repo: str, revision: str | None) -> Checkpoint:
         raise
 
 
-def _folder(folder: Path) -> Checkpoint:
-    """A local folder, checked; its checksum is that of its weights."""
+def check_folder(folder: Path) -> None:
+    """Check that a local folder holds a whole checkpoint, without reading its weights.
+
+    Raises:
+        ModelError: it cannot be read, lacks a file, or a weight file is damaged.
+        ArchitectureError: its model is not supported.
+    """
     try:
         is_there, is_folder = folder.exists(), folder.is_dir()
     except OSError as error:
@@ -275,14 +289,19 @@ def _folder(folder: Path) -> Checkpoint:
     if not is_folder:
         raise ModelError(f"{folder} is not a folder: give the folder that holds the checkpoint.")
     needed_files(folder_files(folder), f"the folder {folder}")
-    name = folder.resolve().name
-    check_config(read_json(folder / CONFIG), name)
-    files = weight_files(folder)
-    for path in files:
+    check_config(read_json(folder / CONFIG), folder.resolve().name)
+    for path in weight_files(folder):
         check_safetensors(path)
-    checksum = weights_checksum(files)
+
+
+def folder_identity(folder: Path) -> ModelIdentity:
+    """Which model a folder holds; its checksum is that of its weights, all of which are read.
+
+    Raises:
+        ModelError: a weight file cannot be read.
+    """
+    name = folder.resolve().name
+    checksum = weights_checksum(weight_files(folder))
     known = PUBLISHED_WEIGHTS.get(checksum)
     title = TITLES.get(known, known) if known else name
-    return Checkpoint(
-        folder, ModelIdentity(known or name, title, checksum=checksum, source="folder")
-    )
+    return ModelIdentity(known or name, title, checksum=checksum, source="folder")

@@ -1,6 +1,7 @@
 """A name -> a checkpoint that is read layer by layer, from a folder, a package or the hub.
 
-What is on disk is read where it lies. Of a model on the hub only the tensors that static scores
+What is on disk is read where it lies; all bytes of its weight files are read once, for their
+checksum. Of a model on the hub only the tensors that static scores
 read are fetched: embedding and unembedding, the first block's norm and MLP, and every layer's
 values, outputs and norms.
 """
@@ -18,8 +19,6 @@ from analysis.models.checkpoint import (
     OTHER_FILES,
     TOKENIZER_SETS,
     Checkpoint,
-    folder_files,
-    needed_files,
     read_json,
 )
 from analysis.models.config import check_config, model_config
@@ -28,7 +27,14 @@ from analysis.models.hub_download import fetch_blob, link_snapshot
 from analysis.models.hub_listing import Listing, ask_hub
 from analysis.models.hub_ranges import HubTensors, hub_tensors
 from analysis.models.lazy_checkpoint import LazyCheckpoint, lazy_checkpoint
-from analysis.models.load import PINNED, TITLES, asked_for, find_checkpoint
+from analysis.models.load import (
+    PINNED,
+    TITLES,
+    asked_for,
+    check_folder,
+    find_checkpoint,
+    folder_identity,
+)
 from analysis.models.packaged import cache_folder
 from analysis.models.tensor_files import local_tensors
 from analysis.models.tokenizer import load_tokenizer
@@ -56,9 +62,9 @@ def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None
     """
     asked = asked_for(name, revision)
     if asked.kind == "folder":
-        return _from_folder(_folder(asked.folder))
+        return _from_folder(asked.folder)
     if asked.kind != "hub":
-        return _from_folder(find_checkpoint(asked))
+        return _opened(find_checkpoint(asked))
     return _from_hub(asked.repo, asked.revision or PINNED.get(asked.repo))
 
 
@@ -70,15 +76,17 @@ def readable_model(model: ModelOrName) -> ReadableModel:
     return model
 
 
-def _folder(folder: Path) -> Checkpoint:
-    if not folder.is_dir():
-        raise ModelError(f"the folder {folder} does not exist: check the path.")
-    needed_files(folder_files(folder), f"the folder {folder}")
+def _from_folder(folder: Path) -> LazyCheckpoint:
+    """A folder's checkpoint, known by the checksum of its weights as ``load_model`` knows it."""
+    check_folder(folder)
     name = folder.resolve().name
-    return Checkpoint(folder, ModelIdentity(name, name, source="folder"))
+    opened = _opened(Checkpoint(folder, ModelIdentity(name, name, source="folder")))
+    opened.identity = folder_identity(folder)  # last, once nothing speaks against the checkpoint
+    opened.cfg.model_name = opened.identity.name
+    return opened
 
 
-def _from_folder(checkpoint: Checkpoint) -> LazyCheckpoint:
+def _opened(checkpoint: Checkpoint) -> LazyCheckpoint:
     folder, title = checkpoint.folder, checkpoint.identity.title
     config = model_config(read_json(folder / CONFIG), title)
     tokenizer = load_tokenizer(folder, title, config)

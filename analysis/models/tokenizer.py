@@ -130,15 +130,19 @@ def _built(kind: Any, folder: Path, chosen: Mapping[str, Any]) -> Any:
             return None
 
 
+def highest_id(tokenizer: Any) -> int:
+    """The highest id that a tokenizer gives, -1 if it gives none; ids may have gaps below it."""
+    special = [i for i in tokenizer.all_special_ids if isinstance(i, int)]
+    return max([*tokenizer.get_vocab().values(), *special], default=-1)
+
+
 def check_ids(tokenizer: Any, n_rows: int, title: str) -> None:
     """Refuse a tokenizer that gives ids for which the embedding has no row.
 
     Raises:
         ArchitectureError: names both numbers.
     """
-    highest = max(tokenizer.get_vocab().values(), default=-1)
-    special = [i for i in tokenizer.all_special_ids if isinstance(i, int)]
-    highest = max([highest, *special])
+    highest = highest_id(tokenizer)
     if highest >= n_rows:
         raise ArchitectureError(
             f"the tokenizer of {title} gives ids up to {highest:,}, and its embedding has "

@@ -15,10 +15,12 @@ import torch
 
 from analysis.errors import ArchitectureError, ModelError
 from analysis.models.checkpoint import CONFIG, first_line
+from analysis.models.tensor_files import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
+
+    from analysis.models.tensor_files import TensorPlace
 
 _KNOWN_BUFFERS = re.compile(
     r"(^|\.)(attn|attention)\.(bias|masked_bias)"  # old masks of GPT-2, GPT-J and GPT-NeoX
@@ -28,18 +30,6 @@ _KNOWN_BUFFERS = re.compile(
 """Tensors of older files that are computed, not learned: leaving them out changes no result."""
 
 
-def stored_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in the files, from their headers alone."""
-    from safetensors import safe_open
-
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in files:
-        with safe_open(file, framework="pt") as stored:
-            for name in stored.keys():  # noqa: SIM118 - not a mapping
-                shapes[name] = tuple(stored.get_slice(name).get_shape())
-    return shapes
-
-
 def is_computed(name: str) -> bool:
     """Whether a tensor is a mask or a table of positions, which models now compute themselves."""
     return _KNOWN_BUFFERS.fullmatch(name) is not None or bool(
@@ -47,19 +37,21 @@ def is_computed(name: str) -> bool:
     )
 
 
-def check_described(config: Any, stored: Mapping[str, tuple[int, ...]], title: str) -> None:
-    """Refuse a config whose model is not the one in the files.
+def check_described(config: Any, stored: Mapping[str, TensorPlace], title: str) -> None:
+    """Refuse a config whose model is not the one in the files, and weights that are no floats.
 
     The model is built without memory (on torch's ``meta`` device) and its shapes are compared.
 
     Args:
         config: as transformers has it.
-        stored: as ``stored_shapes`` reads it.
+        stored: every tensor in the files, by its name there.
         title: what to call the model in an error.
 
     Raises:
         ModelError: the config describes more layers or numbers than are stored, other shapes, or
             sizes from which no model can be made.
+        ArchitectureError: a weight is stored in whole numbers or in eight bits, which have a scale
+            that nothing here knows.
     """
     from transformers import AutoModelForCausalLM
 
@@ -76,17 +68,25 @@ def check_described(config: Any, stored: Mapping[str, tuple[int, ...]], title: s
         raise ModelError(
             f"{CONFIG} of {title} describes no model ({first_line(error)}): replace it."
         ) from error
+    left_out = described._keys_to_ignore_on_load_unexpected or ()  # by the architecture itself
+    for name, place in stored.items():
+        unread = is_computed(name) or any(re.search(pattern, name) for pattern in left_out)
+        if place.dtype not in DTYPES and not unread:
+            raise ArchitectureError(
+                f"{title}: {name} is stored as {place.dtype}, which is no floating dtype of 16 "
+                "bits or more: use the original model."
+            )
     prefix = f"{described.base_model_prefix}."
     shapes = {name: tuple(weight.shape) for name, weight in described.named_parameters()}
-    for name, shape in stored.items():
+    for name, place in stored.items():
         expected = shapes.get(name) or shapes.get(prefix + name)
-        if expected is not None and expected != shape:
+        if expected is not None and expected != place.shape:
             raise ModelError(
                 f"{CONFIG} of {title} gives {name} the shape {list(expected)}, and its file holds "
-                f"{list(shape)}: use files that belong together."
+                f"{list(place.shape)}: use files that belong together."
             )
     n_described = sum(math.prod(shape) for shape in shapes.values())
-    n_stored = sum(math.prod(shape) for shape in stored.values())
+    n_stored = sum(math.prod(place.shape) for place in stored.values())
     if n_described > n_stored:
         lacking = [n for n in shapes if n not in stored and n.removeprefix(prefix) not in stored]
         first = f" ({lacking[0]} first)" if lacking else ""

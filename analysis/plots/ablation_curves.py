@@ -26,7 +26,7 @@ def plot_ablation(
         title: what stands above.
         width: of the figure in CSS pixels.
     """
-    modes = list(dict.fromkeys(curve.frame.index.get_level_values("mode")))
+    modes = curve.modes
     fig = framed(title, width, 430, below=115, legend_y=-0.27)
     share = 1 / len(modes)
     for number, mode in enumerate(modes, 1):

@@ -15,7 +15,7 @@ from analysis.ioi.head_classes import ORIGINS, PUBLISHED
 from analysis.plots.colour_scale import ColourScale
 from analysis.plots.marks import HeadSet, class_sets
 from analysis.plots.sorted_heads import sorted_traces
-from analysis.plots.style import INK, PAPER, SEQUENTIAL, axis_suffix
+from analysis.plots.style import INK, PAPER, SEQUENTIAL, axis_suffix, rgba
 from analysis.plots.texts import as_plain
 from analysis.static.head_scores import HeadScores
 from analysis.statistics import wilson_interval
@@ -123,22 +123,16 @@ def dots(fig: go.Figure, panels: Sequence[Panel], colours: ColourScale) -> list[
         hidden = (panel.counts > 0) & ((places - low) / (high - low) < _TOO_DARK)
         heads = [(int(layer), int(head)) for layer, head in np.argwhere(hidden)]
         trace = _scatter(heads, "above 0", number, "dot", 1.0, in_legend=False)
-        dark = _luminance(heatmap.colorscale[0][1]) < 0.4
+        dark = luminance(heatmap.colorscale[0][1]) < 0.4
         trace.marker.update(symbol="circle", color=PAPER if dark else INK, line={"width": 0})
         traces.append(trace)
     return traces
 
 
-def _luminance(colour: str) -> float:
-    """Share of white, of a colour as hexadecimal digits or ``rgb(...)``; 0 if it is neither."""
-    digits = colour.lstrip("#")
-    if colour.startswith("#") and len(digits) == 6:
-        parts = [int(digits[at : at + 2], 16) for at in (0, 2, 4)]
-    elif colour.startswith("rgb("):
-        parts = [int(float(part)) for part in colour[4:-1].split(",")]
-    else:
-        return 0.0
-    return (0.299 * parts[0] + 0.587 * parts[1] + 0.114 * parts[2]) / 255
+def luminance(colour: str) -> float:
+    """Share of white of a colour on white paper."""
+    red, green, blue, opacity = rgba(colour)
+    return (0.299 * red + 0.587 * green + 0.114 * blue) * opacity + (1 - opacity)
 
 
 def _hover_texts(panel: Panel, scores: HeadScores, classes: pd.DataFrame) -> list[list[str]]:

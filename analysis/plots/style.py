@@ -7,6 +7,8 @@ plotly on a screen and matplotlib in print draw the same.
 
 from __future__ import annotations
 
+import colorsys
+import re
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -124,3 +126,29 @@ def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], name: 
         hoverinfo="skip",
         name=name,
     )
+
+
+def rgba(colour: str) -> tuple[float, float, float, float]:
+    """Red, green, blue and opacity, from 0 to 1, of any colour that plotly takes in a scale.
+
+    Raises:
+        ValueError: it is no such colour.
+    """
+    from matplotlib.colors import to_rgba
+
+    written = re.fullmatch(r"(rgb|hsl)a?\((.+)\)", "".join(colour.lower().split()))
+    if written is None:
+        return to_rgba(colour)
+    model, numbers = written[1], written[2].split(",")
+    first, second, third, *rest = numbers
+    opacity = float(rest[0]) if rest else 1.0
+    if model == "hsl":
+        lightness, saturation = _share(third, 1), _share(second, 1)
+        return (*colorsys.hls_to_rgb(float(first) / 360 % 1, lightness, saturation), opacity)
+    return (*(_share(part, 255) for part in numbers[:3]), opacity)  # type: ignore[return-value]
+
+
+def _share(text: str, whole: float) -> float:
+    """A percentage, or a number of so much, as a share from 0 to 1."""
+    share = float(text[:-1]) / 100 if text.endswith("%") else float(text) / whole
+    return min(1.0, max(0.0, share))

@@ -9,6 +9,7 @@ from plotly.subplots import make_subplots
 from analysis.heads import head_name
 from analysis.plots.style import COLOURS, FONT, GRID, INK, SCREEN_WIDTH, TEXT_PX, TITLE_PX
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
+from analysis.sweeps.frames import model_labels, of_one_run, one_score_each
 
 SCORES = {COPYING_SCORE: "Copying score", SUPPRESSION_SCORE: "Suppression score"}
 N_NAMED = 5
@@ -22,10 +23,15 @@ def plot_over_training(scores: pd.DataFrame, title: str) -> go.Figure:
         scores: of the checkpoints of one model: columns ``step``, ``layer``, ``head`` and the two
             scores, as ``report.sweep.with_steps`` gives it.
         title: of the figure.
+
+    Raises:
+        ParameterError: they are of several training runs, by the names in the column ``model``, or
+            a head has no score or several at one step.
     """
+    scores = of_one_run(scores)
     fig = _two_panels(title, "training step")
     for column, score in enumerate(SCORES, start=1):
-        lines = scores.pivot_table(index="step", columns=["layer", "head"], values=score)
+        lines = scores.pivot(index="step", columns=["layer", "head"], values=score)
         highest = lines.iloc[-1].nlargest(N_NAMED).index
         for head in [*lines.columns.difference(highest), *highest[::-1]]:
             named = head in highest
@@ -53,13 +59,19 @@ def plot_by_depth(scores: pd.DataFrame, title: str) -> go.Figure:
     """A point for each head, its score over the depth of its layer; a colour for each model.
 
     Args:
-        scores: columns ``title`` (of the model), ``layer``, ``head``, ``n_layers`` and the two
-            scores, as ``sweep_frame`` gives it.
+        scores: columns ``model`` and ``title``, or one of them, ``layer``, ``head``, ``n_layers``
+            and the two scores, as ``sweep_frame`` gives it. A model is called by its title, or by
+            the name that it was asked for by where others have that title.
         title: of the figure.
+
+    Raises:
+        ParameterError: no row has the scores, or a head has several.
     """
+    scores = one_score_each(scores, "model" if "model" in scores else "title")
+    labels = model_labels(scores)
     fig = _two_panels(title, "depth of the layer (0 first, 1 last)")
     for column, score in enumerate(SCORES, start=1):
-        for place, (model, heads) in enumerate(scores.groupby("title", sort=False)):
+        for place, (model, heads) in enumerate(scores.groupby(labels, sort=False)):
             depth = heads["layer"] / (heads["n_layers"] - 1).clip(lower=1)
             names = [head_name(*pair) for pair in zip(heads["layer"], heads["head"], strict=True)]
             trace = go.Scatter(

@@ -183,7 +183,7 @@ def few_shot(
             f"the task {name!r} needs at least {MIN_NAMES} pairs whose prompts have one length, "
             f"and has {len(kept)} of {len(asked)}; give more."
         )
-    check_length(model, sum(size))
+    check_length(model, size[0])
     return Task(
         name=name,
         pairs=tuple(kept),

@@ -163,7 +163,8 @@ def ioi_prompts(
         NamesError: fewer than five names are usable.
         PromptError: a template lacks a slot, its names do not tokenise alike, or no place or
             object is one token.
-        ParameterError: n or n_names is not a whole number in its range, or there is no template.
+        ParameterError: n or n_names is not a whole number in its range, or there is no template or
+            one is given twice.
     """
     n = check_int("n", n, 1, MAX_PROMPTS, "prompts held at once")
     n_names = check_int("n_names", n_names, _MADE_OF)
@@ -200,7 +201,7 @@ def ioi_prompts(
 def _check_templates(templates: Sequence[str]) -> None:
     if not templates:
         raise ParameterError("templates must be a list of at least one sentence.")
-    for template in templates:
+    for place, template in enumerate(templates):
         if not isinstance(template, str) or not is_unicode(template):
             raise PromptError(
                 f"a template must be text with {{A}}, {{B}} and {{S}}, not {shown(template)}."
@@ -219,6 +220,8 @@ def _check_templates(templates: Sequence[str]) -> None:
                 f"and {{S}} "
                 "and may have {place} and {object}, nothing else."
             )
+        if template in templates[:place]:  # intervals would take one sentence for two
+            raise ParameterError(f"templates must be different; given twice: {shown(template)}.")
         names = [slot for slot in slots if slot in ("A", "B", "S")]
         if len(names) > len("ABS") or names[-1] != "S":
             raise PromptError(

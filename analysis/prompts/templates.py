@@ -32,10 +32,10 @@ TEMPLATES = (
     "This is a document about <X>",
     "When I think about <X> I think about",
 )
-"""The prompts of MAPS (arXiv 2412.11965, section 3.2)."""
+"""The prompts of MAPS (arXiv 2412.11965)."""
 
 MIN_NAMES = 30
-"""Fewer usable names than this make no data set (MAPS, section 3.1)."""
+"""Fewer usable names than this make no data set (MAPS)."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,17 @@ def leading_tokens(model: TransformerBridge, text: str, prepend_bos: bool | None
 
     Raises:
         ParameterError: ``prepend_bos`` is none of these, or there is no BOS token to put first.
-        PromptError: the tokenizer puts tokens after the prompt, or it is longer than the context.
+        PromptError: the tokenizer puts tokens after the prompt, or it is longer than the context,
+            these tokens included.
     """
     if prepend_bos is not None:
         check_flag("prepend_bos", prepend_bos)
     text = check_prompt(text)
     own = _encode(model, text)
-    check_length(model, len(own))  # transformer_lens would cut it off
+    check_length(model, len(own))
     if prepend_bos is False:
         return []
-    whole = model.to_tokens(text, prepend_bos=prepend_bos)[0].tolist()
+    whole = model.to_tokens(text, prepend_bos=prepend_bos, truncate=False)[0].tolist()
     lead = whole[: len(whole) - len(own)]
     if whole != lead + own:
         raise PromptError(
@@ -103,6 +104,7 @@ def leading_tokens(model: TransformerBridge, text: str, prepend_bos: bool | None
             f"the tokenizer of {model.cfg.model_name} puts no BOS token first; leave prepend_bos "
             "out, or set it to False."
         )
+    check_length(model, len(whole))
     return lead
 
 

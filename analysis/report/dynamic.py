@@ -18,10 +18,11 @@ from analysis.dynamic.null_heads import (
 from analysis.dynamic.one_prompt import rounded
 from analysis.dynamic.scores import DynamicScores
 from analysis.heads import head_name
+from analysis.report.static import HIGH
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
 
-ENOUGH = 0.95
-"""A correlation without context from which the weights are said to tell what heads write."""
+MODE = "mean"
+"""The ablation that is spoken of first."""
 
 
 def trust_in_weights(
@@ -29,7 +30,6 @@ def trust_in_weights(
     null: NullComparison,
     copying: AblationCurve,
     suppressing: AblationCurve,
-    mode: str = "mean",
 ) -> list[str]:
     """The answer to the notebook's question in Markdown, each sentence computed.
 
@@ -38,21 +38,15 @@ def trust_in_weights(
         null: of ``compare_with_nulls``.
         copying: best-copying heads removed.
         suppressing: best-suppressing heads removed.
-        mode: ablation that is spoken of.
     """
     kinds = (COPYING_SCORE, SUPPRESSION_SCORE)
     return [
         *(_correlation(table, kind) for kind in kinds),
         *(_standing_out(null, kind) for kind in kinds),
-        _removal(copying, null, mode),
-        *_control(copying, mode),
-        _raised(suppressing, null, mode),
+        _removal(copying, null),
+        *_control(copying),
+        _raised(suppressing, null),
     ]
-
-
-def markdown_list(sentences: list[str]) -> str:
-    """The sentences as a Markdown list."""
-    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def what_was_run(dynamic: DynamicScores) -> str:
@@ -111,7 +105,7 @@ def null_table(null: NullComparison) -> pd.DataFrame:
     """How random scores compare, by null and kind of score.
 
     Returns:
-        Columns ``random scores``, ``highest``, ``above 0`` (text shares) and ``heads above chance``
+        Columns ``random scores``, ``highest``, ``above 0`` (text shares) and ``significant heads``
         (q at most ``FDR``), indexed by ``null`` and ``kind``.
     """
     rows = {}
@@ -120,7 +114,7 @@ def null_table(null: NullComparison) -> pd.DataFrame:
             "random scores": f"{int(row['n_random']):,}",
             "highest": f"{row['highest']:.1%}",
             "above 0": f"{row['share_above_0']:.1%}",
-            "heads above chance": int((null.frame[f"{kind}_q {name}"] <= FDR).sum()),
+            "significant heads": int((null.frame[f"{kind}_q {name}"] <= FDR).sum()),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["null", "kind"])
 
@@ -130,15 +124,15 @@ def _correlation(table: pd.DataFrame, kind: str) -> str:
     without, ran = (table.loc[(context, POOLED, kind)] for context in ("without", "with"))
     if np.isnan(without["pearson"]):
         return f"**{what}.** No correlation can be computed: all heads score the same."
-    verdict = "at least" if without["pearson"] >= ENOUGH else "below"
     with_context = (
         "With context no correlation can be computed: all heads score the same."
         if np.isnan(ran["pearson"])
-        else f"With context it is {_digits(ran['pearson'])} ({_spans(ran)})."
+        else f"With context r is {_digits(ran['pearson'])} ({_spans(ran)})."
     )
     return (
         f"**{what}.** Without context, static and dynamic scores correlate with r = "
-        f"**{_digits(without['pearson'])}** ({_spans(without)}), {verdict} {ENOUGH}. {with_context}"
+        f"**{_digits(without['pearson'])}** ({_spans(without)}); by ranks, in which every head "
+        f"counts alike, with ρ = **{_digits(without['spearman'])}**. {with_context}"
     )
 
 
@@ -176,12 +170,12 @@ def _standing_out(null: NullComparison, kind: str) -> str:
         f"{', '.join(by_null)}; against all three {len(found)} of {len(frame)}, of which {enough} "
         f"{what} at least {AT_LEAST:.0%} of the names. The model's own heads, asked about other "
         f"names, reach {highest:.1%}. Half of the names or more: "
-        f"{int((frame[kind] >= 0.5).sum())} heads."
+        f"{int((frame[kind] >= HIGH).sum())} heads."
     )
 
 
 def _removed(curve: AblationCurve, null: NullComparison, kind: str) -> str:
-    """Which heads were removed; a remark where they do not stand out."""
+    """Which heads were removed; a remark where they are not significant."""
     what = "copying" if kind == COPYING_SCORE else "suppressing"
     heads = ", ".join(head_name(*head) for head in curve.heads)
     n = len(curve.heads)
@@ -189,37 +183,52 @@ def _removed(curve: AblationCurve, null: NullComparison, kind: str) -> str:
     remark = (
         ""
         if out
-        else f"No {what} head stands out and scores {AT_LEAST:.0%}; the best-scored is removed. "
+        else f"No {what} head is significant and scores {AT_LEAST:.0%}; the best-scored is "
+        "removed. "
     )
     return f"{remark}Without {n} {f'{what} ' if out else ''}head{'s' if n != 1 else ''} ({heads})"
 
 
-def _removal(curve: AblationCurve, null: NullComparison, mode: str) -> str:
-    lead = f"**Removing copying heads** ({mode} ablation, {curve.n_prompts} prompts)."
+def _removal(curve: AblationCurve, null: NullComparison) -> str:
+    lead = f"**Removing copying heads** ({MODE} ablation, {curve.n_prompts} prompts)."
     if not curve.heads:
         return f"{lead} No head copies a single name, so none is removed."
-    before, after = (curve.given(mode).iloc[i] for i in (0, -1))
-    band = curve.random_band(mode, "accuracy").iloc[-1]
+    before = curve.given(MODE).iloc[0]
+    others = [mode for mode in curve.modes if mode != MODE]
     weak = before["accuracy"] < MIN_ACCURACY
-    return (
-        f"{lead} {_removed(curve, null, COPYING_SCORE)}, accuracy at copying names goes from "
-        f"**{before['accuracy']:.0%}** ({_shares(before)}) to **{after['accuracy']:.0%}** "
-        f"({_shares(after)}); with as many random heads removed it is {band['low']:.0%} to "
-        f"{band['high']:.0%}."
-        + (" The model can hardly do this task, so this shows little." if weak else "")
+    return " ".join(
+        [
+            f"{lead} {_removed(curve, null, COPYING_SCORE)}, accuracy at copying names goes from "
+            f"**{before['accuracy']:.0%}** ({_shares(before)}) to {_left(curve, MODE)}.",
+            *(f"By {mode} ablation it goes to {_left(curve, mode)}." for mode in others),
+            *(["The model can hardly do this task, so this shows little."] if weak else []),
+        ]
     )
+
+
+def _left(curve: AblationCurve, mode: str) -> str:
+    """The accuracy that is left, and that with as many random heads removed."""
+    after, band = curve.given(mode).iloc[-1], curve.random_band(mode, "accuracy").iloc[-1]
+    return (
+        f"**{after['accuracy']:.0%}** ({_shares(after)}); with as many random heads removed, to "
+        f"{band['low']:.0%} to {band['high']:.0%} ({_draws(curve)})"
+    )
+
+
+def _draws(curve: AblationCurve) -> str:
+    return f"5th to 95th percentile of {curve.n_draws} draws"
 
 
 def _shares(row: pd.Series) -> str:
     return f"95 %: {row['accuracy_low']:.0%} to {row['accuracy_high']:.0%}"
 
 
-def _control(curve: AblationCurve, mode: str) -> list[str]:
+def _control(curve: AblationCurve) -> list[str]:
     if not curve.heads or not len(curve.controls):
         return []
     parts = []
     for name, row in curve.controls.iterrows():
-        before, after = (curve.given(mode, str(name)).iloc[i] for i in (0, -1))
+        before, after = (curve.given(MODE, str(name)).iloc[i] for i in (0, -1))
         parts.append(
             f"{name} goes from {before['accuracy']:.0%} to {after['accuracy']:.0%} (95 %: "
             f"{after['accuracy_low']:.0%} to {after['accuracy_high']:.0%}; {row['shared']:.0%} of "
@@ -229,17 +238,18 @@ def _control(curve: AblationCurve, mode: str) -> list[str]:
     verdict = (
         f"The control is {chosen}: fair, and of the fair ones the nearest in accuracy."
         if chosen
-        else "None of these is a fair control by the stated rules."
+        else "None of these is a fair control by the stated rules, so that a general loss is not "
+        "ruled out."
     )
     return [f"**Other tasks**, with the same heads removed: {'; '.join(parts)}. {verdict}"]
 
 
-def _raised(curve: AblationCurve, null: NullComparison, mode: str) -> str:
+def _raised(curve: AblationCurve, null: NullComparison) -> str:
     lead = "**Removing suppressing heads.**"
     if not curve.heads:
         return f"{lead} No head suppresses a single name, so none is removed."
-    row = curve.given(mode).iloc[-1]
-    band = curve.random_band(mode, "change").iloc[-1]
+    row = curve.given(MODE).iloc[-1]
+    band = curve.random_band(MODE, "change").iloc[-1]
     change, low, high = (row[c] for c in ("change", "change_low", "change_high"))
     verb = "rises" if change > 0 else "falls"
     sure = "" if low * high > 0 else ", which is not distinguishable from no change"
@@ -248,7 +258,8 @@ def _raised(curve: AblationCurve, null: NullComparison, mode: str) -> str:
         effect = f"changes by less than 0.05 nats (95 %: {_nats(low)} to {_nats(high)})"
     return (
         f"{lead} {_removed(curve, null, SUPPRESSION_SCORE)}, the name's log-probability {effect}; "
-        f"with random heads removed it changes by {_nats(band['low'])} to {_nats(band['high'])}."
+        f"with random heads removed it changes by {_nats(band['low'])} to {_nats(band['high'])} "
+        f"({_draws(curve)})."
     )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.heads import HeadPair, head_name
+from analysis.heads import HeadPair, head_name, head_pairs
 from analysis.ioi.head_classes import HeadClass
-from analysis.ioi.measured_classes import CLASS_COLUMNS, HeadMeasurements, head_pairs
+from analysis.ioi.measured_classes import CLASS_COLUMNS, HeadMeasurements
 from analysis.prompts.indirect_object import IOIPrompts
 from analysis.report.static import tied_ranks
 from analysis.validation import check_int
@@ -119,21 +119,22 @@ def what_scores_find(
         said.append(
             f"The static {kind} score finds them with an AUROC of {row['auroc']:.3f} and an "
             f"average precision of {row['average_precision']:.2f} (at random "
-            f"{row['chance']:.2f}); {row['average_precision_p']:.1%} of {how} placements of the "
-            "class are found as well."
+            f"{row['chance']:.2f}); {_p(row['average_precision_p'])}, the share of {how} "
+            "placements of the class that are found as well."
         )
+    strongest = strongest_effects(measured, 5)
+    unclassed = strongest[(strongest["class"] == "") & (strongest["remark"] != "")]
     outside = [
         f"{head_name(*head)} ({remark})"
-        for head, remark in zip(
-            head_pairs(strongest_effects(measured, 5).index),
-            strongest_effects(measured, 5)["remark"],
-            strict=True,
-        )
-        if remark
+        for head, remark in zip(head_pairs(unclassed.index), unclassed["remark"], strict=True)
     ]
     if outside:
         said.append(f"Of the 5 largest direct effects, in no class: {', '.join(outside)}.")
     return said
+
+
+def _p(value: float) -> str:
+    return "p < 0.0001" if value < 0.00005 else f"p = {value:.4f}"
 
 
 def agreement_table(agreement: pd.DataFrame) -> pd.DataFrame:
@@ -193,12 +194,13 @@ def output_changes(measured: HeadMeasurements, head: HeadPair) -> bool:
 
 
 def with_remarks(measured: HeadMeasurements) -> pd.DataFrame:
-    """The measured numbers with a column ``remark``: why a head is in no class.
+    """The measured numbers with a column ``remark``: what keeps a head from the class of a mover.
 
-    Empty for heads in a class, and for all where the task is not solved.
+    Empty for (negative) name movers and subject suppressors, and for all heads where the task is
+    not solved. A backup may have a remark.
     """
     numbers = measured.numbers
-    classed = (numbers[list(CLASS_COLUMNS)] != "").any(axis=1)
+    classed = numbers[CLASS_COLUMNS[0]] != ""
     lines = measured.thresholds
     remarks = [
         ""

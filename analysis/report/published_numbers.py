@@ -13,9 +13,9 @@ import pandas as pd
 
 from analysis.data_files import data_file
 from analysis.errors import ClassesError
-from analysis.heads import head_name
+from analysis.heads import head_name, head_pairs
 from analysis.ioi.head_classes import HeadClass, published_classes
-from analysis.ioi.measured_classes import HeadMeasurements, head_pairs
+from analysis.ioi.measured_classes import HeadMeasurements
 
 PUBLISHED_NUMBERS = data_file("published_numbers.csv")
 QUANTITIES = ("mean_rank", "direct_logit_attribution", "eigenvalue_score", "static_copier")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 HIGH = 0.5
 """A head with at least this score is called a copier or a suppressor."""
-_MARKUP = re.compile(r"[\\`*_{}\[\]<>#$|~&]")
 
 
 def strongest_heads(scores: HeadScores, by: str = COPYING_SCORE, n: int = 10) -> pd.DataFrame:
@@ -124,15 +122,6 @@ def key_observations(scores: HeadScores, classes: pd.DataFrame) -> list[str]:
     else:
         said.append(f"No head classes are published for {scores.model.title}, so none are drawn.")
     return said
-
-
-def as_markdown(sentences: Sequence[str]) -> str:
-    """Sentences as a Markdown list that shows every character of them as it stands.
-
-    Args:
-        sentences: without markup of their own.
-    """
-    return "\n".join("- " + _MARKUP.sub(r"\\\g<0>", text) for text in sentences)
 
 
 def _list(heads: pd.Index, limit: int = 8) -> str:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import pandas as pd
 
 from analysis.errors import ParameterError
 from analysis.heads import head_name
+from analysis.report.static import HIGH
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
-
-HIGH = 0.5
-"""A head that copies (suppresses) at least this share of the names counts as a copier."""
-
-_STEP = re.compile(r"step-?(\d+)$")
+from analysis.sweeps.frames import STEP, model_labels, of_one_run, one_score_each
 
 
 def with_steps(scores: pd.DataFrame) -> pd.DataFrame:
@@ -25,7 +20,7 @@ def with_steps(scores: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ParameterError: no model is named ``...step-100``, ``...step100`` or the like.
     """
-    steps = scores["model"].str.extract(_STEP, expand=False)
+    steps = scores["model"].str.extract(STEP, expand=False)
     if steps.isna().all():
         raise ParameterError("no model of this sweep is named after its training step.")
     found = scores[steps.notna()].assign(step=steps.dropna().astype(int))
@@ -36,14 +31,18 @@ def when_heads_come_up(scores: pd.DataFrame) -> list[str]:
     """At which checkpoint the first copier and the first suppressor are seen.
 
     Args:
-        scores: of ``with_steps``.
+        scores: of ``with_steps``, of one training run.
+
+    Raises:
+        ParameterError: they are of several runs, or a head has no score or several at one step.
     """
+    scores = of_one_run(scores).sort_values(["step", "layer", "head"], kind="stable")
     said = []
     for score, what in ((COPYING_SCORE, "copies"), (SUPPRESSION_SCORE, "suppresses")):
         strong = scores[scores[score] >= HIGH]
         last = scores[scores["step"] == scores["step"].max()]
         best = last.loc[last[score].idxmax()]
-        now = f"{head_name(int(best['layer']), int(best['head']))} with {best[score]:.0%}"
+        now = f"{head_name(int(best['layer']), int(best['head']))} with {best[score]:.2f}"
         if strong.empty:
             said.append(
                 f"No head {what} half of the names at any checkpoint; at the last one the highest "
@@ -69,10 +68,14 @@ def models_side_by_side(scores: pd.DataFrame) -> pd.DataFrame:
         ``heads``, ``names`` (asked about), ``copiers`` and ``suppressors`` (heads that do it for
         at least half of the names), ``share of copiers``, ``share of suppressors``, and the
         highest score of each kind with its head and depth (0 the first layer, 1 the last), indexed
-        by ``model`` (its title).
+        by ``model``: its title, or the name that it was asked for by where others have that title.
+
+    Raises:
+        ParameterError: no row has the scores, or a head has several.
     """
+    scores = one_score_each(scores)
     rows = {}
-    for title, heads in scores.groupby("title", sort=False):
+    for label, heads in scores.groupby(model_labels(scores), sort=False):
         row: dict[str, object] = {"heads": len(heads), "names": int(heads["n_names"].iloc[0])}
         for score, many in ((COPYING_SCORE, "copiers"), (SUPPRESSION_SCORE, "suppressors")):
             n = int((heads[score] >= HIGH).sum())
@@ -84,5 +87,5 @@ def models_side_by_side(scores: pd.DataFrame) -> pd.DataFrame:
                 f"highest {score.replace('_', ' ')}": f"{best[score]:.2f} "
                 f"({head_name(int(best['layer']), int(best['head']))}, depth {depth:.2f})",
             }
-        rows[str(title)] = row
+        rows[str(label)] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")

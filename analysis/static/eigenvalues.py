@@ -54,7 +54,7 @@ def eigenvalue_scores(
 
     Raises:
         ParameterError: the embedding is unknown.
-        ArchitectureError: the model's weights would not be read rightly.
+        ArchitectureError: the model's weights would be misread.
         WeightsError: a weight is NaN or infinite.
     """
     model = readable_model(model)

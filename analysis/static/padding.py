@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+from weakref import WeakKeyDictionary
+
 from analysis.architecture.readable import ReadableModel
+from analysis.models.tokenizer import highest_id
 from analysis.weights import unembedding_matrix
+
+_HIGHEST: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
+"""By tokenizer, how many tokens it had when it was asked, and the highest id then: to ask takes a
+tenth of a second with a large vocabulary."""
 
 
 def n_real_tokens(model: ReadableModel) -> int:
-    """Rows of W_U that stand for a token of the model's tokenizer; the rest are padding.
+    """Rows of W_U up to the last that stands for a token of the model's tokenizer.
 
     Vocabularies are often padded at the end (Pythia: 50,304 rows for 50,277 tokens). Padding rows
     were never trained as tokens; as competitors they would take ranks from tokens that a model can
-    say. A model without a tokenizer has no known padding.
+    say. Ids may have gaps, so that the highest one counts and not how many there are. A model
+    without a tokenizer has no known padding.
     """
     d_vocab = int(unembedding_matrix(model).shape[1])
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
         return d_vocab
-    added = max(getattr(tokenizer, "added_tokens_decoder", {}), default=-1)
-    return min(d_vocab, max(len(tokenizer), added + 1))
+    n_tokens, highest = _HIGHEST.get(tokenizer, (-1, -1))
+    if n_tokens != len(tokenizer):  # tokens can be added
+        highest = highest_id(tokenizer)
+        _HIGHEST[tokenizer] = len(tokenizer), highest
+    return min(d_vocab, highest + 1)

@@ -75,7 +75,8 @@ def score_heads(
     check_flag("first_mlp", first_mlp)
     check_flag("include_padding", include_padding)
     d_vocab = unembedding_matrix(model).shape[1]
-    n_tokens = d_vocab if include_padding else n_real_tokens(model)
+    n_real = n_real_tokens(model)
+    n_tokens = d_vocab if include_padding else n_real
     k = check_int("k", k, 1, n_tokens, "the vocabulary's size")
     if max_rank is not None:
         largest = min(n_tokens, LARGEST_MAX_RANK)
@@ -125,6 +126,7 @@ def score_heads(
             "first_mlp": first_mlp,
             "vocabulary_size": n_tokens,
             "padding_rows_left_out": d_vocab - n_tokens,
+            **({"padding_rows_counted": n_tokens - n_real} if n_tokens > n_real else {}),
             "decisions_settled_in_float64": n_float64_rechecks,
             "pairs_for_which_a_head_writes_nothing": int(zero_output.sum()),
             "share_of_dense_product": float(f"{multiply_adds / dense:.3g}"),

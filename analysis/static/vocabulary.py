@@ -115,7 +115,7 @@ def score_vocabulary(
 
     Raises:
         ParameterError: a parameter is out of its range.
-        ArchitectureError: the model's weights would not be read rightly.
+        ArchitectureError: the model's weights would be misread.
         WeightsError: a weight is NaN or infinite.
     """
     asked = _every_token(model, embedding, folded, heads, n_tokens, seed, include_padding)

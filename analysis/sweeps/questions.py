@@ -16,7 +16,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from importlib.resources import files
 from inspect import signature
 from types import MappingProxyType
@@ -24,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analysis import names as name_lists
 from analysis.embeddings import check_embedding
 from analysis.errors import ParameterError
+from analysis.models.checkpoint import sha256_of
 from analysis.validation import (
     check_choice,
     check_flag,
@@ -97,6 +98,7 @@ _QUESTIONS: Mapping[str, Callable[..., pd.DataFrame]] = MappingProxyType(
     }
 )
 QUESTIONS = tuple(_QUESTIONS)
+_ABOUT_NAMES = ("static", "dynamic")
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,11 @@ class Question:
     Attributes:
         name: one of ``QUESTIONS``.
         parameters: of the question, as the table above names them; others are refused.
-        names: words to ask about; ``data/names.csv`` if None.
+        names: words that ``static`` and ``dynamic`` ask about; ``data/names.csv`` if None.
+
+    Raises:
+        ParameterError: the question is unknown, has no such parameter or asks about no names, or a
+            value is out of its range.
     """
 
     name: str
@@ -131,6 +137,10 @@ class Question:
         checked = {name: _checked(name, value) for name, value in self.parameters.items()}
         object.__setattr__(self, "parameters", checked)
         if self.names is not None:
+            if self.name not in _ABOUT_NAMES:
+                raise ParameterError(
+                    f"the question {self.name!r} asks about no names: leave them out."
+                )
             names = check_list("names", self.names, "words")
             object.__setattr__(self, "names", tuple(check_text("a name", n) for n in names))
 
@@ -141,35 +151,55 @@ class Question:
 
     @property
     def label(self) -> str:
-        """The question and what is off its default, as text: ``static k=10``."""
-        said = [f"{name}={value}" for name, value in sorted(self.parameters.items())]
+        """The question and what is off its default, as text: ``static k=10``.
+
+        Names of one's own are told by their number and a checksum: ``static (8 names, 1c0ffee2)``.
+        """
+        defaults = _defaults(self.name)
+        said = [
+            f"{name}={value}"
+            for name, value in sorted(self.parameters.items())
+            if value != defaults[name]
+        ]
+        if self.names is not None:
+            n, checksum = len(self.names), hashlib.sha256(json.dumps(self.names).encode())
+            said.append(f"({n:,} {'name' if n == 1 else 'names'}, {checksum.hexdigest()[:8]})")
         return " ".join([self.name, *said])
 
     def key(self, checksum: str) -> str:
-        """What a stored answer is known by: weights, question, parameters, names and code.
+        """What a stored answer is known by: model, question, parameters, names and code.
 
         Args:
-            checksum: SHA-256 of the model's weights.
+            checksum: of everything in the model that answers depend on
+                (``models.checkpoint.checkpoint_checksum``).
 
         Returns:
             40 hex digits.
+
+        Raises:
+            ModelError: ``data/names.csv`` is asked about and cannot be read.
         """
         check_text("checksum", checksum)
         asked = {
-            "weights": checksum,
+            "model": checksum,
             "question": self.name,
             "parameters": _defaults(self.name) | dict(self.parameters),
             "names": self.names,
             "code": code_checksum(),
         }
+        if self.name in _ABOUT_NAMES and self.names is None:
+            asked["names"] = {"file": sha256_of(name_lists.NAMES_CSV)}
         text = json.dumps(asked, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-@lru_cache(maxsize=1)
 def code_checksum() -> str:
-    """SHA-256 of the package's code that answers depend on: all but drawing, prose and commands."""
-    left_out = {"plots", "export", "explorer", "report", "cli", "sweep"}
+    """SHA-256 of the package's code that answers depend on: all but drawing, prose and commands.
+
+    Read anew each time: the code may be edited between two sweeps of one session, and the
+    processes that answer start with what is there then.
+    """
+    left_out = {"plots", "export", "explorer", "report", "cli"}
     digest = hashlib.sha256()
     package = files("analysis")
     folders = sorted(f.name for f in package.iterdir() if f.is_dir() and f.name not in left_out)

@@ -1,8 +1,9 @@
 """Many models and checkpoints, each asked the same questions, by Dask.
 
 1. Names of models are written out (``EleutherAI/pythia-160m@step*``, ``runs/step-*``), models are
-   fetched, and their checksums taken; two names with the same weights are one model.
-2. A task is one (weights, question). What has an answer in the folder is left as it is.
+   fetched, and their checksums taken; two names with the same weights, configuration and tokenizer
+   are one model.
+2. A task is one (model, question). What has an answer in the folder is left as it is.
 3. The tasks run in the processes of a Dask cluster; each writes its answer, whole or not at all.
 4. A model that fails leaves its reason, and the rest go on. A stop leaves what is done.
 """
@@ -24,11 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.errors import AnalysisError, ParameterError
-from analysis.models import fetch_model, load_model
-from analysis.models.checkpoint import first_line
+from analysis.errors import AnalysisError, ModelError, ParameterError
+from analysis.models import load_model
+from analysis.models.checkpoint import checkpoint_checksum, first_line
 from analysis.models.hub_listing import list_revisions
+from analysis.models.load import fetch_checkpoint
 from analysis.progress import progress_bar
+from analysis.sweeps import questions as asking
 from analysis.sweeps.questions import Question
 from analysis.sweeps.store import Store, read_answers
 from analysis.validation import check_int, check_list, check_path, check_text
@@ -49,14 +52,15 @@ class SweepResult:
     Attributes:
         folder: where the answers are.
         tasks: columns ``model``, ``question``, ``status`` (``done``: in this run; ``kept``: from an
-            earlier one; ``failed``; ``same weights``: as an earlier name of the list) and
-            ``reason``, a row for each model and question.
-        keys: of the tasks that have their answer.
+            earlier one; ``failed``; ``same weights``: and configuration and tokenizer, as an
+            earlier name of the list) and ``reason``, a row for each model and question.
+        keys: of the tasks that have their answer, with the ``model`` and ``title`` that were asked
+            for: an answer that is kept may have been given under another name.
     """
 
     folder: Path
     tasks: pd.DataFrame = field(repr=False)
-    keys: tuple[str, ...] = field(repr=False)
+    keys: Mapping[str, Mapping[str, str]] = field(repr=False)
 
     def __str__(self) -> str:
         counts = self.tasks["status"].value_counts()
@@ -67,18 +71,28 @@ class SweepResult:
         """How many models have their answers, and which have not and why."""
         failed = self.tasks[self.tasks["status"] == "failed"]
         same = self.tasks[self.tasks["status"] == "same weights"]
-        said = [f"{len(self.keys)} answers of {self.tasks['model'].nunique()} models."]
+        n, n_models = len(self.keys), len({about["model"] for about in self.keys.values()})
+        said = [
+            f"{n} {'answer' if n == 1 else 'answers'} of {n_models} "
+            f"{'model' if n_models == 1 else 'models'}."
+        ]
         said += [f"{t.model} failed ({t.question}): {t.reason}" for t in failed.itertuples()]
-        said += [f"{t.model} has the same weights {t.reason}." for t in same.itertuples()]
+        pairs = same[["model", "reason"]].drop_duplicates()
+        said += [f"{t.model} has the same weights {t.reason}." for t in pairs.itertuples()]
         return "\n".join(said)
 
 
-def sweep_frame(source: SweepResult | str | Path, question: str | None = None) -> pd.DataFrame:
+def sweep_frame(
+    source: SweepResult | str | Path, question: Question | str | None = None
+) -> pd.DataFrame:
     """Every answer of a sweep as one table.
 
     Args:
-        source: what ``sweep`` returned, or a folder, whose answers are then all read.
-        question: only the answers to this one, such as ``static`` or ``static k=10``.
+        source: what ``sweep`` returned, or a folder: then the newest answer of each model and
+            question that the present version of the code has given, under the name that it was
+            first asked for by. A warning says how many others are left out.
+        question: only the answers to this one: a :class:`Question`, or its label, such as
+            ``static`` or ``static k=10``.
 
     Returns:
         A row for each model, question and head: ``model``, ``title``, ``checksum``, ``question``,
@@ -86,8 +100,10 @@ def sweep_frame(source: SweepResult | str | Path, question: str | None = None) -
         has none of that name), in the order of model, question, layer and head.
 
     Raises:
-        ParameterError: there is no answer.
+        ParameterError: there is no answer, or none to the question.
     """
+    if isinstance(question, Question):
+        question = question.label
     if question is not None:
         check_text("question", question)
     if isinstance(source, SweepResult):
@@ -130,9 +146,10 @@ def sweep(
         HubError: the hub does not list the revisions that a pattern asks for.
         ExportError: the folder cannot be written.
     """
-    asked = [
+    given = (
         q if isinstance(q, Question) else Question(q) for q in _as_list("questions", questions)
-    ]
+    )
+    asked = list({question.label: question for question in given}.values())
     if cluster is not None and n_workers is not None:
         raise ParameterError("n_workers is for a cluster on this machine; leave it out.")
     if n_workers is not None:
@@ -145,16 +162,16 @@ def sweep(
                 "its address (tcp://...)."
             )
     store = Store(check_path("folder", folder).resolve())
-    names = list(_written_out(_as_list("models", models)))
+    names = list(dict.fromkeys(_written_out(_as_list("models", models))))
     rows: list[dict[str, str]] = []
-    keys: list[str] = []
+    keys: dict[str, dict[str, str]] = {}
     tasks = list(_planned(names, asked, store, rows, keys))
     if tasks:
         with _stop_heard() as check, _client(cluster, n_workers, len(tasks)) as client:
-            keys += _run(client, tasks, store, rows, check)
+            keys |= _run(client, tasks, store, rows, check)
     columns = ["model", "question", "status", "reason"]
     table = pd.DataFrame(rows, columns=columns).sort_values(columns[:2], kind="stable")
-    return SweepResult(store.folder, table.reset_index(drop=True), tuple(keys))
+    return SweepResult(store.folder, table.reset_index(drop=True), keys)
 
 
 def _as_list(name: str, values: Any) -> list[Any]:
@@ -199,7 +216,7 @@ def _planned(
     questions: Sequence[Question],
     store: Store,
     rows: list[dict[str, str]],
-    kept: list[str],
+    kept: dict[str, dict[str, str]],
 ) -> Iterator[_Task]:
     """The tasks without an answer; of the others ``rows`` and ``kept`` say what became of them."""
     seen: dict[str, str] = {}
@@ -209,25 +226,32 @@ def _planned(
             # A folder may have an @ in its name.
             model, chosen = (repo, revision) if at and not os.path.exists(name) else (name, None)
             try:
-                identity = fetch_model(model, chosen)
+                checkpoint = fetch_checkpoint(model, chosen)
+                checksum = checkpoint_checksum(checkpoint)
             except AnalysisError as error:
                 for question in questions:
                     about = {"model": name, "question": question.label}
-                    store.keep_failure(question.key(f"not fetched: {name}"), str(error), about)
+                    store.keep_failure(**about, reason=str(error))
                     rows.append(about | {"status": "failed", "reason": str(error)})
                 bar.update()
                 continue
-            checksum = str(identity.checksum)
+            identity = checkpoint.identity
             same = seen.setdefault(checksum, name)
             for question in questions:
                 about = {"model": name, "question": question.label}
                 if same != name:
                     rows.append(about | {"status": "same weights", "reason": f"as {same}"})
+                    store.drop_failure(**about)
                 elif store.has(key := question.key(checksum)):
                     rows.append(about | {"status": "kept", "reason": ""})
-                    kept.append(key)
+                    kept[key] = {"model": name, "title": identity.title}
+                    store.drop_failure(**about)
                 else:
-                    whole = about | {"title": identity.title, "checksum": checksum}
+                    whole = about | {
+                        "title": identity.title,
+                        "checksum": str(identity.checksum),
+                        "code": asking.code_checksum(),
+                    }
                     yield _Task(model, chosen, question, key, whole)
             bar.update()
 
@@ -324,9 +348,13 @@ def _run(
     store: Store,
     rows: list[dict[str, str]],
     check: Callable[[], None],
-) -> list[str]:
-    """Hand out the tasks, note what becomes of each, and return the keys of those that are done."""
-    done = []
+) -> dict[str, dict[str, str]]:
+    """Hand out the tasks, note what becomes of each, and return those that are done.
+
+    Returns:
+        By key, the ``model`` and ``title`` that were asked for.
+    """
+    done = {}
     futures = {
         client.submit(_answer, str(store.folder), task, key=f"{task.key}", pure=False): task
         for task in tasks
@@ -339,9 +367,10 @@ def _run(
                 error = future.exception()
                 reason = "" if error is None else _reason(error)
                 if error is None:
-                    done.append(task.key)
+                    done[task.key] = {name: str(task.about[name]) for name in ("model", "title")}
+                    store.drop_failure(**about)
                 else:
-                    store.keep_failure(task.key, reason, about)
+                    store.keep_failure(**about, reason=reason)
                 rows.append(about | {"status": "failed" if reason else "done", "reason": reason})
                 bar.set_description(f"{about['model']}: {about['question']}", refresh=False)
                 bar.update()
@@ -366,5 +395,7 @@ def _answer(folder: str, task: _Task) -> None:
     if store.has(task.key):  # another worker was thought to be dead, and was not
         return
     model = load_model(task.model, revision=task.revision)
+    if str(model.identity.checksum) != task.about["checksum"]:
+        raise ModelError(f"{task.about['model']} was changed while the sweep ran: run it again.")
     about = dict(task.about) | {"n_layers": model.cfg.n_layers}
     store.keep(task.key, task.question.ask(model), about)

@@ -6,9 +6,12 @@ happens to the process that writes it. DuckDB reads the lot as one table.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
+import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,10 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import ExportError, ParameterError
-from analysis.models.checkpoint import read_json
+from analysis.sweeps import questions
+
+OWN_COLUMNS = ("code", "written")
+"""Columns of an answer's file that are no part of the answer: version of the code, and time."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Store:
     """A folder of answers.
 
     Attributes:
-        folder: holds ``<key>.parquet`` for an answer and ``<key>.json`` for a failure.
+        folder: holds ``<key>.parquet`` for an answer and a ``.json`` for a failure.
     """
 
     folder: Path
@@ -33,9 +39,10 @@ class Store:
         """Where the answer of a task is, or would be."""
         return self.folder / f"{key}.parquet"
 
-    def failure_file(self, key: str) -> Path:
-        """Where the reason is, or would be, that a task has no answer."""
-        return self.folder / f"{key}.json"
+    def failure_file(self, model: str, question: str) -> Path:
+        """Where the reason is, or would be, that a model has no answer to a question."""
+        asked = hashlib.sha256(f"{model}\n{question}".encode()).hexdigest()[:40]
+        return self.folder / f"{asked}.json"
 
     def has(self, key: str) -> bool:
         """Whether a task has its answer."""
@@ -47,21 +54,26 @@ class Store:
         Args:
             key: of the task.
             answer: indexed by ``layer`` and ``head``.
-            about: text or numbers that become columns: the model's name, the question, and so on.
+            about: text or numbers that become columns: the model's name, the question, and so on;
+                ``code`` is that of now (``code_checksum``) if it is not given.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = answer.reset_index().assign(**about)
+        columns = {"code": questions.code_checksum()} | dict(about) | {"written": time.time()}
+        table = answer.reset_index().assign(**columns)
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pandas(table, preserve_index=False), sink)
         self._write(self.answer_file(key), sink.getvalue().to_pybytes())
-        self.failure_file(key).unlink(missing_ok=True)
 
-    def keep_failure(self, key: str, reason: str, about: Mapping[str, object]) -> None:
-        """Write why a task has no answer."""
-        text = json.dumps(dict(about) | {"reason": reason}, indent=1)
-        self._write(self.failure_file(key), text.encode())
+    def keep_failure(self, model: str, question: str, reason: str) -> None:
+        """Write why a model has no answer to a question."""
+        text = json.dumps({"model": model, "question": question, "reason": reason}, indent=1)
+        self._write(self.failure_file(model, question), text.encode())
+
+    def drop_failure(self, model: str, question: str) -> None:
+        """Forget an earlier failure: there is an answer now."""
+        self.failure_file(model, question).unlink(missing_ok=True)
 
     def _write(self, path: Path, content: bytes) -> None:
         try:
@@ -82,24 +94,19 @@ class Store:
                 f"({error.strerror or error}): make room, or give another folder."
             ) from error
 
-    def failures(self) -> pd.DataFrame:
-        """What failed and why, a row for each task: ``model``, ``question``, ``reason``.
-
-        Raises:
-            ModelError: a file is no JSON.
-        """
-        rows = [read_json(path) for path in sorted(self.folder.glob("*.json"))]
-        return pd.DataFrame(rows, columns=["model", "question", "reason"])
-
 
 def read_answers(
-    folder: Path, keys: Sequence[str] | None = None, question: str | None = None
+    folder: Path,
+    asked: Mapping[str, Mapping[str, str]] | None = None,
+    question: str | None = None,
 ) -> pd.DataFrame:
     """Answers of a sweep as one table.
 
     Args:
         folder: of the sweep.
-        keys: of the tasks to read; every task of the folder if None.
+        asked: by key of a task to read, the columns to be set in its rows (``model``: the name
+            that it was asked for by). If None, the newest answer of each model and question that
+            the present version of the code has given; a warning says how many are left out.
         question: only the answers to this one, such as ``static`` or ``static k=10``.
 
     Returns:
@@ -108,21 +115,54 @@ def read_answers(
         has none of that name), in the order of model, question, layer and head.
 
     Raises:
-        ParameterError: the folder holds no answer.
+        ParameterError: the folder holds no answer, none to this question, or not every one that
+            was asked for.
     """
-    import duckdb
-
     found = sorted(folder.glob("*.parquet"))
-    if keys is not None:
-        found = [path for path in found if path.stem in set(keys)]
+    if asked is not None:
+        found = [path for path in found if path.stem in asked]
     if not found:
         raise ParameterError(f"there are no answers in {folder}: run sweep(...) into it first.")
+    if asked is not None and len(found) < len(asked):
+        raise ParameterError(
+            f"{len(asked) - len(found)} of the {len(asked)} answers of this sweep are no longer in "
+            f"{folder}: run sweep(...) again."
+        )
+    table = _read(folder, found)
+    if asked is None:
+        newest = _newest_of_this_code(folder, table)
+        if len(newest) < len(found):
+            table = _read(folder, newest)
+    else:
+        for column in sorted({column for columns in asked.values() for column in columns}):
+            table[column] = [
+                asked[key].get(column, value)
+                for key, value in zip(table["key"], table[column], strict=True)
+            ]
+    if question is not None:
+        known = sorted(map(str, table["question"].dropna().unique()))
+        table = table[table["question"] == question]
+        if table.empty:
+            raise ParameterError(
+                f"there is no answer to {question!r:.200} in {folder}: those that there are answer "
+                f"{', '.join(known)}."
+            )
+    first = ["model", "title", "checksum", "question", "n_layers", "layer", "head"]
+    left_out = {*first, *OWN_COLUMNS, "key"}
+    columns = [*first, *(column for column in table if column not in left_out)]
+    ordered = table.sort_values(["model", "question", "layer", "head"], kind="stable")
+    return ordered[columns].reset_index(drop=True)
+
+
+def _read(folder: Path, files: Sequence[Path]) -> pd.DataFrame:
+    """Files of answers as one table, the key of each in the column ``key``."""
+    import duckdb
+
     try:
         with duckdb.connect() as connection:
             table = connection.execute(
-                "SELECT * FROM read_parquet(?, union_by_name = true) "
-                "WHERE ? IS NULL OR question = ? ORDER BY model, question, layer, head",
-                [list(map(str, found)), question, question],
+                "SELECT * FROM read_parquet(?, union_by_name = true, filename = 'key')",
+                [list(map(str, files))],
             ).df()
     except duckdb.Error as error:
         reason = str(error).splitlines()[0][:300]
@@ -130,10 +170,36 @@ def read_answers(
             f"the answers in {folder} cannot be read ({reason}): remove the damaged file and "
             "run sweep(...) again."
         ) from error
-    first = ["model", "title", "checksum", "question", "n_layers", "layer", "head"]
-    if absent := [column for column in first if column not in table]:
+    needed = ("model", "title", "checksum", "question", "n_layers", "layer", "head")
+    if absent := [column for column in needed if column not in table]:
         raise ParameterError(
             f"the Parquet files in {folder} are no answers of a sweep, they have no column "
             f"{', '.join(absent)}: give the folder of one."
         )
-    return table[[*first, *(column for column in table if column not in first)]]
+    return table.assign(key=[Path(file).stem for file in table["key"]])
+
+
+def _newest_of_this_code(folder: Path, table: pd.DataFrame) -> list[Path]:
+    """The files with the newest answer of each model and question by the present code.
+
+    Warns:
+        UserWarning: there are others; how many.
+
+    Raises:
+        ParameterError: every answer is of another version of the code.
+    """
+    answers = table.reindex(columns=["key", "model", "question", *OWN_COLUMNS])
+    answers = answers.drop_duplicates("key").sort_values("written", kind="stable")
+    of_this_code = answers[answers["code"] == questions.code_checksum()]
+    if of_this_code.empty:
+        raise ParameterError(
+            f"the answers in {folder} are all of other versions of the code: run sweep(...) again."
+        )
+    newest = of_this_code.drop_duplicates(["model", "question"], keep="last")
+    if n := len(answers) - len(newest):
+        warnings.warn(
+            f"{n} older {'answer' if n == 1 else 'answers'} in {folder} left out: of another "
+            "version of the code, or answered again since.",
+            stacklevel=4,
+        )
+    return [folder / f"{key}.parquet" for key in newest["key"]]

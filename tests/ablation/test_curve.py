@@ -19,7 +19,7 @@ from analysis.errors import NamesError, ParameterError
 from analysis.models.precision import exact_forward
 from analysis.prompts.few_shot import Task, control_tasks, few_shot, name_copying
 from analysis.provenance import ModelIdentity
-from analysis.statistics import cluster_share_interval, mean_interval
+from analysis.statistics import cluster_mean_interval, cluster_share_interval
 from tests import checkpoints, planted
 from tests.planted import MAKERS
 from tests.word_lists import MADE_UP_NAMES as NAMES
@@ -297,6 +297,15 @@ def test_bad_input_is_one_clear_error(
         ablation_curve(random_model("gpt2"), **given)
 
 
+def test_two_tasks_of_one_name_are_refused() -> None:
+    model = random_model("gpt2")
+    pairs = [(name, NAMES[n - 1]) for n, name in enumerate(NAMES)]
+    own, same = (few_shot(model, name, pairs, pairs[:2]) for name in ("names copied", "mine"))
+    for controls, twice in (([own], "names copied"), ([same, same], "mine")):
+        with pytest.raises(ParameterError, match=f"two tasks are called '{twice}'"):
+            ablation_curve(model, NAMES, [(0, 0)], controls=controls)
+
+
 # ---- intervals, random heads, no heads
 
 
@@ -313,7 +322,7 @@ def test_the_intervals_are_over_prompts_and_know_their_clusters() -> None:
         answers.right[0], np.arange(32)
     )
     change = answers.log_probability[0] - likely[0]
-    mean, low, high = map(float, mean_interval(change))
+    mean, low, high = map(float, cluster_mean_interval(change, np.arange(len(change))))
     assert (row["change"], row["change_low"], row["change_high"]) == pytest.approx(
         (mean, low, high)
     )

@@ -307,7 +307,6 @@ READ_BY = {
     "name_files": "names",
     "models.checkpoint": "config.json",
     "models.bridge": "weights",
-    "models.weight_headers": "weights",
     "models.tokenizer": "tokenizer.json",
     "models.tensor_files": "weights",
     "models.hub_ranges": "tensors",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ from tests.planted import NAMES, planted_model
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+    from analysis.explorer.results import Results
 
 
 @pytest.fixture
@@ -63,6 +67,28 @@ def test_the_site_is_built_of_the_models_at_hand(
     assert "absent is not here" in said.err
     assert "absent: " in index and "<b>download" not in index
     assert (tmp_path / "site" / "all_models_explorer.html").is_file()
+
+
+@pytest.mark.usefixtures("loads")
+def test_models_of_one_name_have_pages_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    built = explore.build_results
+    k = iter((3, 4))  # tells the two apart
+
+    def build_results(name: str, options: argparse.Namespace, **given: bool) -> Results:
+        options.k = next(k)
+        return built(name, options, **given)
+
+    monkeypatch.setattr("analysis.cli.site.build_results", build_results)
+    assert site.main(["planted", "planted"]) == 0
+    index = Path(capsys.readouterr().out.strip())
+    links = re.findall(r'href="([\w-]+)_explorer.html"', index.read_text())
+    name, second, every = links
+    assert (second, every) == (f"{name}_2", "all_models")
+    for stem, shown in ((name, "k = 3"), (second, "k = 4")):
+        assert shown in (index.parent / f"{stem}_explorer.html").read_text()
 
 
 @pytest.mark.usefixtures("loads")

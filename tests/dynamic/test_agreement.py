@@ -79,7 +79,8 @@ def test_the_table_holds_every_comparison_and_its_plain_correlation() -> None:
 def test_equal_answers_correlate_fully_in_every_resample() -> None:
     table = agreement(*made_up(1, 0.0), n_resamples=50)
     undefined = [column for column in table if column.endswith("undefined")]
-    assert np.allclose(table.drop(columns=undefined), 1.0) and (table[undefined] == 0).all(axis=None)
+    assert np.allclose(table.drop(columns=undefined), 1.0)
+    assert (table[undefined] == 0).all(axis=None)
 
 
 def test_the_same_seed_gives_the_same_intervals_and_they_hold_the_estimate() -> None:
@@ -212,3 +213,18 @@ def test_the_table_of_heads_is_fitted_by_hand() -> None:
     deviation = np.sqrt((off**2).sum() / (len(x) - 2))
     assert table["fitted"].to_numpy() == pytest.approx(intercept + slope * x)
     assert table["residual"].to_numpy() == pytest.approx(off / deviation / np.sqrt(1 - leverage))
+
+
+def test_one_group_of_heads_leaves_no_range_over_heads() -> None:
+    static, dynamic = made_up(2, 0.3)
+    one = replace(static, in_top_k=static.in_top_k[:1], in_bottom_k=static.in_bottom_k[:1])
+    ran = replace(
+        dynamic,
+        in_top_k=dynamic.in_top_k[:, :, :1],
+        in_bottom_k=dynamic.in_bottom_k[:, :, :1],
+        group_size=N_HEADS,
+    )
+    table = agreement(one, ran, n_resamples=20)
+    assert table[["pearson_heads_low", "pearson_heads_high"]].isna().all(axis=None)
+    assert (table["pearson_heads_undefined"] == 1).all()
+    assert table["pearson"].notna().all()

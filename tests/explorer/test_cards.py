@@ -111,7 +111,8 @@ def test_the_tokens_before_a_name_are_those_with_larger_logits(
             logits = all_logits(planted, *head, [token])[0]
             larger = (logits > logits[token]).nonzero()[:, 0]
             order = larger[logits[larger].argsort(descending=True)][:5]
-            assert before == planted.tokenizer.batch_decode([[t] for t in order.tolist()])
+            texts = planted.tokenizer.batch_decode([[t] for t in order.tolist()])
+            assert before == ", ".join(map(repr, texts))
 
 
 def test_extremes_do_not_depend_on_the_block(
@@ -187,6 +188,19 @@ def test_relations_stand_on_the_card_strongest_first(
     without = head_card(planted, (2, 0), list(NAMES))
     assert not len(without.relations)
     assert "Strongest relations (explore(model, relations=" in str(without)
+
+
+def test_relations_of_one_label_are_all_on_the_card(
+    planted: TransformerBridge, related: Results
+) -> None:
+    sets = [replace(one, label="same") for one in related.sets]
+    frame = card_of(planted, (2, 0), replace(related, sets=tuple(sets))).relations
+    assert list(frame.index) == ["same", "same"]
+    expected = card_of(planted, (2, 0), related).relations
+    np.testing.assert_array_equal(frame.to_numpy(), expected.to_numpy())
+    with pytest.raises(ParameterError, match="two relations are called '1'"):
+        pairs = [("Mary", "John")]
+        named_pairs(planted, {1: pairs, "1": pairs})  # type: ignore[dict-item]
 
 
 def test_relations_come_from_files_too(planted: TransformerBridge, tmp_path: Path) -> None:

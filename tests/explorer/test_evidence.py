@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import pandas as pd
 import pytest
 
 from analysis import load_names, score_heads
+from analysis.dynamic.scores import dynamic_scores
 from analysis.explorer.cards import card_of
-from analysis.explorer.evidence import MEASUREMENTS, Evidence, measure_all, views_of
+from analysis.explorer.evidence import MEASUREMENTS, Evidence, measure, measure_all, views_of
 from analysis.explorer.results import Results, collect
 from analysis.ioi.measured_classes import measured_classes
 from analysis.prompts.indirect_object import OBJECTS, PLACES
-from tests import ioi_models
+from analysis.prompts.templates import TEMPLATES
+from tests import checkpoints, ioi_models, planted
 
 WORDS = [*ioi_models.NAMES, *PLACES, *OBJECTS]
 FRAME_COLUMN = {"vocabulary_copied": "copied", "vocabulary_suppressed": "suppressed"}
@@ -82,3 +85,25 @@ def test_the_classes_are_the_measured_ones(model: Any, found: Results) -> None:
     expected = measured_classes(model)["class"]
     assert found.evidence.classes["class"].to_dict() == expected.to_dict()
     assert expected.loc[(1, 0)] == "name mover"
+
+
+def test_rows_that_pad_the_vocabulary_are_not_drawn() -> None:
+    tokenizer = checkpoints.make_tokenizer(planted.NAMES)
+    padded = planted.boot(checkpoints.llama_model(len(tokenizer) + 30), tokenizer)
+    scores = collect(padded, list(planted.NAMES)).scores
+    evidence = measure(padded, scores, "vocabulary")
+    assert evidence.measures[0].note.startswith(f"share of {len(tokenizer)} tokens")
+
+
+def test_the_notes_say_what_was_asked(
+    model: Any, found: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = found.evidence.column("dynamic_with_copying_score").note
+    n = min(60, found.scores.n_pairs)
+    assert note == f"mean over {len(TEMPLATES)} templates, {n} names, k = 1"
+    fewer = functools.partial(dynamic_scores, templates=TEMPLATES[:2])
+    monkeypatch.setattr("analysis.dynamic.scores.dynamic_scores", fewer)
+    again = measure(model, found.scores.at_k(2), "dynamic").column("dynamic_with_copying_score")
+    assert again.note == f"mean over 2 templates, {n} names, k = 2"
+    null = found.evidence.column("copying_score_q").note
+    assert null.endswith(f"{found.scores.n_pairs} names, k = 1, first MLP on")

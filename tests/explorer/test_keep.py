@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from analysis.explorer.page import write_page
 from tests.explorer.reading import Open, card_numbers, colors, kept, scope_of
+from tests.planted import NAMES
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Page
     from transformer_lens.model_bridge import TransformerBridge
 
     from analysis.explorer.results import Results
@@ -73,3 +75,89 @@ def test_a_kept_page_opens_on_what_was_shown(visit: Open, results: Results, tmp_
     (tmp_path / "again").mkdir()
     second = kept(again, "HTML (this page)", tmp_path / "again")
     assert second.read_bytes() == first.read_bytes()
+
+
+KEPT = {"k": 50, "head": "1.2", "only": "an", "tab": "table"}
+
+
+def shown(page: Page) -> dict[str, Any]:
+    """What of ``KEPT`` a page shows."""
+    card = page.locator(".nh-card-title")
+    return {
+        "k": int(page.get_by_label("k, from 1 to 100").first.input_value()),
+        "head": card.inner_text().removeprefix("Head ") if card.is_visible() else None,
+        "only": page.get_by_label("Only names that hold").first.input_value(),
+        "tab": page.locator("[role=tab][aria-selected=true]").first.inner_text().lower(),
+    }
+
+
+def set_k(page: Page, k: int) -> None:
+    box = page.get_by_label("k, from 1 to 100").first
+    box.fill(str(k))
+    box.press("Enter")
+
+
+def reload(page: Page) -> None:
+    page.reload()
+    page.locator(".nh-map [role=gridcell]").first.wait_for()
+
+
+def test_a_page_with_a_state_remembers_what_is_set_back(
+    visit: Open, results: Results, tmp_path: Path
+) -> None:
+    file = write_page(results, tmp_path / "kept.html", KEPT)
+    page = visit(file=file)
+    assert shown(page) == KEPT
+    page.get_by_role("tab", name="Table").click()  # changes nothing
+    assert "#" not in page.url
+    set_k(page, 1)
+    page.get_by_role("button", name="Close").click()
+    now = KEPT | {"k": 1, "head": None}
+    for again in (page.reload, lambda: visit(page.url.removeprefix(file.as_uri()), file=file)):
+        again()
+        page.locator(".nh-map [role=gridcell]").first.wait_for()
+        assert shown(page) == now
+    page.locator(".nh-map").first.locator("[role=gridcell]").nth(0).click()
+    page.go_back()
+    assert shown(page) == now
+    page.go_forward()
+    assert shown(page) == now | {"head": "0.3"}
+    # All of it as it is without a state.
+    page.get_by_role("button", name="Close").click()
+    page.get_by_label("Only names that hold").fill("")
+    page.get_by_role("tab", name="Scatter").click()
+    reload(page)
+    usual = {"k": 1, "head": None, "only": "", "tab": "scatter"}
+    assert shown(page) == usual
+    # And the same of a state that is opened.
+    page = visit(file=file)
+    (tmp_path / "usual.json").write_text(json.dumps({"state": usual}))
+    page.locator("summary", has_text="Keep it").click()
+    page.get_by_label("State file").set_input_files(tmp_path / "usual.json")
+    page.get_by_text("usual.json read.").wait_for()
+    assert shown(page) == usual
+    page.go_back()
+    assert shown(page) == KEPT
+
+
+def test_an_address_without_a_number_is_as_if_it_said_nothing(visit: Open) -> None:
+    page = visit("#lo=&hi=&k=")
+    ends = [page.get_by_label(f"{end} value of the colour") for end in ("Lowest", "Highest")]
+    assert [end.input_value() for end in ends] == ["", ""]
+    assert shown(page)["k"] == 1
+    page = visit("#lo=0.5&hi=0.25")  # no scale has these ends
+    assert [end.input_value() for end in ends] == ["", ""]
+
+
+def test_the_record_says_the_filter(visit: Open, results: Results, tmp_path: Path) -> None:
+    whole = results.scores.pairs.checksum
+    for only, filtered in (("an", True), ("xyz", False)):
+        page = visit(f"#only={only}")
+        record = json.loads(kept(page, "Record and state (JSON)", tmp_path).read_text())
+        assert ("pairs_sha256" in record, "filter" in record) == (not filtered, filtered)
+        chosen = [name for name in NAMES if only in name.lower()] or NAMES
+        assert record["n_pairs"] == len(chosen)
+        if filtered:
+            expected = {"text": only, "pairs": len(NAMES), "pairs_sha256": whole}
+            assert record["filter"] == expected
+        assert record["measured"]["suppression_score_q"].endswith("16 names, k = 1, first MLP on")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
 
+from analysis.explorer.page import explorer_page, write_page
 from tests.explorer.reading import TEN_HEADS, Open, card_numbers, colors, kept, open_head, scope_of
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Page
     from transformer_lens.model_bridge import TransformerBridge
 
     from analysis.explorer.results import Results
@@ -97,3 +100,167 @@ def test_models_side_by_side_are_kept_together(
     alone.get_by_label("State file").set_input_files(tmp_path / "state.json")
     alone.locator(".nh-title").nth(1).wait_for()
     assert "beside=1" in alone.url and "k=4" in alone.url
+
+
+def ks(page: Page) -> list[str]:
+    """The k of every explorer shown."""
+    boxes = page.locator(".nh:visible").get_by_label("k, from 1 to 100").all()
+    return [box.input_value() for box in boxes]
+
+
+def reload(page: Page) -> None:
+    page.reload()
+    page.locator(".nh-map [role=gridcell]").first.wait_for()
+
+
+def test_what_models_side_by_side_have_in_common_stays_so(
+    visit: Open, results: Results, pair: tuple[Path, Results], tmp_path: Path
+) -> None:
+    # The second was collected with another k, and begins with that of the first all the same.
+    (one,) = pair[1].sets
+    other = replace(pair[1], sets=(replace(one, scores=one.scores.at_k(5)),))
+    path = write_page([results, other], tmp_path / "two.html", {"k": 50, "beside": "1"})
+    page = visit("#beside=1", file=path)
+    assert ks(page) == ["1", "1"]
+    page = visit(file=path)
+    assert ks(page) == ["50", "50"]
+    for place, k in ((0, "5"), (1, "1"), (0, "7")):  # moved in either
+        box = page.get_by_label("k, from 1 to 100").nth(place)
+        box.fill(k)
+        box.press("Enter")
+        assert ks(page) == [k, k]
+        reload(page)
+        assert ks(page) == [k, k]
+    page.get_by_label("k, how many").first.fill("9")
+    page.go_back()
+    assert ks(page) == ["7", "7"]
+
+
+def test_another_choice_of_models_keeps_the_rest_of_a_kept_page(
+    visit: Open, results: Results, pair: tuple[Path, Results], tmp_path: Path
+) -> None:
+    state = {"k": 50, "only": "an", "minus": "1"}
+    path = write_page([results, pair[1]], tmp_path / "two.html", state)
+    page = visit(file=path)
+    assert " minus Other" in page.locator(".nh-title").inner_text()
+    page.get_by_label("Compared with").select_option(label="alone")
+    for again in (lambda page: None, reload):
+        again(page)
+        assert page.locator(".nh-title:visible").all_inner_texts() == [results.scores.model.title]
+        assert ks(page) == ["50"]
+        assert page.get_by_label("Only names that hold").input_value() == "an"
+    page = visit("#beside=length&model=7", file=path)  # no models
+    assert page.locator(".nh-title:visible").all_inner_texts() == [results.scores.model.title]
+
+
+EVENTS = """
+const heard = new Map();
+const model = globalThis.model = {
+  get: (name) => values[name],
+  set: (name, value) => {
+    values[name] = value;
+    for (const listener of [...heard.get(`change:${name}`) || []]) listener();
+  },
+  save_changes() {}, sent: [], send: (message) => model.sent.push(message),
+  answer: (id, result) => heard.get("msg:custom").forEach((listener) => listener({ id, result })),
+  on: (event, listener) => { heard.set(event, [...heard.get(event) || [], listener]); },
+  off: (event, listener) => {
+    heard.set(event, (heard.get(event) || []).filter((known) => known !== listener));
+  },
+};
+"""
+
+
+@pytest.fixture
+def widget_file(results: Results, pair: tuple[Path, Results], tmp_path: Path) -> Path:
+    """A page of two models that takes itself for a widget with a kernel.
+
+    Its model in memory tells of changes, as a widget's does, and keeps what it is to send.
+    """
+    text = explorer_page([results, pair[1]], {"k": 3})
+    before, rest = text.split("const model = {", 1)
+    after = rest.split("};\n", 1)[1]
+    for given, wanted in (('home: "page"', 'home: "notebook"'), ("kernel: false", "kernel: true")):
+        assert before.count(given) == 1
+        before = before.replace(given, wanted)
+    path = tmp_path / "widget.html"
+    path.write_text(before + EVENTS + after)
+    return path
+
+
+def test_a_widgets_state_holds_its_choice_of_models(
+    visit: Open, results: Results, widget_file: Path, tmp_path: Path
+) -> None:
+    page = visit(file=widget_file)
+    titles = page.locator(".nh-title:visible")
+    own = results.scores.model.title
+    assert ks(page) == ["3"]
+    page.get_by_label("Compared with").select_option(label="beside Other")
+    page.get_by_label("k, from 1 to 100").nth(1).fill("1")
+    page.get_by_label("k, from 1 to 100").nth(1).press("Enter")
+    assert ks(page) == ["1", "1"]
+    state = page.evaluate("model.get('state')")
+    assert (state["beside"], state["k"]) == ("1", 1)
+    page.locator(".nh-map").first.locator("[role=gridcell]").first.click()
+    assert page.evaluate("model.get('state')") == state | {"head": "0.3"}
+    # Python sets it.
+    page.evaluate("model.set('state', { k: 4, minus: 1 })")
+    assert titles.all_inner_texts() == [f"{own} minus Other"] and ks(page) == ["4"]
+    page.evaluate("model.set('state', { k: 5, beside: 1 })")
+    assert titles.all_inner_texts() == [own, "Other"] and ks(page) == ["5", "5"]
+    page.evaluate("model.set('state', { k: 6, beside: 1 })")
+    assert ks(page) == ["6", "6"]
+    # A state is opened, and nothing of the one before stays.
+    usual = {"k": 1, "head": None, "only": "", "tab": "table"}
+    (tmp_path / "state.json").write_text(json.dumps({"state": usual}))
+    page.locator(".nh-keep summary").click()
+    page.get_by_label("State file").set_input_files(tmp_path / "state.json")
+    page.get_by_role("tab", name="Table", selected=True).wait_for()
+    assert titles.all_inner_texts() == [own] and ks(page) == ["1"]
+    kept_state = page.evaluate("model.get('state')")
+    assert kept_state["k"] == 1 and "beside" not in kept_state
+    assert page.url == widget_file.as_uri()
+
+
+def test_what_is_shown_is_asked_to_be_exported(visit: Open, widget_file: Path) -> None:
+    page = visit(file=widget_file)
+    page.locator(".nh-keep summary").click()
+    page.get_by_label("Only names that hold").fill("an")
+    page.get_by_label("through the first MLP").uncheck()
+    sets = {0: {"key": "given", "first_mlp": False}, 1: {"key": "given", "first_mlp": True}}
+    for choice, beside in (
+        ("alone", []),
+        ("beside Other", [{"model": 1, **sets[1]}]),
+        ("minus Other", [{"model": 1, **sets[1]}]),
+    ):
+        page.get_by_label("Compared with").select_option(label=choice)
+        page.evaluate("document.querySelector('.nh-keep').open = true")
+        page.get_by_role("button", name="Page, pictures and PDF").click()
+        message = page.evaluate("model.sent.at(-1)")
+        assert message["ask"] == "export"
+        state = page.evaluate("model.get('state')")
+        assert (state["only"], state["mlp"]) == ("an", False)
+        assert message["args"] == {"k": 3, **sets[0], "state": state, "beside": beside}
+        page.evaluate("model.answer(model.sent.at(-1).id, { folder: 'figures', files: ['a.svg'] })")
+        said = page.locator(".nh-keep").get_by_role("status").inner_text()
+        assert said.startswith("Written to figures: a.svg.")
+        assert ("of the static scores" in said) == (choice == "minus Other")
+
+
+def test_an_answer_that_comes_late_is_not_shown_for_another_head(
+    visit: Open, widget_file: Path
+) -> None:
+    page = visit(file=widget_file)
+    cells = page.locator(".nh-map").first.locator("[role=gridcell]")
+    answer = page.locator(".nh-answer").first
+    cells.nth(0).click()
+    found = "{ token: ' Mary', larger: 1, smaller: 2, most: [], least: [] }"
+    for late in (True, False):
+        page.get_by_label("Token to look up").fill("Mary")
+        page.get_by_role("button", name="Look up").click()
+        assert page.evaluate("model.sent.at(-1).ask") == "token"
+        number = page.evaluate("model.sent.at(-1).id")
+        if late:
+            cells.nth(1).click()
+        page.evaluate(f"model.answer({number}, {found})")
+        assert ("1 tokens have a larger logit" in answer.inner_text()) != late

@@ -14,7 +14,15 @@ from analysis.explorer.on_prompt import head_on_prompt
 from analysis.explorer.page import explorer_page, front_end, write_page
 from analysis.plots.marks import class_sets
 from tests.explorer.conftest import PROMPTS, RELATIONS
-from tests.explorer.reading import TEN_HEADS, Open, card_numbers, colors, open_head, scope_of
+from tests.explorer.reading import (
+    TEN_HEADS,
+    Open,
+    card_numbers,
+    colors,
+    kept,
+    open_head,
+    scope_of,
+)
 from tests.planted import NAMES
 
 if TYPE_CHECKING:
@@ -235,6 +243,57 @@ def test_relations_are_on_the_card_and_in_the_heatmaps(
     assert card_numbers(page)["copying"][0] == scores.relation_score[2, 0]
     made = scope_of(page, planted)["frame"]
     assert made.loc[(2, 0), "relation_score"] == scores.relation_score[2, 0]
+
+
+def test_relations_are_those_of_the_setting_shown(
+    visit: Open, results: Results, related: Results, tmp_path: Path
+) -> None:
+    """The names were scored with and without the first MLP, the relations with it alone."""
+    relations = [one for one in related.sets if not one.scores.pairs.copying]
+    file = write_page(replace(results, sets=(*results.sets, *relations)), tmp_path / "some.html")
+    page = visit("#k=60&mlp=false&head=2.1", file=file)
+    section = page.locator(".nh-card section", has_text="Its strongest relations")
+    assert page.locator(".nh-relations").count() == 0
+    assert "With the first MLP on alone was scored: swapped; next." in section.inner_text()
+    assert "No relation" not in section.inner_text()
+    page.get_by_label("through the first MLP").check()
+    assert page.locator(".nh-relations tbody tr").count() == 2
+    assert "alone" not in section.inner_text()
+    page.get_by_label("Only names that hold").fill("an")
+    assert "These are of all pairs" in section.inner_text()
+
+
+def test_an_answer_goes_with_the_setting_that_it_was_of(visit: Open) -> None:
+    page = visit("#head=1.1")
+    page.get_by_label("Token to look up").fill("Mary")
+    page.get_by_role("button", name="Look up").click()
+    answer = page.locator(".nh-answer", has_text="tokens have a larger logit")
+    assert answer.is_visible()
+    page.get_by_label("k, how many").fill("7")
+    assert answer.is_visible()
+    page.get_by_label("through the first MLP").uncheck()
+    assert answer.count() == 0
+    assert "head_card(model, (1, 1), first_mlp=False).changes_most()" in (
+        page.locator(".nh-card").inner_text()
+    )
+
+
+def test_measured_numbers_stand_with_their_own_setting(
+    visit: Open, planted: TransformerBridge, results: Results, tmp_path: Path
+) -> None:
+    page = visit("#k=60&mlp=false&only=an&head=1.1")
+    table = page.locator(".nh-evidence").first
+    (null,) = {one.note for one in results.evidence.measures if one.group == "null"}
+    assert null.endswith("16 names, k = 1, first MLP on")
+    assert table.locator("th", has_text="Against random heads").inner_text().endswith(null)
+    page.get_by_label("Score", exact=True).select_option("vocabulary")
+    note = results.evidence.column("vocabulary_copied").note
+    caption = kept(page, "SVG", tmp_path).read_text().rsplit("<text", 1)[1]
+    assert note[:30] in caption and "k = 60" not in caption and "names" not in caption
+    # And the lines of Python are those that measured it.
+    scope = scope_of(page, planted)
+    assert list(scope["names"]) == list(NAMES)
+    assert (scope["scores"].k, scope["scores"].first_mlp) == (1, True)
 
 
 READ_MARKS = """(panel) => {

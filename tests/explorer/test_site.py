@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urljoin, urlsplit
 
 import nbformat
 import pytest
@@ -15,8 +18,6 @@ from analysis.explorer.page import write_page
 from analysis.explorer.site import Missing, export_site
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from analysis.explorer.results import Results
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -119,3 +120,45 @@ def test_what_is_no_notebook_is_refused(tmp_path: Path) -> None:
     path.write_text("not JSON")
     with pytest.raises(ExportError, match="cannot be read"):
         notebook_page(path, "")
+
+
+def test_pages_of_one_name_are_all_there(notebook: Path, tmp_path: Path) -> None:
+    pages = []
+    for folder in ("pa", "pb", "site"):
+        (tmp_path / folder).mkdir()
+        pages.append(tmp_path / folder / "final_explorer.html")
+        pages[-1].write_text(folder)
+    (tmp_path / "pa" / "index.html").write_text("no index")
+    (tmp_path / "pa" / "00_score.html").write_text("no notebook")
+    pages += [tmp_path / "pa" / name for name in ("index.html", "00_score.html")]
+    site = tmp_path / "site"
+    given = [*pages, tmp_path / "pa" / ".." / "pa" / "final_explorer.html"]  # the first again
+    text = export_site(site, explorers=given, notebooks=notebook.parent).read_text()
+    links = re.findall(r'<a href="([^"]+)">([^<]+)</a>', text)
+    contents = {title: (site / address).read_text() for address, title in links}
+    assert "The score" in contents.pop("The score")
+    assert contents == {
+        "final_2": "pa",
+        "final_3": "pb",
+        "final": "site",  # stays where it lies
+        "index_2": "no index",
+        "00_score": "no notebook",
+    }
+
+
+def test_links_reach_files_of_any_name(tmp_path: Path) -> None:
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    names = ["k#1.svg", "a?b.svg", "50%25.svg", "a & b.svg", "é.svg"]
+    for name in names:
+        (figures / name).write_text("x")
+    index = export_site(tmp_path / "site", figures=figures)
+    for found in (
+        re.findall(r'src="([^"]+)"', index.read_text()),
+        re.findall(r'href="([^"]+)"', index.read_text()),
+    ):
+        reached = [urlsplit(urljoin(index.as_uri(), html.unescape(link))) for link in found]
+        assert {Path(unquote(one.path)) for one in reached} == {
+            index.parent / "figures" / name for name in names
+        }
+        assert not any(one.query or one.fragment for one in reached)

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from analysis import score_heads
 from analysis.errors import ParameterError
+from analysis.explorer.cards import card_of
+from analysis.explorer.page import explorer_page
 from analysis.explorer.queries import written_for
 from analysis.explorer.still import still_picture
 from analysis.explorer.widget import STILL, Explorer, explore
-from analysis.export.files import export_figure
+from analysis.export.files import export_figure, score_table
 from analysis.plots.marks import class_sets
 from tests.explorer.test_payload import array, unpacked
 from tests.planted import NAMES
@@ -74,6 +77,29 @@ def test_pairs_are_scored_as_a_relation(widget: Explorer, planted: TransformerBr
     # Both stay, next to the names.
     assert [one.label for one in widget.results.sets[1:]] == [result["label"], "hers"]
     assert "Strongest relations" not in [one["title"] for one in unpacked(widget.results)["absent"]]
+
+
+def test_relations_that_begin_alike_have_labels_of_their_own(
+    widget: Explorer, planted: TransformerBridge
+) -> None:
+    lists = [
+        [["John", "Mary"]],
+        [["John", "Mary"], ["Anna", "Mary"]],
+        [["John", "Mary"], ["Mary", "John"]],
+    ]
+    expected = ["John → Mary, …", "John → Mary, … (2)", "John → Mary, … (3)"]
+    for first_mlp in (True, False):  # the other setting of the same pairs keeps its label
+        found = [answer(widget, "score", names=one, first_mlp=first_mlp)["result"] for one in lists]
+        assert [one["label"] for one in found] == expected
+    again = answer(widget, "score", names=lists[1], first_mlp=True)["result"]
+    assert again["label"] == expected[1]
+    named = [
+        answer(widget, "score", names=one, first_mlp=True, label="hers")["result"]["label"]
+        for one in ([["Anna", "John"]], [["Anna", "Mary"]])
+    ]
+    assert named == ["hers", "hers (2)"]
+    card = card_of(planted, (1, 1), widget.results)
+    assert sorted(card.relations.index) == sorted(expected + named)
 
 
 def test_a_bad_name_is_said_and_the_last_results_stay(widget: Explorer) -> None:
@@ -137,6 +163,90 @@ def test_the_page_and_the_figures_are_written(
     assert sorted(result["files"]) == sorted(path.name for path in tmp_path.iterdir())
     assert any(name.endswith("_explorer.html") for name in result["files"])
     assert "from 1 to 100" in answer(widget, "export", key=key, first_mlp=True, k=0)["error"]
+
+
+def exported(folder: Path, result: dict[str, Any]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Of each figure that was exported, its record and its table."""
+    records = [folder / name for name in result["files"] if name.endswith(".json")]
+    return [
+        (
+            json.loads(path.read_text()),
+            pd.read_csv(path.with_suffix(".csv"), index_col=["layer", "head"]),
+        )
+        for path in records
+    ]
+
+
+def test_the_figures_hold_the_names_that_are_shown(
+    widget: Explorer,
+    planted: TransformerBridge,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("analysis.export.places.FIGURES", tmp_path)
+    key = widget.results.sets[0].key
+    chosen = [name for name in NAMES if "an" in name.lower()]
+    asked = {"key": key, "first_mlp": True, "k": 3}
+    result = answer(widget, "export", **asked, state={"only": "AN"})["result"]
+    ((record, table),) = exported(tmp_path, result)
+    scores = score_heads(planted, chosen, k=3)
+    pd.testing.assert_frame_equal(table, score_table(scores))
+    assert record["pairs_sha256"] == scores.pairs.checksum
+    made = record["provenance"]
+    whole = widget.results.scores.pairs
+    assert made["filter"] == {"text": "AN", "pairs": len(NAMES), "pairs_sha256": whole.checksum}
+    assert made["names"] == chosen and made["pairs"] == record["n_pairs"] == len(chosen)
+    svg = (tmp_path / result["files"][0].replace("_explorer.html", ".svg")).read_text()
+    words = " ".join(re.findall(r">([^<]+)<", svg)).replace("&quot;", '"')
+    assert 'those that hold "AN"' in words
+    # Of pairs, either word may hold it; where none does, all are shown.
+    pairs = [["Mary", "John"], ["Anna", "Mary"], ["John", "Anna"]]
+    relation = answer(widget, "score", names=pairs, first_mlp=True)["result"]
+    asked = {"key": relation["key"], "first_mlp": True, "k": 3}
+    for only, n in (("anna", 2), ("xyz", 3)):
+        result = answer(widget, "export", **asked, state={"only": only})["result"]
+        ((record, table),) = exported(tmp_path, result)
+        expected = score_table(score_heads(planted, [tuple(pair) for pair in pairs[-n:]], k=3))
+        pd.testing.assert_frame_equal(table, expected)
+        assert ("filter" in record["provenance"]) == (n == 2)
+
+
+def with_own_classes(results: Results) -> Results:
+    """The classes, said to be of this model."""
+    classes = results.evidence.classes
+    assert classes is not None
+    classes = classes.assign(model=results.scores.model.name)
+    return results.with_evidence(replace(results.evidence, classes=classes))
+
+
+def test_the_models_beside_are_exported_too(
+    planted: TransformerBridge,
+    marked: Results,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("analysis.export.places.FIGURES", tmp_path)
+    monkeypatch.setenv(STILL, "1")
+    one = marked.sets[0]
+    model = replace(one.scores.model, title="Other", name="other")
+    other = replace(marked, sets=(replace(one, scores=replace(one.scores, model=model)),))
+    marked, other = (with_own_classes(results) for results in (marked, other))
+    widget = Explorer(planted, marked, other)
+    state = {"k": 3, "beside": "1", "classes": "measured"}
+    asked = {"key": one.key, "first_mlp": True}
+    beside = [{"model": 1, **asked}]
+    result = answer(widget, "export", **asked, k=3, state=state, beside=beside)["result"]
+    found = exported(tmp_path, result)
+    assert [record["model"]["title"] for record, _ in found] == [marked.scores.model.title, "Other"]
+    for _, table in found:
+        pd.testing.assert_frame_equal(table, score_table(one.scores.at_k(3)))
+    page = (tmp_path / result["files"][0]).read_text()
+    assert page == explorer_page([widget.results, other], state)
+    svg = next(tmp_path.glob("other*.svg")).read_text()
+    labels = re.findall(r">([^<]* Heads)<", svg)
+    assert labels and all(label.startswith("Measured") for label in labels)
+    error = answer(widget, "export", **asked, k=3, beside=[{"model": 2, **asked}])["error"]
+    assert "model must be" in error
 
 
 def test_the_output_holds_a_picture_and_with_a_front_end_a_view(

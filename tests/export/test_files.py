@@ -91,6 +91,9 @@ def test_scores_given_apart(tmp_path: Path) -> None:
     # A copy of a figure still holds what it shows.
     assert len(export_figure(bare, tmp_path / "a", "html")) == 3
     assert len(export_figure(bare, tmp_path / "b", "html", scores=scores_with(1))) == 3
+    with pytest.raises(ParameterError, match="the figure shows other scores"):
+        export_figure(bare, tmp_path / "c", "html", scores=scores_with(2))
+    assert not list(tmp_path.glob("c*"))
 
 
 def test_html_needs_no_network_and_is_the_same_each_time(tmp_path: Path) -> None:

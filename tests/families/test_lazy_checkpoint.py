@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from analysis.dynamic.agreement import agreement
+from analysis.dynamic.scores import dynamic_scores
 from analysis.embeddings import EMBEDDINGS, effective_embedding
 from analysis.errors import ArchitectureError, ModelError, WeightsError
+from analysis.export.places import figure_stem
+from analysis.models import load as models
 from analysis.models.admission import admit_runs
+from analysis.models.checkpoint import weights_checksum
 from analysis.models.load import load_model
 from analysis.models.open_checkpoint import open_checkpoint
+from analysis.progress import listen_to_progress
+from analysis.provenance import GPT2_SMALL
 from analysis.static.eigenvalues import eigenvalue_scores
 from analysis.static.scores import score_heads
 from analysis.static.vocabulary import score_vocabulary
@@ -27,6 +36,7 @@ from analysis.weights import (
 )
 from tests import checkpoints, planted
 from tests.families.tiny import N_LAYERS, TINY, tiny_model
+from tests.word_lists import MADE_UP_NAMES
 
 TOKENIZER = checkpoints.make_tokenizer(planted.NAMES)
 TOKENS = planted.name_tokens(TOKENIZER)
@@ -132,3 +142,94 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(ArchitectureError, match="load it with load_model"):
         admit_runs(open_checkpoint(saved("llama", tmp_path)))
+
+
+# ---- which weights they are
+
+
+def sha256(*files: Path) -> str:
+    """Of a file, or of the digests of several in a row, sorted."""
+    digests = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    return digests[0] if len(files) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("shard", ["5GB", "20KB"])
+def test_scores_by_path_name_the_weights(tmp_path: Path, shard: str) -> None:
+    folder = saved("llama", tmp_path / "final", shard=shard)
+    files = sorted(folder.glob("*.safetensors"))
+    assert (len(files) > 1) == (shard == "20KB")
+    found = score_heads(folder, planted.NAMES)
+    assert found.model.checksum == sha256(*files)
+    recorded = found.provenance["model"]
+    assert isinstance(recorded, dict) and recorded["checksum"] == found.model.checksum
+    assert found.model == load_model(folder).identity
+
+
+def test_two_folders_of_one_name_are_two_models(tmp_path: Path) -> None:
+    """The same checkpoint but for its weights, which are another run's."""
+    one = saved("gpt2", tmp_path / "a" / "final")
+    other = shutil.copytree(one, tmp_path / "c" / "final")
+    weights = {k: -1.3 * v for k, v in load_file(other / "model.safetensors").items()}
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    first, second = (score_heads(str(folder), planted.NAMES) for folder in (one, other))
+    assert first.model.name == second.model.name == "final"
+    assert first.model != second.model
+    assert figure_stem(first) != figure_stem(second)
+    assert figure_stem(first) == figure_stem(score_heads(load_model(one), planted.NAMES))
+
+
+def test_scores_by_path_agree_with_those_of_the_running_model(tmp_path: Path) -> None:
+    words = (*planted.NAMES, *MADE_UP_NAMES)
+    tokenizer = checkpoints.make_tokenizer(words)
+    folder = checkpoints.save_checkpoint(
+        checkpoints.gpt2_model(len(tokenizer)), tokenizer, tmp_path / "A3"
+    )
+    running = dynamic_scores(load_model(folder), words, k=20)
+    by_path, whole = (
+        agreement(score_heads(m, words, k=20), running, 20) for m in (folder, load_model(folder))
+    )
+    assert by_path.equals(whole)
+
+
+def test_a_copy_of_published_weights_is_known_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved("gpt2", tmp_path / "mine")
+    published = {sha256(folder / "model.safetensors"): GPT2_SMALL}
+    monkeypatch.setattr(models, "PUBLISHED_WEIGHTS", published)
+    opened = open_checkpoint(folder)
+    assert (opened.identity.name, opened.identity.title) == (GPT2_SMALL, "GPT-2")
+    assert opened.cfg.model_name == GPT2_SMALL
+
+
+def test_the_checksum_is_read_in_blocks_and_can_be_stopped(tmp_path: Path) -> None:
+    files = []
+    for number, size in enumerate((2_500_000, 1_000_000, 0, 10)):
+        files.append(tmp_path / f"model-{number}.safetensors")
+        files[-1].write_bytes(bytes(range(250)) * (size // 250) + b"x" * (size % 250))
+    told: list[tuple[int, int]] = []
+    with listen_to_progress(lambda done, total, _: told.append((done, total))):
+        assert weights_checksum(files) == sha256(*files)
+        assert weights_checksum(files[:1]) == sha256(files[0])
+    assert [done for done, _ in told] == [*range(6), *range(4)]
+    assert {total for _, total in told} == {5, 3}
+
+    class Stop(Exception):
+        pass
+
+    def stop(done: int, total: int, what: str) -> None:
+        if done == 2:
+            raise Stop
+
+    with listen_to_progress(stop), pytest.raises(Stop):
+        weights_checksum(files)
+
+
+def test_a_checkpoint_that_is_refused_is_not_read_for_its_checksum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved("llama", tmp_path)
+    (folder / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr(models, "weights_checksum", lambda _: pytest.fail("the weights were read"))
+    with pytest.raises(ModelError, match="tokenizer"):
+        open_checkpoint(folder)

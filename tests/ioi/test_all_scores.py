@@ -25,7 +25,7 @@ NAMES = (
 TOKENIZER = checkpoints.make_tokenizer(NAMES)
 WEIGHTS = ["static, k = 1", "static, k = 10", "vocabulary"]
 EIGENVALUES = ["eigenvalue, embedding", "eigenvalue, mlp"]
-RUNNING = ["dynamic, alone", "dynamic, in context"]
+RUNNING = ["dynamic, without context", "dynamic, with context"]
 
 
 @pytest.fixture(scope="module")

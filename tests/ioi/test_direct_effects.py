@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from analysis.ioi.ablated_runs import run_with_replaced
 from analysis.ioi.activations import run_prompts
 from analysis.ioi.attribution import direct_logit_attribution as attributions
 from analysis.ioi.backups import effects_after_ablation, template_means
-from analysis.ioi.direct_effects import direct_effects, path_effects
+from analysis.ioi.direct_effects import every_head, over_prompts, path_effects
 from analysis.models.precision import exact_forward
 from analysis.prompts.indirect_object import TEMPLATES, IOIPrompts, ioi_prompts
 from tests import ioi_models
@@ -216,19 +215,21 @@ def test_attribution_is_that_of_transformer_lens(kind: str) -> None:
 def test_what_runs_together_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ioi_models.planted_bridge()
     prompts = ioi_prompts(model, 40)
-    reference = direct_effects(model, prompts)
-    assert direct_effects(model, prompts).equals(reference), "the same numbers twice"
+
+    def effects() -> torch.Tensor:
+        clean, other = (
+            run_prompts(model, prompts, counterfactual=other) for other in (False, True)
+        )
+        return path_effects(model, prompts, clean, other)
+
+    reference = effects()
+    assert torch.equal(effects(), reference), "the same numbers twice"
     for together in (1, 7, 40):
         monkeypatch.setattr(activations, "RUN_TOGETHER", together)
-        pd.testing.assert_frame_equal(
-            direct_effects(model, prompts), reference, check_exact=False, rtol=0, atol=1e-5
-        )
-    assert list(reference.columns[:3]) == [
-        "direct_effect",
-        "direct_effect_low",
-        "direct_effect_high",
-    ]
-    assert reference.index.names == ["layer", "head"]
+        torch.testing.assert_close(effects(), reference, rtol=0, atol=1e-5)
+    means = over_prompts(prompts, direct_effect=every_head(model, reference))
+    assert list(means.columns) == ["direct_effect", "direct_effect_low", "direct_effect_high"]
+    assert means.index.names == ["layer", "head"]
 
 
 def test_a_model_in_training_mode_is_refused() -> None:

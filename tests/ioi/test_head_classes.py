@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from analysis.errors import ClassesError
 from analysis.ioi.head_classes import HeadClass, check_classes, published_classes
+from analysis.ioi.measured_classes import measure_heads
+from analysis.prompts.indirect_object import ioi_prompts
 from analysis.provenance import GPT2_SMALL, ModelIdentity
+from tests import ioi_models
 
 GPT2 = ModelIdentity(GPT2_SMALL, "GPT-2")
 
@@ -50,6 +55,38 @@ def test_classes_of_another_model_are_refused() -> None:
     with pytest.raises(ClassesError, match=r"openai-community/gpt2.*my-gpt2"):
         check_classes(published_classes(GPT2), other, 12, 12)
     check_classes(published_classes(GPT2).assign(model="my-gpt2"), other, 12, 12)
+
+
+def test_classes_of_other_weights_with_the_same_name_are_refused() -> None:
+    """Folders of two runs may be called the same."""
+    mine = ModelIdentity("final", "final", checksum="a" * 64, source="folder")
+    classes = published_classes(GPT2).assign(model="final", origin="measured")
+    check_classes(classes.assign(checksum="a" * 64), mine, 12, 12)
+    other = classes.assign(checksum="b" * 64)
+    mixed = pd.concat([classes.iloc[:3].assign(checksum="a" * 64), other.iloc[3:]])
+    for frame in (other, mixed):
+        with pytest.raises(ClassesError, match=r"final with the weights b{12} and the scores"):
+            check_classes(frame, mine, 12, 12)
+    for unknown in ("", None, float("nan")):
+        check_classes(classes.assign(checksum=unknown), mine, 12, 12)
+    check_classes(
+        pd.concat([classes.iloc[:3], classes.iloc[3:].assign(checksum="a" * 64)]), mine, 12, 12
+    )
+    check_classes(other, ModelIdentity("final", "final"), 12, 12)  # its weights are not known
+
+
+def test_measured_classes_say_of_which_weights_they_are() -> None:
+    model = ioi_models.planted_bridge()
+    measured = measure_heads(model, ioi_prompts(model, 64))
+    mine, other = (ModelIdentity("final", "final", checksum=digit * 64) for digit in "ab")
+    classes = replace(measured, model=mine).classes
+    assert len(classes)
+    for drawn in (classes, pd.concat([published_classes(mine), classes])):
+        check_classes(drawn, mine, 3, 4)
+        with pytest.raises(ClassesError, match="the weights aaaaaaaaaaaa and the scores"):
+            check_classes(drawn, other, 3, 4)
+    unknown = replace(measured, model=ModelIdentity("final", "final"))
+    check_classes(unknown.classes, other, 3, 4)
 
 
 def test_heads_outside_the_model_are_refused() -> None:

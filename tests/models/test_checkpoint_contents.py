@@ -56,6 +56,43 @@ READERS = (load_model, open_checkpoint)
 
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(
+    ("dtype", "said"),
+    [(torch.int8, "I8"), (torch.uint8, "U8"), (torch.float8_e4m3fn, "F8_E4M3")],
+)
+@pytest.mark.parametrize("which", ["all", "transformer.h.1.mlp.c_fc.weight"])
+def test_weights_whose_scale_nobody_knows_are_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read: Callable[..., Any],
+    dtype: torch.dtype,
+    said: str,
+    which: str,
+) -> None:
+    """The values would be those of the file, a hundred times the model's, or rounded."""
+    folder = saved(tmp_path)
+
+    def shrink(stored: dict[str, torch.Tensor]) -> None:
+        chosen = list(stored) if which == "all" else [which]
+        factor = 1 if dtype.is_floating_point else 100
+        stored.update({name: (stored[name] * factor).to(dtype) for name in chosen})
+
+    change_weights(folder, shrink)
+    loaded = "transformers.AutoModelForCausalLM.from_pretrained"
+    monkeypatch.setattr(loaded, lambda *_, **__: pytest.fail("the weights were read"))
+    with pytest.raises(ArchitectureError, match=f"is stored as {said}, which is no floating dtype"):
+        read(folder)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_masks_of_older_files_may_be_of_any_dtype(tmp_path: Path, read: Callable[..., Any]) -> None:
+    folder = saved(tmp_path)
+    mask = torch.ones(1, 1, 64, 64, dtype=torch.uint8)
+    change_weights(folder, lambda stored: stored.update({"transformer.h.0.attn.bias": mask}))
+    assert len(score_heads(read(folder), checkpoints.NAMES).pairs)
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
     ("name", "said"),
     [
         ("transformer.h.1.attn.c_attn.lora_A.weight", "merge the adapter"),

@@ -15,7 +15,9 @@ from matplotlib.colors import to_rgb
 
 from analysis.export.still.resolved import colours_on
 from analysis.plots import marks
-from analysis.plots.style import PAPER, SEQUENTIAL
+from analysis.plots.heatmaps import plot_heatmaps
+from analysis.plots.style import PAPER, SEQUENTIAL, rgba
+from tests.made_up import scores_from_counts
 
 LEAST = 3.0
 _RGB_TO_LMS = np.array(
@@ -66,3 +68,41 @@ def test_marks_stand_out_from_every_colour(look: marks.Look, vision: str) -> Non
 def test_dots_stand_out_from_small_scores(vision: str) -> None:
     ground = colours_on(SEQUENTIAL, np.linspace(0, 0.1, 11))
     assert contrast(ground, np.array([to_rgb(PAPER)]), vision).min() >= LEAST
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["white", "#fff", "#440154", "rgb(255, 255, 255)", "rgba(255,255,255,1)", "rgba(0,0,0,.05)",
+     "hsl(0,0%,100%)", "hsla(240, 100%, 20%, 1.0)", "black", "rgb(100%,100%,100%)", "navy"],
+)  # fmt: skip
+def test_dots_stand_out_from_the_low_end_of_any_scale(first: str) -> None:
+    fig = plot_heatmaps(scores_from_counts(np.array([[1, 0], [0, 90]])), colorscale=[first, "red"])
+    dots = next(trace for trace in fig.data if trace.name == "above 0")
+    ground = colours_on([[0.0, first], [1.0, "red"]], np.zeros(1))
+    assert contrast(ground, np.array([to_rgb(dots.marker.color)]), "usual").min() >= LEAST
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("#ff0000", (1, 0, 0, 1)),
+        ("#00f8", (0, 0, 1, 136 / 255)),
+        ("rgb(0, 128, 255)", (0, 128 / 255, 1, 1)),
+        ("RGBA(0,0,0,.5)", (0, 0, 0, 0.5)),
+        ("rgb(50%,0%,100%)", (0.5, 0, 1, 1)),
+        ("hsl(120,50%,50%)", (0.25, 0.75, 0.25, 1)),  # a green between a quarter and three
+        ("hsla(-240, 100%, 50%, 0.3)", (0, 1, 0, 0.3)),
+        ("rebeccapurple", (0x66 / 255, 0x33 / 255, 0x99 / 255, 1)),
+    ],
+)
+def test_colours_are_read_however_they_are_written(
+    written: str, expected: tuple[float, ...]
+) -> None:
+    assert rgba(written) == pytest.approx(expected)
+
+
+def test_translucent_colours_of_a_scale_lie_on_white_paper() -> None:
+    scale = [[0.0, "white"], [0.3, "hsl(120,50%,50%)"], [1.0, "rgba(0,0,0,.5)"]]
+    assert colours_on(scale, np.array([0.3, 1.0])) == pytest.approx(
+        np.array([[0.25, 0.75, 0.25], [0.5, 0.5, 0.5]])
+    )

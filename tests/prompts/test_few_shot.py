@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from analysis.errors import ArchitectureError
+from analysis.errors import ArchitectureError, PromptError
 from analysis.prompts.few_shot import control_tasks, few_shot, name_copying
 from analysis.prompts.prefix_cache import build_prefix_cache
 from tests import checkpoints, planted
@@ -55,6 +55,19 @@ def test_the_same_seed_draws_the_same_and_prompts_are_not_the_shots() -> None:
     shots = ((NAMES[0], NAMES[0]), (NAMES[1], NAMES[1]))
     task = few_shot(model, "t", [(name, name) for name in NAMES], shots)
     assert {name for name, _ in task.pairs} == set(NAMES[2:])
+
+
+def test_a_task_may_fill_the_context_and_no_more() -> None:
+    """The last token of an answer is predicted and not read."""
+    length = name_copying(random_model("gpt2"), NAMES).tokens.shape[1]
+    full, short = (
+        planted.boot(checkpoints.gpt2_model(len(TOKENIZER), n_positions=n), TOKENIZER)
+        for n in (length, length - 1)
+    )
+    tokens = name_copying(full, NAMES).tokens
+    assert full(tokens[:2]).isfinite().all()
+    with pytest.raises(PromptError, match=f"the prompt has {length} tokens, .* {length - 1}:"):
+        name_copying(short, NAMES)
 
 
 # ---- beginnings

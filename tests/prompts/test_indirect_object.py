@@ -13,7 +13,7 @@ import torch
 
 from analysis.errors import NamesError, ParameterError, PromptError
 from analysis.ioi.activations import run_prompts
-from analysis.ioi.performance import performance_of, task_performance
+from analysis.ioi.performance import performance_of
 from analysis.prompts.indirect_object import OBJECTS, PLACES, TEMPLATES, ioi_prompts
 from tests import ioi_models
 
@@ -136,6 +136,14 @@ def test_templates_without_their_slots_are_refused(model: TransformerBridge, tem
         ioi_prompts(model, 8, templates=[template])
 
 
+def test_a_template_given_twice_is_refused(model: TransformerBridge) -> None:
+    """Its prompts would count as two clusters, and intervals would be of one sentence."""
+    one, other = TEMPLATES[:2]
+    with pytest.raises(ParameterError, match="must be different; given twice: 'While"):
+        ioi_prompts(model, 40, templates=[one, other, one])
+    assert set(ioi_prompts(model, 8, templates=[one, other]).clusters) == {0, 1}
+
+
 def test_no_template_or_place_is_refused(model: TransformerBridge) -> None:
     from tests import checkpoints, planted
 
@@ -148,7 +156,8 @@ def test_no_template_or_place_is_refused(model: TransformerBridge) -> None:
 
 
 def test_performance_of_a_model_that_can_and_of_one_that_cannot(model: TransformerBridge) -> None:
-    can = task_performance(model, ioi_prompts(model, 64))
+    prompts = ioi_prompts(model, 64)
+    can = performance_of(model, prompts, run_prompts(model, prompts))
     assert can.accuracy == 1
     # All right: each of the 16 templates counts for one trial, with t for 15 degrees of freedom.
     assert can.accuracy_interval[0] == pytest.approx(16 / (16 + 2.13145**2), abs=1e-4)
@@ -158,7 +167,7 @@ def test_performance_of_a_model_that_can_and_of_one_that_cannot(model: Transform
 
     random = ioi_models.random_model("gpt2")
     prompts = ioi_prompts(random, 64)
-    cannot = task_performance(random, prompts)
+    cannot = performance_of(random, prompts, run_prompts(random, prompts))
     assert not cannot.solved
     assert "solves the task" not in str(cannot)
 

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 
 from analysis.errors import NamesError, PromptError
 from analysis.names import token_pairs
-from analysis.prompts.templates import MIN_NAMES, SLOT, TEMPLATES, enough_names, fill_template
+from analysis.prompts.templates import (
+    MIN_NAMES,
+    SLOT,
+    TEMPLATES,
+    enough_names,
+    fill_template,
+    leading_tokens,
+)
 from tests import checkpoints, planted
 from tests.planted import MAKERS, NAMES
 
@@ -103,6 +110,26 @@ def test_names_of_another_tokenizer_are_an_error() -> None:
     other = planted.boot(checkpoints.gpt2_model(len(tokenizer)), tokenizer)
     with pytest.raises(PromptError, match="'John' becomes"):
         fill_template(other, TEMPLATES[0], names)
+
+
+@pytest.mark.parametrize(
+    ("kind", "prepend_bos", "longest"),
+    [("gpt2", None, 63), ("gpt2", True, 63), ("gpt2", False, 64), ("gpt-neox", None, 64)],
+)
+def test_a_prompt_may_fill_the_context_with_its_bos_and_no_more(
+    kind: str, prepend_bos: bool | None, longest: int
+) -> None:
+    """64 positions, one of which a BOS takes; the prompts are names of one token each."""
+    model = BRIDGES[kind]
+    assert model.cfg.n_ctx == 64
+    for n in (longest, longest + 1, longest + 2):
+        text = "".join(f" {NAMES[i % len(NAMES)]}" for i in range(n))
+        assert len(TOKENIZER(text, add_special_tokens=False)["input_ids"]) == n
+        if n == longest:
+            assert len(leading_tokens(model, text, prepend_bos)) == 64 - longest
+            continue
+        with pytest.raises(PromptError, match=r"the prompt has 6[4-6] tokens, .* reads at most 64"):
+            leading_tokens(model, text, prepend_bos)
 
 
 def test_fewer_than_thirty_names_are_an_error(bridge: TransformerBridge) -> None:

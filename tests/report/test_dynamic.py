@@ -105,8 +105,13 @@ def test_sentences_hold_the_numbers() -> None:
     said = " ".join(trust_in_weights(table, null, curve(), curve()))
     r = table.loc[("without", "all templates", "copying_score"), "pearson"]
     assert f"correlate with r = **{r:.2f}**" in said
-    assert f"{'at least' if r >= 0.95 else 'below'} 0.95" in said
+    rho = table.loc[("without", "all templates", "copying_score"), "spearman"]
+    assert f"with ρ = **{rho:.2f}**" in said
     before, after = (curve().given("mean").iloc[i] for i in (0, -1))
+    zero = curve().given("zero").iloc[-1]
+    assert f"By zero ablation it goes to **{zero['accuracy']:.0%}**" in said
+    band = curve().random_band("zero", "accuracy").iloc[-1]
+    assert f"{band['low']:.0%} to {band['high']:.0%} (5th to 95th percentile of 3 draws)" in said
     for row in (before, after):
         shown = f"**{row['accuracy']:.0%}** (95 %: {row['accuracy_low']:.0%} to "
         assert f"{shown}{row['accuracy_high']:.0%})" in said
@@ -122,7 +127,7 @@ def sentences(null: NullComparison, suppressing: AblationCurve) -> list[str]:
     """All that is said, correlations being 0.5."""
     index = pd.MultiIndex.from_product([CONTEXTS, [POOLED], (COPYING_SCORE, SUPPRESSION_SCORE)])
     ends = [f"_{over}_{end}" for over in ("names", "heads") for end in ("low", "high")]
-    table = pd.DataFrame(0.5, index, [f"pearson{end}" for end in ("", *ends)])
+    table = pd.DataFrame(0.5, index, ["spearman", *(f"pearson{end}" for end in ("", *ends))])
     table = table.assign(pearson_names_undefined=0.0, pearson_heads_undefined=0.0)
     return trust_in_weights(table, null, curve(), suppressing)
 
@@ -155,14 +160,14 @@ def test_heads_that_stand_out_are_counted_by_their_false_discovery_rate() -> Non
     assert "asked about other names, reach 5.0%" in said
     assert "Half of the names or more: 1 heads" in said
     table = null_table(made_up_null())
-    assert table["heads above chance"].tolist() == [2, 3, 2, 4, 2, 4]
+    assert table["significant heads"].tolist() == [2, 3, 2, 4, 2, 4]
     assert set(table["above 0"]) == {"20.0%"}
 
 
 def test_heads_that_do_not_stand_out_are_not_called_copying() -> None:
     said = sentences(made_up_null(), curve())
     (removal,) = [sentence for sentence in said if "accuracy at copying names" in sentence]
-    assert "No copying head stands out" in removal
+    assert "No copying head is significant" in removal
     assert "Without 2 heads (0.1, 2.2), accuracy" in removal
 
 

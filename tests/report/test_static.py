@@ -8,7 +8,8 @@ import pytest
 
 from analysis.ioi.head_classes import published_classes
 from analysis.provenance import GPT2_SMALL, ModelIdentity
-from analysis.report.static import as_markdown, key_observations, strongest_head, strongest_heads
+from analysis.report.markdown import bullets
+from analysis.report.static import key_observations, strongest_head, strongest_heads
 from analysis.static.head_scores import HeadScores
 from tests.made_up import scores_from_counts
 
@@ -60,5 +61,5 @@ def test_a_model_without_any_such_head_is_spoken_of_too() -> None:
 
 
 def test_observations_as_markdown_keep_every_character() -> None:
-    text = as_markdown(["a_b *c* <img onerror=x> $1", "9.6 and 10.0"])
+    text = bullets(["a_b *c* <img onerror=x> $1", "9.6 and 10.0"], escape=True).data
     assert text == "- a\\_b \\*c\\* \\<img onerror=x\\> \\$1\n- 9.6 and 10.0"

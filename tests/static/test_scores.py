@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 
 from analysis.errors import ArchitectureError, NamesError, ParameterError, WeightsError
+from analysis.export.places import figure_stem
 from analysis.names import load_names
 from analysis.plots.heatmaps import plot_heatmaps
 from analysis.provenance import ModelIdentity, set_identity
@@ -409,6 +410,14 @@ def test_padding_rows_compete_only_where_asked(n_rows: int) -> None:
     assert scores.provenance["vocabulary_size"] == D_VOCAB
     counted = score_heads(padded, NAMES, include_padding=True)
     assert counted.provenance["padding_rows_left_out"] == 0
+    assert counted.provenance["padding_rows_counted"] == n_rows
+    assert "padding_rows_counted" not in scores.provenance
+    assert figure_stem(counted) != figure_stem(scores)
+    bare = planted.boot(checkpoints.llama_model(D_VOCAB), TOKENIZER)
+    stems = {
+        figure_stem(score_heads(bare, NAMES, include_padding=asked)) for asked in (True, False)
+    }
+    assert len(stems) == 1  # there is nothing to count
     assert not any(counted.in_top_k[head][:n].any() for head in COPYING)
     assert len(score_vocabulary(padded).tokens) == D_VOCAB
     assert len(score_vocabulary(padded, include_padding=True).tokens) == D_VOCAB + n_rows

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 KS = (1, 5, 10)
-GROUP = 64  # tokens; the vocabulary is a multiple of it
+TILE, GROUP = 4096, 64  # tokens; the vocabulary is a multiple of both
 pytestmark = pytest.mark.slow
 
 RELATIONS = (
@@ -128,7 +128,7 @@ def expected(plain: Plain, names: TokenPairs, pairs: TokenPairs) -> Counts:
     W_U = plain.unembedding.contiguous()
     W_U_double = W_U.double()
     longest = W_U.norm(dim=0).max()
-    W_OU, logits = torch.empty(0), torch.empty(0)  # memory that every head uses again
+    W_OU = torch.empty(0)  # memory that every head uses again
     n_layers, n_heads = plain.config["num_hidden_layers"], plain.config["num_attention_heads"]
     counts = {
         (kind, first_mlp, k): torch.zeros(2, n_layers, n_heads, dtype=torch.int64)
@@ -142,21 +142,30 @@ def expected(plain: Plain, names: TokenPairs, pairs: TokenPairs) -> Counts:
             for first_mlp in (True, False):
                 values = (passed if first_mlp and layer > 0 else embedded) @ W_V
                 if first_mlp or layer > 0:  # in layer 0 both are the same
-                    logits = torch.mm(values.float(), W_OU, out=logits)
-                    answers = among_extremes(
-                        logits, values, rows, targets, W_O, W_U_double, longest
-                    )
+                    answers = among_extremes(values, rows, targets, W_OU, W_O, W_U_double, longest)
                 for kind, asked_here in kinds.items():
                     for k, answer in zip(KS, answers, strict=True):
                         counts[kind, first_mlp, k][:, layer, head] = answer[:, asked_here].sum(1)
     return counts
 
 
+def largest_and_smallest(values: Tensor, W_OU: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest and the smallest logit of each source in each group of ``GROUP`` tokens."""
+    ends = []
+    logits = torch.empty(len(values), TILE)
+    for start in range(0, W_OU.shape[1], TILE):
+        torch.mm(values, W_OU[:, start : start + TILE], out=logits)
+        groups = logits.view(len(values), GROUP, -1)
+        ends.append((groups.amax(1), groups.amin(1)))
+    largest, smallest = (torch.cat(parts, 1) for parts in zip(*ends, strict=True))
+    return largest, smallest
+
+
 def among_extremes(
-    logits: Tensor,
     values: Tensor,
     rows: Tensor,
     targets: Tensor,
+    W_OU: Tensor,
     W_O: Tensor,
     W_U: Tensor,
     longest: Tensor,
@@ -167,20 +176,21 @@ def among_extremes(
     target is not among the largest. All other questions are decided by every logit, in float64.
 
     Args:
-        logits: float32, of every source.
         values: float64 ``x·W_V`` of every source.
         rows: the source of each question.
         targets: its target.
+        W_OU: float32 ``W_O·W_U``.
         W_O: float64.
         W_U: float64.
         longest: length of its longest column.
     """
-    own = logits[rows, targets]
+    single = values.float()
+    own = (single[rows] * W_OU[:, targets].T).sum(1)
     roundoff = (W_O.shape[0] + W_O.shape[1]) * 2.0**-24
     bound = 2.1 * roundoff * values.norm(dim=1)[rows] * W_O.norm() * longest
-    groups = logits.view(len(logits), -1, GROUP)
-    above = (groups.amax(2)[rows] > (own + bound)[:, None]).sum(1)
-    below = (groups.amin(2)[rows] < (own - bound)[:, None]).sum(1)
+    largest, smallest = largest_and_smallest(single, W_OU)
+    above = (largest[rows] > (own + bound)[:, None]).sum(1)
+    below = (smallest[rows] < (own - bound)[:, None]).sum(1)
     answers = torch.zeros(2, len(KS), len(rows), dtype=torch.bool)
     question = ((above < max(KS)) | (below < max(KS))).nonzero()[:, 0]
     exact = torch.linalg.multi_dot([values[rows[question]], W_O, W_U])

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,10 @@ import pandas as pd
 import psutil
 import pytest
 
-from analysis import ExportError, ParameterError, load_model, load_names, score_heads
+from analysis import ExportError, ModelError, ParameterError, load_model, load_names, score_heads
+from analysis.sweeps import questions as asking
 from analysis.sweeps.questions import Question
-from analysis.sweeps.run import sweep, sweep_frame
+from analysis.sweeps.run import _answer, _Task, sweep, sweep_frame
 from analysis.sweeps.store import Store
 from tests import checkpoints, planted
 
@@ -40,6 +43,35 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     weights = found[3] / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     return found
+
+
+@pytest.fixture(scope="module")
+def here() -> Iterator[str]:
+    """The address of a Dask cluster whose one worker is a thread of this process."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint ``A`` of one layer with two heads, in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return saved("A", planted.NAMES)
+
+
+def saved(folder: str, words: Sequence[str], n_layer: int = 1) -> Path:
+    """A checkpoint whose MLP writes so much that its activation tells in what layer 1 reads."""
+    import torch
+
+    tokenizer = checkpoints.make_tokenizer(words)
+    model = checkpoints.gpt2_model(len(tokenizer), n_layer=n_layer, n_head=2)
+    with torch.no_grad():
+        model.transformer.h[0].mlp.c_proj.weight.mul_(1000)
+    return checkpoints.save_checkpoint(model, tokenizer, Path(folder))
 
 
 def answers(folder: Path) -> dict[str, float]:
@@ -136,6 +168,181 @@ def test_what_decides_an_answer_decides_its_key() -> None:
         Question("vocabulary").key("a" * 64),
     ]
     assert len({key, *others}) == 5
+
+
+NAMES = tuple(planted.NAMES[:8])
+
+
+def copying_of(frame: pd.DataFrame, model: str) -> list[float]:
+    return list(frame[frame["model"] == model]["copying_score"])
+
+
+def scores_now(folder: str, k: int = 60) -> list[float]:
+    """What the model in a folder answers, asked without a sweep."""
+    return list(score_heads(load_model(folder), list(NAMES), k=k).to_frame()["copying_score"])
+
+
+def test_the_tokenizer_is_part_of_the_model(made: Path, here: str) -> None:
+    saved("B", tuple(reversed(planted.NAMES)))
+    weights = [Path(folder, "model.safetensors").read_bytes() for folder in "AB"]
+    assert weights[0] == weights[1]
+    expected = {folder: scores_now(folder) for folder in "AB"}
+    assert expected["A"] != expected["B"]
+    result = sweep(["A", "B"], [Question("static", {"k": 60}, NAMES)], "sweep", cluster=here)
+    assert list(result.tasks["status"]) == ["done", "done"]
+    found = sweep_frame(result)
+    assert {folder: copying_of(found, folder) for folder in "AB"} == expected
+
+
+def test_the_configuration_is_part_of_the_model(made: Path, here: str) -> None:
+    saved("A", planted.NAMES, n_layer=2)
+    question = Question("static", {"k": 60}, NAMES)
+    first = sweep(["A"], [question], "sweep", cluster=here)
+    config = json.loads((made / "config.json").read_text())
+    config["_name_or_path"] = "elsewhere"
+    (made / "config.json").write_text(json.dumps(config, indent=7))
+    assert list(sweep(["A"], [question], "sweep", cluster=here).tasks["status"]) == ["kept"]
+    config["activation_function"] = "relu"
+    (made / "config.json").write_text(json.dumps(config))
+    second = sweep(["A"], [question], "sweep", cluster=here)
+    assert list(second.tasks["status"]) == ["done"]
+    assert copying_of(sweep_frame(second), "A") == scores_now("A")
+    assert copying_of(sweep_frame(first), "A") != copying_of(sweep_frame(second), "A")
+    with pytest.warns(UserWarning, match="1 older answer in sweep left out"):
+        in_folder = sweep_frame("sweep")
+    assert copying_of(in_folder, "A") == scores_now("A")
+
+
+def test_the_shipped_names_are_part_of_the_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped, others = Question("static"), [Question("static", names=NAMES), Question("vocabulary")]
+    before, same = shipped.key("a"), [question.key("a") for question in others]
+    (tmp_path / "names.csv").write_text("name,count\nMary,2\n")
+    monkeypatch.setattr("analysis.names.NAMES_CSV", tmp_path / "names.csv")
+    assert shipped.key("a") != before
+    assert [question.key("a") for question in others] == same
+
+
+def test_the_code_is_read_anew_for_each_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one.py").write_text("A = 1")
+    monkeypatch.setattr(asking, "files", lambda _: tmp_path)
+    before = Question("eigenvalue").key("a")
+    (tmp_path / "one.py").write_text("A = 2")
+    assert Question("eigenvalue").key("a") != before
+
+
+def test_labels_say_what_is_asked() -> None:
+    default = {"k": 1, "first_mlp": True}
+    assert Question("static", default).label == "static"
+    assert Question("static", {"k": 10, "first_mlp": False}).label == "static first_mlp=False k=10"
+    some, others = (Question("static", {}, names).label for names in (NAMES, NAMES[::-1]))
+    assert some.startswith("static (8 names, ")
+    assert some != others
+    with pytest.raises(ParameterError, match="asks about no names"):
+        Question("eigenvalue", names=NAMES)
+
+
+def test_questions_of_other_names_are_told_apart(made: Path, here: str) -> None:
+    asked = [Question("static", {"k": 60}, names) for names in (NAMES[:4], NAMES[4:])]
+    found = sweep_frame(sweep(["A"], asked, "sweep", cluster=here))
+    assert not found.duplicated(["model", "question", "layer", "head"]).any()
+    for question in asked:
+        expected = score_heads(load_model("A"), list(question.names or ()), k=60).to_frame()
+        (label,) = sweep_frame("sweep", question)["question"].unique()
+        of_it = found[found["question"] == label]
+        assert list(of_it["copying_score"]) == list(expected["copying_score"])
+
+
+def test_what_is_given_twice_is_asked_once(made: Path, here: str) -> None:
+    said_otherwise = Question("eigenvalue", {"embedding": "embedding"})
+    asked = [said_otherwise, "eigenvalue", "eigenvalue"]
+    result = sweep(["A", "A"], asked, "sweep", cluster=here)
+    assert result.tasks.to_dict("list") == {
+        "model": ["A"],
+        "question": ["eigenvalue"],
+        "status": ["done"],
+        "reason": [""],
+    }
+    assert result.summary == "1 answer of 1 model."
+    assert len(sweep_frame(result, "eigenvalue")) == 2
+    with pytest.raises(ParameterError, match=r"no answer to 'eigenvalues'.*eigenvalue"):
+        sweep_frame(result, "eigenvalues")
+
+
+def test_an_answer_is_found_under_the_name_that_was_asked_for(made: Path, here: str) -> None:
+    made.rename("B")
+    sweep(["B"], ["eigenvalue"], "sweep", cluster=here)
+    Path("B").rename("A")
+    result = sweep(["A"], ["eigenvalue"], "sweep", cluster=here)
+    assert list(result.tasks["status"]) == ["kept"]
+    found = sweep_frame(result)
+    assert set(found["model"]) == set(found["title"]) == {"A"}
+
+
+def test_answers_of_other_code_are_left_out(
+    made: Path, here: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(asking, "code_checksum", lambda: "an earlier version")
+        sweep(["A"], ["eigenvalue"], "sweep", cluster=here)
+        assert len(sweep_frame("sweep")) == 2
+    with pytest.raises(ParameterError, match="other versions of the code"):
+        sweep_frame("sweep")
+    result = sweep(["A"], ["eigenvalue"], "sweep", cluster=here)
+    assert list(result.tasks["status"]) == ["done"]
+    with pytest.warns(UserWarning, match="1 older answer in sweep left out"):
+        assert len(sweep_frame("sweep")) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(sweep_frame(result)) == 2
+    for file in Path("sweep").glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(ParameterError, match="no answers"):
+        sweep_frame(result)
+
+
+def test_a_failure_is_forgotten_once_there_is_an_answer(made: Path, here: str) -> None:
+    made.rename("elsewhere")
+    for question in ("eigenvalue", Question("static", names=("two words",))):
+        sweep([str(made.resolve()), "elsewhere"], [question], "sweep", cluster=here)
+    reasons = [json.loads(file.read_text()) for file in Path("sweep").glob("*.json")]
+    assert len(reasons) == 3  # neither question for what is not there, and not those names
+    Path("elsewhere").rename("A")
+    assert str(made.resolve()) in {reason["model"] for reason in reasons}
+    sweep([str(made.resolve())], ["eigenvalue"], "sweep", cluster=here)
+    left = [json.loads(file.read_text())["question"] for file in Path("sweep").glob("*.json")]
+    assert len(left) == 2
+    assert all(question.startswith("static (1 name,") for question in left)
+
+
+def test_a_model_that_changes_under_way_gives_no_answer(made: Path, tmp_path: Path) -> None:
+    about = {"model": "A", "title": "A", "question": "eigenvalue", "checksum": "another"}
+    task = _Task("A", None, Question("eigenvalue"), "key", about)
+    with pytest.raises(ModelError, match="changed while the sweep ran"):
+        _answer(str(tmp_path / "sweep"), task)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_the_command_says_why_no_model_has_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from analysis.cli.sweep import main
+    from analysis.sweeps.run import SweepResult
+
+    rows = [
+        {"model": "A", "question": "eigenvalue", "status": "kept", "reason": ""},
+        {"model": "A", "question": "static", "status": "failed", "reason": "no names"},
+    ]
+    about = {"model": "A", "question": "eigenvalue", "title": "A", "checksum": "0", "n_layers": 1}
+    index = pd.MultiIndex.from_tuples([(0, 0)], names=["layer", "head"])
+    Store(tmp_path).keep("key", pd.DataFrame({"eigenvalue_score": [0.5]}, index), about)
+    result = SweepResult(tmp_path, pd.DataFrame(rows), {"key": {"model": "A", "title": "A"}})
+    monkeypatch.setattr("analysis.cli.sweep.sweep", lambda *_, **__: result)
+    assert main(["A", "--questions", "static", "eigenvalue"]) == 1
+    assert "failed: A, static: no names" in capsys.readouterr().out
 
 
 def test_what_is_not_known_is_refused() -> None:

@@ -23,15 +23,17 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     return layer < nLayers && head < nHeads ? layer * nHeads + head : -1;
   };
   const cleanups = [];
-  const usual = { ...DEFAULTS, k: data.k, mlp: data.sets[0].first_mlp, names: data.sets[0].key };
+  const common = (state) =>
+    Object.fromEntries(Object.entries(state || {}).filter(([name]) => COMMON.includes(name)));
+  // Explorers side by side begin alike.
+  const usual = { ...DEFAULTS, k: data.k, mlp: data.sets[0].first_mlp, names: data.sets[0].key,
+    ...(keeps ? {} : common(linked[0].usual)) };
   const toState = (given) => checked(readState(given, usual));
   // What the parts share. Each part is a function that adds what it makes to `app`; parts find each
   // other's functions there when they call them.
   const app = { model, root, data, minus, isPage, nLayers, nHeads, hasKernel, uid, nameOf,
     indexOf, usual, update, remember, linked, fixed, keeps, hovered: -1, theme: "light" };
   numbersPart(app);
-  const common = (state) =>
-    Object.fromEntries(Object.entries(state).filter(([name]) => COMMON.includes(name)));
   linked.push(app);
   app.follow = (patch) => {
     const own = common(patch);
@@ -39,8 +41,10 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     app.state = checked({ ...app.state, ...own });
     draw();
   };
-  const given = () => ({ ...model.get("state"),
-    ...(isPage ? stateFromFragment(location.hash) : {}) });
+  const given = () => (isPage && hasFragment() ? stateFromFragment(location.hash)
+    : model.get("state"));
+  app.kept = () => ({ ...app.state, ...fixed });
+  app.address = () => fragmentOf(app.state, usual, fixed);
   app.state = toState(keeps ? given() : common(given()));
   app.cursor = indexOf(app.state.head) >= 0 ? indexOf(app.state.head) : 0;
   for (const part of [marksPart, questionsPart, controlsPart, ownPart, heatmapsPart, pointingPart,
@@ -68,6 +72,10 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     if (!["scatter", "table", "pins"].includes(found.tab)) found.tab = DEFAULTS.tab;
     if (!["both", "published", "measured", "none"].includes(found.classes)) found.classes = "both";
     if (!["top", "bottom", null].includes(found.end)) found.end = null;
+    for (const end of ["lo", "hi"]) if (!isNumber(found[end])) found[end] = null;
+    if (found.lo !== null && found.hi !== null && found.lo >= found.hi) {
+      [found.lo, found.hi] = [null, null];
+    }
     found.threshold = isNumber(Number(found.threshold)) ? Math.max(0, Number(found.threshold)) : 0;
     return found;
   }
@@ -85,9 +93,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     app.scoreBox.refresh(app.state.score);
     app.namesBox.refresh(app.state.names);
     app.classBox.refresh(app.state.classes);
-    const view = app.currentView();
-    app.scoreSays.replaceChildren(view.key === "static" ? ""
-      : h("span", { class: "nh-muted" }, view.note || ""));
+    app.scoreSays.replaceChildren(h("span", { class: "nh-muted" }, app.viewNote()));
     const biggest = Math.max(...app.panels.map(({ shown }) =>
       Math.max(...Array.from(shown.values).filter(isNumber).map(Math.abs), 0)));
     app.thresholdBox.max = biggest > 1 ? Math.ceil(biggest) : 1;
@@ -126,8 +132,8 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     const had = root.classList.contains("nh-has-card");
     draw();
     if (had !== root.classList.contains("nh-has-card")) draw(); // the card takes room
+    moveOthers(patch);
     remember(push);
-    linked.filter((other) => other !== app).forEach((other) => other.follow(patch));
     if (patch.head) app.say(indexOf(app.state.head));
     else if (["k", "score", "mlp", "names", "only"].some((name) => name in patch)) {
       const best = app.panels.map(({ shown }) => {
@@ -138,19 +144,25 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     }
   }
 
+  function moveOthers(patch) {
+    linked.filter((other) => other !== app).forEach((other) => other.follow(patch));
+  }
+
   let addressLater = 0;
+  const unaddressed = fragmentOf(toState(model.get("state")), usual, fixed);
   function remember(push) {
-    if (!keeps) return;
+    if (!keeps) {
+      linked[0].remember(push); // what both have is kept there
+      return;
+    }
     if (!isPage) {
-      model.set("state", app.state);
+      model.set("state", app.kept());
       model.save_changes();
       return;
     }
-    const parts = new URLSearchParams(stateToFragment(app.state, usual));
-    for (const [name, value] of Object.entries(fixed)) parts.set(name, value);
-    const fragment = `#${parts}`;
+    const fragment = app.address();
     clearTimeout(addressLater);
-    if (fragment === (location.hash || "#")) return;
+    if (fragment === (hasFragment() ? location.hash : unaddressed)) return;
     const keep = () => {
       try {
         history[push ? "pushState" : "replaceState"](null, "", fragment);
@@ -210,24 +222,31 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   cleanups.push(() => themeWatch.disconnect(), () => resize.disconnect());
   /** To a state that was kept, with its choice of models, as if its address had been opened. */
   app.go = (state) => {
-    const parts = new URLSearchParams(stateToFragment(readState(state, usual), usual));
-    for (const name of MODEL_CHOICES) if (name in state) parts.set(name, state[name]);
-    history.pushState(null, "", `#${parts}`);
-    dispatchEvent(new PopStateEvent("popstate"));
+    const next = readState(state, usual), models = modelsOf(state);
+    if (isPage) {
+      history.pushState(null, "", fragmentOf(next, usual, models));
+      dispatchEvent(new PopStateEvent("popstate"));
+    } else {
+      model.set("state", { ...next, ...models });
+      model.save_changes();
+    }
+  };
+  const show = () => {
+    app.state = toState(given());
+    if (app.state.head) app.cursor = indexOf(app.state.head);
+    draw();
+    moveOthers(app.state);
   };
   if (isPage && keeps) {
     const back = () => {
-      app.state = toState(given());
-      if (app.state.head) app.cursor = indexOf(app.state.head);
-      draw();
+      clearTimeout(addressLater);
+      show();
     };
     addEventListener("popstate", back);
     cleanups.push(() => removeEventListener("popstate", back));
   } else if (keeps) {
     const fromPython = () => {
-      if (JSON.stringify(model.get("state")) === JSON.stringify(app.state)) return;
-      app.state = toState(given());
-      draw();
+      if (JSON.stringify(model.get("state")) !== JSON.stringify(app.kept())) show();
     };
     model.on("change:state", fromPython);
     const lost = () => app.kernelNotice("The kernel was restarted or is gone. What is shown is the "

@@ -18,13 +18,22 @@ function cardPart(app) {
   app.nameFilter = "";
   app.showAll = new Set();
   let cardHead = null; // whose answers are shown below the names
+  let cardSetting = null; // with which they were computed
   const named = new Map(); // "head set mlp" -> tokens before each name, asked of Python
+
+  /** Tells later whether the card is still of the same head, with the same setting. */
+  function sameCard() {
+    const setting = settingOf();
+    return () => settingOf() === setting;
+  }
+  const settingOf = () => JSON.stringify([app.state.head, app.state.mlp, app.state.names]);
 
   function drawCard() {
     const i = indexOf(app.state.head);
     root.classList.toggle("nh-has-card", i >= 0);
     if (i < 0) {
       cardHead = null;
+      cardSetting = null;
       card.replaceChildren(h("p", { class: "nh-muted nh-empty" },
         "No head is open. Click one, or move with the arrow keys and press Enter."));
       return;
@@ -32,8 +41,11 @@ function cardPart(app) {
     if (cardHead !== app.state.head) {
       cardHead = app.state.head;
       app.showAll = new Set();
-      tokenSays.replaceChildren();
       promptSays.replaceChildren();
+    }
+    if (cardSetting !== settingOf()) {
+      cardSetting = settingOf();
+      tokenSays.replaceChildren();
       app.changedSays.replaceChildren();
     }
     const focused = card.contains(document.activeElement)
@@ -63,5 +75,6 @@ function cardPart(app) {
     if (focused) card.querySelector(`[data-key="${focused}"]`)?.focus();
   }
 
-  Object.assign(app, { card, tokenQuery, tokenSays, promptText, promptSays, named, drawCard });
+  Object.assign(app, { card, tokenQuery, tokenSays, promptText, promptSays, named, drawCard,
+    sameCard });
 }

@@ -25,7 +25,10 @@ function evidencePart(app) {
       const rows = all.filter((one) => one.group === group);
       const lacks = data.absent.filter((one) => one.group === group);
       if (!rows.length && !lacks.length) continue;
-      body.push(h("tr", {}, h("th", { colspan: 3, scope: "colgroup" }, heading)));
+      // Their own settings, which the controls above do not change.
+      const notes = [...new Set(rows.map((one) => one.note).filter(Boolean))];
+      body.push(h("tr", {}, h("th", { colspan: 3, scope: "colgroup" }, heading,
+        notes.length ? h("span", { class: "nh-setting" }, notes.join("; ")) : null)));
       for (const one of rows) body.push(evidenceRow(one, i));
       for (const one of lacks) {
         body.push(h("tr", { class: "nh-muted" }, h("td", {}, one.title),
@@ -87,12 +90,18 @@ function evidencePart(app) {
         + `${minus ? `; thin: ${minus.model.title}` : ""}.`));
   }
 
-  /** Every relation that was scored, the strongest for this head first. */
+  /** Every relation that was scored with this setting, the strongest for this head first. */
   function drawRelations(i) {
-    const { k, mlp } = app.state;
-    const rows = data.sets.filter((set) => set.targets
-      && (set.first_mlp === mlp || !data.sets.some((other) => other.first_mlp === mlp
-        && other.key === set.key)))
+    const { k, mlp, only } = app.state;
+    const relations = data.sets.filter((set) => set.targets);
+    const alike = relations.filter((set) => set.first_mlp === mlp);
+    const others = relations.filter((set) => !alike.some((known) => known.key === set.key));
+    const remarks = [
+      others.length ? `With the first MLP ${mlp ? "off" : "on"} alone was scored: `
+        + `${others.map((set) => set.label).join("; ")}.` : "",
+      alike.length && only ? "These are of all pairs, whatever text they hold." : "",
+    ].filter(Boolean);
+    const rows = alike
       .map((set) => ({ set, top: set.below.top[k][i], bottom: set.below.bottom[k][i] }))
       .sort((a, b) => Math.max(b.top, b.bottom) / b.set.nPairs
         - Math.max(a.top, a.bottom) / a.set.nPairs);
@@ -101,7 +110,8 @@ function evidencePart(app) {
     const interval = (count, set) => h("td", { class: "nh-interval" }, `${count} of ${set.nPairs} `,
       h("span", { class: "nh-muted" }, `[${wilson(count, set.nPairs).map((end) =>
         format(end)).join(", ")}]`));
-    return h("section", {}, app.section("Its strongest relations"), rows.length
+    return h("section", {}, app.section(`Its strongest relations${
+      minus ? ` in ${data.model.title}` : ""}`), rows.length
       ? h("table", { class: "nh-evidence nh-relations" },
         h("thead", {}, h("tr", {}, h("th", { scope: "col" }, `k = ${k}`),
           h("th", { scope: "col", colspan: 2 }, "answers"),
@@ -111,10 +121,11 @@ function evidencePart(app) {
             title: "show this relation in the heatmaps",
             onclick: () => app.update({ names: set.key, score: "static" }, true) }, set.label)),
           cell(top, set), interval(top, set), cell(bottom, set), interval(bottom, set)))))
-      : h("p", { class: "nh-muted" }, "No relation has been scored. ", hasKernel
-        ? "Paste pairs such as France > Paris under \"Your own names\", or give them: "
-        : "In a notebook: ",
-      h("code", {}, "explore(model, relations={\"capitals\": \"capitals.csv\"})")));
+      : others.length ? null : h("p", { class: "nh-muted" }, "No relation has been scored. ",
+        hasKernel ? "Paste pairs such as France > Paris under \"Your own names\", or give them: "
+          : "In a notebook: ",
+      h("code", {}, "explore(model, relations={\"capitals\": \"capitals.csv\"})")),
+    remarks.length ? h("p", { class: "nh-muted" }, remarks.join(" ")) : null);
   }
 
   function drawMissing() {

@@ -1,7 +1,7 @@
 // What can be kept: Python, state, pictures, tables.
 
 function keepPart(app) {
-  const { root, data, minus, isPage, nLayers, nHeads, hasKernel, usual, fixed } = app;
+  const { root, data, minus, isPage, nLayers, nHeads, hasKernel, fixed } = app;
   // What is kept: this explorer, and those that stand beside it.
   const together = () => (app.keeps ? app.linked : [app]);
 
@@ -81,17 +81,19 @@ function keepPart(app) {
     const set = app.currentSet();
     return { model: data.model, ...(minus ? { minus: minus.model } : {}), k: app.state.k,
       first_mlp: set.first_mlp, relation: set.targets ? "relation" : "copying",
-      n_pairs: set.nPairs, pairs_sha256: set.checksum, n_layers: nLayers, n_heads: nHeads,
+      n_pairs: set.nPairs,
+      // The checksum is that of the whole list.
+      ...(set.whole ? { filter: { text: set.only, pairs: set.whole.nPairs,
+        pairs_sha256: set.checksum } } : { pairs_sha256: set.checksum }),
+      n_layers: nLayers, n_heads: nHeads,
+      measured: Object.fromEntries(data.measures.map(({ key, note }) => [key, note])),
       names: set.key === "shipped" && !set.whole ? "data/names.csv" : set.sources,
       provenance: data.provenance };
   }
 
-  /** The state with the choice of models, as a file keeps it. */
-  const keptState = () => ({ ...app.state, ...fixed });
-
   function record() {
     const [own, ...beside] = together().map((one) => one.ownRecord());
-    return `${JSON.stringify({ state: keptState(), ...own, ...(beside.length ? { beside } : {}),
+    return `${JSON.stringify({ state: app.kept(), ...own, ...(beside.length ? { beside } : {}),
       python: app.pythonLines() }, null, 2)}\n`;
   }
 
@@ -101,27 +103,31 @@ function keepPart(app) {
     whole.querySelector("#explorer").replaceChildren();
     const body = whole.querySelector("body"); // a parser moves line ends from after it into it
     while (body.lastChild.nodeType === Node.TEXT_NODE) body.lastChild.remove();
-    const bytes = new TextEncoder().encode(JSON.stringify(keptState()));
+    const bytes = new TextEncoder().encode(JSON.stringify(app.kept()));
     whole.querySelector("#state").textContent = btoa(String.fromCharCode(...bytes));
     download(`${stem()}.html`, "text/html", [`<!doctype html>\n${whole.outerHTML}\n`]);
   }
 
   async function keepFiles() {
-    const result = await app.work(keepSays, "export", { k: app.state.k, key: app.state.names,
-      first_mlp: app.state.mlp, state: app.state }, { about: "export" });
-    if (result) {
-      keepSays.replaceChildren(h("span", { class: "nh-muted", role: "status" },
-        `Written to ${result.folder}: ${result.files.join(", ")}.`));
-    }
+    const namesOf = ({ key, first_mlp }) => ({ key, first_mlp });
+    const [, other] = together();
+    const beside = minus ? [{ model: Number(fixed.minus), ...namesOf(app.setOf(minus)) }]
+      : other ? [{ model: Number(fixed.beside), ...namesOf(other.currentSet()) }] : [];
+    const result = await app.work(keepSays, "export", { k: app.state.k,
+      ...namesOf(app.currentSet()), state: app.kept(), beside }, { about: "export" });
+    if (!result) return;
+    const isStatic = app.currentView().key === "static" && !minus;
+    keepSays.replaceChildren(h("span", { class: "nh-muted", role: "status" },
+      `Written to ${result.folder}: ${result.files.join(", ")}.`, isStatic ? ""
+        : " The page opens on what is shown; the pictures and tables are of the static scores."));
   }
 
   function loadState(event) {
     const [file] = event.target.files;
     if (!file) return;
     file.text().then((text) => {
-      const read = JSON.parse(text), state = read.state || read;
-      if (isPage) app.go(state);
-      else app.update(readState(state, usual), true);
+      const read = JSON.parse(text);
+      app.go(read.state || read);
       keepSays.replaceChildren(h("span", { class: "nh-muted", role: "status" },
         `${file.name} read.`));
     }).catch(() => keepSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },

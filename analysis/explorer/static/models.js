@@ -27,6 +27,7 @@ function several({ model, root, all, isPage }) {
   const alike = (a, b) => a.n_layers === b.n_layers && a.n_heads === b.n_heads;
   const places = [h("section", { class: "nh" }), h("section", { class: "nh" })];
   let cleanups = [];
+  let kept = null; // the explorer whose state is kept
   const pick = (label, options) => h("select", { "aria-label": label, onchange: () => choose() },
     options.map(([value, text]) => h("option", { value }, text)));
   const first = pick("Model", titles.map((text, at) => [at, text]));
@@ -63,8 +64,9 @@ function several({ model, root, all, isPage }) {
       cleanups.push(explorer({ ...common, root: places[1], data: other(), asks: false,
         keeps: false }));
     }
+    [kept] = linked;
   }
-  /** What the page's address says of this choice. */
+  /** What an address, or a kept state, says of this choice. */
   function address() {
     const [how, at] = second.value.split(" ");
     return { ...(first.value === "0" ? {} : { model: first.value }),
@@ -72,31 +74,33 @@ function several({ model, root, all, isPage }) {
   }
   function choose() {
     if (isPage) {
-      const parts = new URLSearchParams(location.hash.slice(1));
-      for (const name of ["model", "beside", "minus", "head", "pins", "names"]) parts.delete(name);
+      const parts = new URLSearchParams(kept.address().slice(1));
+      for (const name of [...MODEL_CHOICES, "head", "pins", "names"]) parts.delete(name);
       for (const [name, value] of Object.entries(address())) parts.set(name, value);
       history.pushState(null, "", `#${parts}`);
+    } else {
+      model.set("state", { ...kept.state, ...address() });
+      model.save_changes();
     }
     show();
   }
   function back() {
-    const parts = new URLSearchParams(location.hash.slice(1));
-    if (!location.hash) { // a page that was kept opens on its choice
-      const kept = model.get("state") || {};
-      for (const name of MODEL_CHOICES) if (name in kept) parts.set(name, kept[name]);
-    }
-    const how = ["beside", "minus"].find((name) => parts.get(name) in all);
-    const next = [parts.get("model") in all ? parts.get("model") : "0",
-      how ? `${how} ${parts.get(how)}` : ""];
+    const given = isPage && hasFragment()
+      ? Object.fromEntries(new URLSearchParams(location.hash.slice(1))) : model.get("state") || {};
+    const isModel = (name) => /^\d+$/.test(given[name] ?? "") && Number(given[name]) < all.length;
+    const how = ["beside", "minus"].find(isModel);
+    const next = [String(isModel("model") ? Number(given.model) : 0),
+      how ? `${how} ${Number(given[how])}` : ""];
     const same = next[0] === first.value && next[1] === second.value;
     [first.value, second.value] = next;
     if (!same || !cleanups.length) show();
   }
-  if (isPage) back();
-  else show();
+  back();
   if (isPage) addEventListener("popstate", back);
+  else model.on("change:state", back);
   return () => {
     removeEventListener("popstate", back);
+    model.off("change:state", back);
     cleanups.forEach((cleanup) => cleanup());
   };
 }

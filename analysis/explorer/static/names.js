@@ -83,7 +83,7 @@ function namesPart(app) {
       extremes ? null : h("p", { class: "nh-muted" }, hasKernel
         ? "Asking for the tokens that come before each name …"
         : `Which tokens come before each name is not in this page for this head. In Python: `
-          + `head_card(model, (${nameOf(i).replace(".", ", ")})).names`));
+          + `${cardCall()}.names`));
   }
 
   const asking = new Set();
@@ -101,6 +101,10 @@ function namesPart(app) {
       asking.delete(key);
     }
   }
+
+  /** The line of Python that asks for this head's card. */
+  const cardCall = () => `head_card(model, (${app.state.head.replace(".", ", ")})`
+    + `${app.state.mlp ? "" : ", first_mlp=False"})`;
 
   // In a notebook the headings begin a level lower, under the notebook's own.
   function section(text) {
@@ -141,8 +145,8 @@ function namesPart(app) {
       if (pair < 0 || !top) {
         app.tokenSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
           pair < 0 ? `"${word}" is not among this page's names. ` : "Not in this page. ",
-          "In Python: ", h("code", {}, `head_card(model, (${app.state.head.replace(".", ", ")}))`
-            + `.writes_for(${JSON.stringify(word.trim())})`)));
+          "In Python: ", h("code", {},
+            `${cardCall()}.writes_for(${JSON.stringify(word.trim())})`)));
         return;
       }
       app.tokenSays.replaceChildren(ownRank(set, i, pair),
@@ -152,12 +156,14 @@ function namesPart(app) {
       return;
     }
     const result = await app.work(app.tokenSays, "token",
-      { head: app.state.head, token: word, first_mlp: app.state.mlp }, { about: "token" });
+      { head: app.state.head, token: word, first_mlp: app.state.mlp },
+      { about: "token", still: app.sameCard() });
     if (!result) return;
     const sources = h("div", {}, h("button", { type: "button", class: "nh-small",
       onclick: async () => {
         const found = await app.work(sources, "sources",
-          { head: app.state.head, token: word, first_mlp: app.state.mlp }, { about: "sources" });
+          { head: app.state.head, token: word, first_mlp: app.state.mlp },
+          { about: "sources", still: app.sameCard() });
         if (found) {
           sources.replaceChildren(h("div", { class: "nh-columns" },
             tokenList("most written for", found.most),
@@ -187,7 +193,8 @@ function namesPart(app) {
     const button = h("button", { type: "button", class: "nh-small", "data-key": "changed",
       onclick: async () => {
         const found = await app.work(changedSays, "changed",
-          { head: app.state.head, first_mlp: app.state.mlp }, { about: "changed" });
+          { head: app.state.head, first_mlp: app.state.mlp },
+          { about: "changed", still: app.sameCard() });
         if (!found) return;
         changedSays.replaceChildren(h("ol", { class: "nh-changed" }, found.tokens.map((row) =>
           h("li", {}, h("code", {}, visible(row.token)),
@@ -196,7 +203,7 @@ function namesPart(app) {
       } }, "Ask every token");
     return h("section", {}, section("Tokens it changes most"),
       hasKernel ? button : h("p", { class: "nh-muted" }, "Not computed. In Python: ",
-        h("code", {}, `head_card(model, (${app.state.head.replace(".", ", ")})).changes_most()`)),
+        h("code", {}, `${cardCall()}.changes_most()`)),
       changedSays);
   }
 
@@ -226,13 +233,13 @@ function namesPart(app) {
     return [data.prompts.length > 1 ? pick : "", known ? shown : "",
       h("p", { class: "nh-muted" }, known ? "Other prompts need" : "Needs",
         " the model. In Python: ",
-        h("code", {}, `head_card(model, (${app.state.head.replace(".", ", ")}))`
-          + `.on_prompt("When Mary and John …")`))];
+        h("code", {}, `${cardCall()}.on_prompt("When Mary and John …")`))];
   }
 
   async function runPrompt() {
-    const result = await app.work(app.promptSays, "prompt",
-      { head: app.state.head, prompt: app.promptText.value }, { about: "prompt" });
+    const { head } = app.state;
+    const result = await app.work(app.promptSays, "prompt", { head, prompt: app.promptText.value },
+      { about: "prompt", still: () => app.state.head === head });
     if (result) app.promptSays.replaceChildren(attentionView(result));
   }
 

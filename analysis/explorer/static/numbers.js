@@ -14,6 +14,12 @@ function numbersPart(app) {
     !minus || (hasMeasure(minus, left) && hasMeasure(minus, right)));
   const currentView = () => views().find((view) => view.key === app.state.score) || views()[0];
 
+  /** With what the numbers of the view were measured; nothing for static scores. */
+  function viewNote() {
+    const { left, right } = currentView();
+    return [...new Set([left, right].map((key) => measure(key)?.note).filter(Boolean))].join("; ");
+  }
+
   /** The names that are shown, of one model, and of these those that pass the filter. */
   function setOf(source) {
     const { names, mlp, only } = app.state;
@@ -47,6 +53,7 @@ function numbersPart(app) {
     if (!minus || key in OF_PLACE) return own;
     const other = measureOf(minus, key);
     return { ...own, parts: [own, other], counts: null, interval: null,
+      note: own.note === other.note ? own.note : `${own.note} − ${other.note}`,
       title: `${own.title}, difference`, column: `${own.column || own.key}_difference`,
       values: own.values.map((value, i) => value - other.values[i]),
       range: own.range && [own.range[0] - own.range[1], own.range[1] - own.range[0]] };
@@ -112,6 +119,6 @@ function numbersPart(app) {
     return mix(scale.colors, (value - scale.low) / (scale.high - scale.low));
   }
 
-  Object.assign(app, { measureKeys, views, currentView, setOf, currentSet, measure, measureOf,
-    forgetMeasures, scaleOf, fill });
+  Object.assign(app, { measureKeys, views, currentView, viewNote, setOf, currentSet, measure,
+    measureOf, forgetMeasures, scaleOf, fill });
 }

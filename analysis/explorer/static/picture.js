@@ -3,15 +3,24 @@
 function picturePart(app) {
   const { root, data, minus } = app;
 
-  function captionOf(source) {
-    const set = app.setOf(source), { model } = source;
+  function weightsOf({ model }) {
     const sum = model.checksum ? `, weights sha256 ${model.checksum.slice(0, 12)}`
       : model.revision ? `, revision ${model.revision.slice(0, 12)}` : "";
+    return `${model.title}${sum}`;
+  }
+  function captionOf(source) {
+    const set = app.setOf(source);
     const names = set.targets ? "pairs" : "names";
     const how = set.whole ? `${set.nPairs} of ${set.whole.nPairs} ${names} holding "${set.only}"`
       : `${set.nPairs} ${names}`;
-    return `${model.title}${sum}; ${how}, sha256 ${set.checksum.slice(0, 12)}; `
+    return `${weightsOf(source)}; ${how}, sha256 ${set.checksum.slice(0, 12)}; `
       + `k = ${app.state.k}; first MLP ${set.first_mlp ? "on" : "off"}`;
+  }
+  /** What a view of measured numbers was computed with; the static scores' settings are not it. */
+  function viewCaption() {
+    if (app.currentView().key === "static") return caption();
+    return `${(minus ? [data, minus] : [data]).map(weightsOf).join(" — minus ")}; `
+      + app.viewNote();
   }
   const caption = () => (minus ? `${captionOf(data)} — minus ${captionOf(minus)}`
     : captionOf(data));
@@ -42,7 +51,7 @@ function picturePart(app) {
       inner(app.panels[0], 0, 22),
       inner(app.panels[1], stacked ? 0 : a.width + 16, stacked ? a.height + 22 : 22),
       s("text", { x: 40, y: height - 8, "font-family": FONT, "font-size": 10,
-        fill: colors.muted }, app.fit(caption(), width * 1.35)));
+        fill: colors.muted }, app.fit(viewCaption(), width * 1.35)));
     return { node, width, height };
   }
 

@@ -6,9 +6,9 @@ function pythonPart(app) {
   const python = (value) => (value === true ? "True" : value === false ? "False"
     : JSON.stringify(value));
 
-  /** Lines that load a model and its names. */
-  function loadLines(source) {
-    const set = app.setOf(source), all = set.whole || set, { only } = set;
+  /** Lines that load a model and a set of its names. */
+  function loadLines(source, set) {
+    const all = set.whole || set, { only } = set;
     const { name, revision, source: from } = source.model;
     const words = all.targets ? all.sources.map((word, at) => [word, all.targets[at]])
       : all.sources;
@@ -35,17 +35,18 @@ function pythonPart(app) {
   }
 
   function ownLines() {
-    const view = app.currentView(), { k, mlp, head } = app.state;
+    const view = app.currentView(), { k, head } = app.state;
     const lines = [];
     for (const source of minus ? [data, minus] : [data]) {
       const frame = source === data ? "frame" : "other";
-      lines.push(...loadLines(source));
-      if (view.key === "static") {
-        const { first_mlp: setting } = app.setOf(source);
-        lines.push(`scores = score_heads(model, names, k=${k}, first_mlp=${python(setting)})`,
-          `${frame} = scores.to_frame(intervals=${python(!minus)})`);
-      } else {
-        lines.push(`scores = score_heads(model, names, k=${k}, first_mlp=${python(mlp)})`);
+      // Measurements are made of the first names, all of them, with the first setting.
+      const isStatic = view.key === "static";
+      const set = isStatic ? app.setOf(source) : source.sets[0];
+      lines.push(...loadLines(source, set),
+        `scores = score_heads(model, names, k=${isStatic ? k : source.k}, `
+        + `first_mlp=${python(set.first_mlp)})`);
+      if (isStatic) lines.push(`${frame} = scores.to_frame(intervals=${python(!minus)})`);
+      else {
         const shown = [view.left, view.right].map((key) => app.measureOf(source, key).python);
         lines.push("", ...new Set(shown.filter(Boolean)));
       }

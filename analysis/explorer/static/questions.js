@@ -48,8 +48,13 @@ function questionsPart(app) {
 
   class Stopped extends Error {}
 
-  /** Runs a question with its progress and a way to stop, said beside the control. */
+  /**
+   * Runs a question with its progress and a way to stop, said beside the control.
+   *
+   * `options.still`: whether its answer is still of what is shown; if not, it is dropped.
+   */
   async function work(place, kind, args, options = {}) {
+    const { still = () => true } = options;
     const bar = h("progress", { max: 1, "aria-label": "Progress" });
     const says = h("span", { class: "nh-muted" }, "asking Python …");
     let id = null;
@@ -63,11 +68,12 @@ function questionsPart(app) {
     id = lastQuestion;
     try {
       const result = await asked;
+      if (!still()) return null;
       if (options.about === undefined || latest.get(options.about) === id) place.replaceChildren();
       return result;
     } catch (error) {
       const newer = latest.get(options.about ?? kind) !== id && hasKernel;
-      if (!newer) {
+      if (!newer && still()) {
         place.replaceChildren(error instanceof Stopped
           ? h("span", { class: "nh-muted", role: "status" }, "Stopped; nothing has changed.")
           : h("span", { class: "nh-error", role: "alert" }, error.message));

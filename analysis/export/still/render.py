@@ -16,8 +16,6 @@ from analysis.export.still.legends import draw_legends
 from analysis.export.still.resolved import cannot_draw, colour, resolve
 from analysis.export.still.traces import draw_traces
 
-STILL_FORMATS = ("png", "svg", "pdf")
-
 
 def needs_browser(fig: go.Figure) -> list[str]:
     """What of a figure cannot be drawn here, in words; nothing for this package's figures."""

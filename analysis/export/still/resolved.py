@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
+from analysis.plots.style import rgba
+
 _COLORWAY = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2")
 _AXIS = re.compile(r"[xy]axis\d*")
 SYMBOLS = {
@@ -205,21 +207,18 @@ def array(values: Any) -> np.ndarray:
 
 def colour(text: Any) -> Any:
     """One of plotly's colours as matplotlib takes it."""
-    if isinstance(text, str) and text.startswith("rgb"):
-        numbers = [float(part) for part in re.findall(r"[\d.]+", text)]
-        return (*(part / 255 for part in numbers[:3]), *(numbers[3:] or [1.0]))
-    return text
+    return rgba(text) if isinstance(text, str) and "(" in text else text
 
 
 def colours_on(colorscale: Any, shares: np.ndarray) -> np.ndarray:
-    """Colours ``[n, 3]`` in [0, 1] at places from 0 to 1 of a colour scale."""
-    from matplotlib.colors import to_rgb
+    """Colours ``[n, 3]`` in [0, 1] at places from 0 to 1 of a colour scale, on white paper."""
     from plotly.colors import get_colorscale
 
     if isinstance(colorscale, str):
         colorscale = get_colorscale(colorscale)
     stops = [float(stop) for stop, _ in colorscale]
-    rgb = np.array([to_rgb(colour(text)) for _, text in colorscale])
+    colours = np.array([rgba(text) for _, text in colorscale])
+    rgb = colours[:, 3:] * colours[:, :3] + (1 - colours[:, 3:])
     clipped = np.clip(shares, 0.0, 1.0)
     return np.stack([np.interp(clipped, stops, rgb[:, part]) for part in range(3)], axis=-1)
 

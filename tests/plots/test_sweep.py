@@ -1,0 +1,55 @@
+"""Figures of many models: each model its own points, each run its own lines."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from analysis import ParameterError
+from analysis.plots.sweep import plot_by_depth, plot_over_training
+
+
+def answer(model: str, score: float, **columns: object) -> pd.DataFrame:
+    """The answer of a model with one head."""
+    made: dict[str, object] = {
+        "model": model,
+        "title": model.rpartition("/")[2],
+        "question": "static",
+    }
+    made |= {"n_layers": 1, "layer": 0, "head": 0}
+    made |= {"copying_score": score, "suppression_score": 0.0}
+    return pd.DataFrame([made | columns])
+
+
+def test_models_of_one_title_have_a_colour_each() -> None:
+    models = [answer("runs/a/final", 0.25), answer("runs/b/final", 0.75), answer("c/other", 1.0)]
+    fig = plot_by_depth(pd.concat(models), "")
+    shown = [trace for trace in fig.data if trace.showlegend]
+    assert {trace.name: list(trace.y) for trace in shown} == {
+        "runs/a/final": [0.25],
+        "runs/b/final": [0.75],
+        "other": [1.0],
+    }
+    assert len({trace.marker.color for trace in shown}) == 3
+
+
+def test_answers_to_two_questions_are_not_drawn_as_one() -> None:
+    two = [answer("A", 0.25), answer("A", 0.75, question="static k=10")]
+    with pytest.raises(ParameterError, match=r"several scores.*static, static k=10"):
+        plot_by_depth(pd.concat(two), "")
+    with pytest.raises(ParameterError, match=r"several scores.*static, static k=10"):
+        plot_over_training(pd.concat(two).assign(step=0), "")
+
+
+@pytest.mark.parametrize("second", [0, 10], ids=["same steps", "other steps"])
+def test_two_training_runs_are_not_drawn_as_one(second: int) -> None:
+    runs = [
+        answer(f"{run}{step}", score, step=step)
+        for run, score, first in (("org/m@step", 1.0, 0), ("org/m-deduped@step", 0.0, second))
+        for step in (first, first + 5)
+    ]
+    with pytest.raises(ParameterError, match=r"2 training runs \(org/m@, org/m-deduped@\)"):
+        plot_over_training(pd.concat(runs), "")
+    fig = plot_over_training(pd.concat(runs[:2]), "")
+    assert list(fig.data[0].x) == [0, 5]
+    assert list(fig.data[0].y) == [1.0, 1.0]
