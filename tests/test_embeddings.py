@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from analysis.errors import ParameterError
 from analysis.exact.batches import OVBatch
 from analysis.weights import unembedding_matrix
 from tests import checkpoints, planted
+from tests.families.tiny import tiny_model
 
 TOKENIZER = checkpoints.make_tokenizer()
 D_VOCAB = len(TOKENIZER)
@@ -67,6 +69,22 @@ def test_each_kind_is_what_plain_modules_compute(kind: str, family: str, folded:
     # transformers' RMSNorm computes in float32, whatever the weights
     tolerance = 1e-5 if family == "llama" else 1e-10
     assert torch.allclose(ours, expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["first_block_adds", "block"])
+@torch.no_grad()
+def test_a_token_attends_to_itself_alone_though_the_model_has_sinks(kind: str) -> None:
+    model = tiny_model("gpt-oss", D_VOCAB)
+    ours = effective_embedding(
+        planted.boot(copy.deepcopy(model), TOKENIZER), torch.arange(20), kind
+    )
+    attention: Any = planted.layers(model)[0].self_attn
+    attention.sinks.fill_(-1e30)
+    attention.v_proj.bias.zero_()
+    attention.o_proj.bias.zero_()
+    states = model(torch.arange(20)[:, None], output_hidden_states=True).hidden_states
+    expected = states[1][:, 0] - (0 if kind == "block" else states[0][:, 0])
+    torch.testing.assert_close(ours.float(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_kinds_differ_by_what_their_names_say() -> None:

@@ -42,7 +42,9 @@ class HeadAblator:
         tokens = task.tokens.to(device)
         self.last, self.answers = tokens[:, -n_answer:], task.answers.to(device)
         with exact_forward(model):
-            self.prefix: PrefixCache | None = build_prefix_cache(model, tokens[:, :-n_answer])
+            self.prefix: PrefixCache | None = build_prefix_cache(
+                model, tokens[:, :-n_answer], following=tokens[:, -n_answer:]
+            )
 
     @cached_property
     def mean_z(self) -> dict[str, Float[Tensor, "length n_heads d_head"]]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.cli.run_notebook import BUILD
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, ParameterError
 from analysis.models.load import AUTO
+from analysis.validation import shown
 
 if TYPE_CHECKING:
     from analysis.explorer.results import Results
@@ -77,8 +78,9 @@ def build_results(name: str, options: argparse.Namespace, *, measured: bool) -> 
         measured: make every measurement too, which runs the model for minutes.
 
     Raises:
-        AnalysisError: the model cannot be loaded or scored.
+        AnalysisError: the model cannot be loaded or scored, or two relations have one name.
     """
+    relations = named_files(options.relation)
     from analysis.explorer.evidence import measure_all
     from analysis.explorer.on_prompt import EXAMPLE
     from analysis.explorer.results import N_HEADS_WITH_TOKENS, collect
@@ -89,11 +91,28 @@ def build_results(name: str, options: argparse.Namespace, *, measured: bool) -> 
         model,
         k=options.k,
         first_mlp=(True, False),
-        relations={path.stem: path for path in options.relation},
+        relations=relations,
         n_heads_with_tokens=N_HEADS_WITH_TOKENS,
         prompts=options.prompt or [EXAMPLE],
     )
     return results.with_evidence(measure_all(model, results.scores)) if measured else results
+
+
+def named_files(files: Sequence[Path]) -> dict[str, Path]:
+    """Relations by the names of their files.
+
+    Raises:
+        ParameterError: two have one name.
+    """
+    named: dict[str, Path] = {}
+    for path in files:
+        if path.stem in named:
+            raise ParameterError(
+                f"two relations are called {shown(path.stem)} ({named[path.stem]} and {path}): "
+                "rename one."
+            )
+        named[path.stem] = path
+    return named
 
 
 def build_page(results: Results, folder: Path, taken: set[str] | None = None) -> Path:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.formatters import format_display_data
 from IPython.core.interactiveshell import InteractiveShell
@@ -76,7 +78,10 @@ def _shell() -> Iterator[tuple[InteractiveShell, _Publisher]]:
     shell = _Shell.instance(config=Config(HistoryManager={"enabled": False}))
     publisher = shell.display_pub = _Publisher(parent=shell)
     try:
-        yield shell, publisher
+        with warnings.catch_warnings():
+            # To a cell that raises SystemExit the shell says how to leave a shell.
+            warnings.filterwarnings("ignore", "To exit: use 'exit'", UserWarning)
+            yield shell, publisher
     finally:
         sys.displayhook = before
         shell.restore_sys_module_state()
@@ -87,16 +92,20 @@ def _run(shell: InteractiveShell, publisher: _Publisher, cell: Cell) -> None:
     outputs: list[dict[str, Any]] = cell["outputs"]
     publisher.outputs = outputs
 
+    source = "".join(cell["source"])
+
     def keep(value: object) -> None:
-        if value is not None:
+        # The value of a cell that ends in a semicolon is not shown, as in a kernel.
+        if value is not None and not DisplayHook.semicolon_at_end_of_expression(
+            shell.transform_cell(source)
+        ):
             data, metadata = format_display_data(value)
             result = _output("execute_result", data, metadata)
             outputs.append(result | {"execution_count": cell["execution_count"]})
 
     shell.display_trap.hook = keep
-    source = cell["source"]
     with contextlib.redirect_stdout(_Copied(sys.stdout, outputs)):
-        done = shell.run_cell("".join(source), store_history=False)
+        done = shell.run_cell(source, store_history=False)
     error = done.error_before_exec or done.error_in_exec
     if error is not None:
         outputs.append(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import glob
 import json
 import math
 import os
@@ -48,6 +49,10 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except SystemExit as end:
+        said = f": {end.code}" if end.code is not None else ""
+        print(f"error: a cell ended the run before the last cell{said}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -127,17 +132,39 @@ def _read(notebook: Path) -> dict[str, Any]:
 
 
 def _parameters(cells: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]:
-    """Where the cell of parameters stands, and its defaults; -1 and nothing if there is none."""
+    """Where the cell of parameters stands, and its defaults; -1 and nothing if there is none.
+
+    What is computed, or of a type that no command line gives, is no parameter.
+
+    Raises:
+        ParameterError: the cell is no Python.
+    """
     for place, cell in enumerate(cells):
         if "parameters" in cell["metadata"].get("tags", ()):
+            try:
+                lines = ast.parse("".join(cell["source"])).body
+            except (SyntaxError, ValueError):
+                raise ParameterError(
+                    "the notebook's cell of parameters is no Python; restore the committed one."
+                ) from None
             return place, {
-                target.id: ast.literal_eval(line.value)
-                for line in ast.parse("".join(cell["source"])).body
+                target.id: default
+                for line in lines
                 if isinstance(line, ast.Assign)
+                for default in _literal(line.value)
                 for target in line.targets
                 if isinstance(target, ast.Name)
             }
     return -1, {}
+
+
+def _literal(value: ast.expr) -> list[Any]:
+    """What an expression says, if it is a default that can be given another value; else nothing."""
+    try:
+        default = ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return []
+    return [default] if default is None or type(default) in {str, *_READERS} else []
 
 
 def _injected(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,8 +182,8 @@ def _injected(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def parse_assignments(assignments: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Turn ``K=5`` into ``{"k": 5}``, for a notebook whose parameters have these defaults.
 
-    ``MODEL`` is short for ``model_name``. The path of a model or of a file of names, meant from
-    here while the notebook runs in its own folder, is made absolute.
+    ``MODEL`` is short for ``model_name``. The path of a model, of a file of names or of a folder,
+    meant from here while the notebook runs in its own folder, is made absolute.
 
     Raises:
         ParameterError: an assignment has no ``=``, names a parameter that is not known or given
@@ -185,8 +212,9 @@ def _value(name: str, text: str, default: Any) -> Any:
     """A parameter as the notebook takes it: of its default's type, in its range."""
     check_text(name.upper(), text)
     if name == "model_name":
-        # A bare word is no path, lest a folder that happens to be called gpt2 stand for GPT-2.
-        return _absolute(text) if os.sep in text or text.startswith((".", "~")) else text
+        return _model(text)
+    if name == "folder" and text.strip():  # it may be made only there
+        return os.path.abspath(os.path.expanduser(text))
     if default is None:
         return _optional(name, text)
     if isinstance(default, str):
@@ -204,7 +232,7 @@ def _value(name: str, text: str, default: Any) -> Any:
             f"such as {default!r}."
         ) from None
     _check_range(name, value)
-    return value
+    return [_model(item) for item in value] if name == "models" else value
 
 
 def _optional(name: str, text: str) -> Any:
@@ -218,6 +246,8 @@ def _optional(name: str, text: str) -> Any:
         if len(head) != 2:
             raise ParameterError(f"HEAD={text} must be [layer, head], such as [9, 6].")
         return head
+    if name == "checkpoints":
+        return _model(text)
     return _absolute(text) if name.endswith("_file") else text
 
 
@@ -268,6 +298,19 @@ def _check_range(name: str, value: Any) -> None:
         if not least <= number <= most:
             limit = "from 0 to 1" if most == 1 else f"of at least {least}"
             raise ParameterError(f"{name.upper()} must be a number {limit}, not {number}.")
+
+
+def _model(text: str) -> str:
+    """A model's name, or the path or pattern of folders that are here.
+
+    A bare word is no path, lest a folder that happens to be called gpt2 stand for GPT-2.
+    """
+    if os.sep not in text and not text.startswith((".", "~")):
+        return text
+    pattern = os.path.expanduser(text)
+    if set(text) & set("*?") and glob.glob(pattern):
+        return os.path.abspath(pattern)
+    return _absolute(text)
 
 
 def _absolute(path: str) -> str:

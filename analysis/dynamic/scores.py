@@ -30,6 +30,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from analysis.architecture.value_clip import clip_values
 from analysis.errors import ParameterError, WeightsError
 from analysis.exact.arithmetic import full_float32
 from analysis.exact.head_logits import OV
@@ -249,7 +250,8 @@ def _head_z(
     n_layers = model.cfg.n_layers
     hooks = [f"blocks.{layer}.attn.{point}" for layer in range(n_layers) for point in _POINTS]
     tokens = prompts.tokens[part].to(embedding_matrix(model).device)
-    prefix = build_prefix_cache(model, tokens[:1, : prompts.position])
+    at = prompts.position
+    prefix = build_prefix_cache(model, tokens[:1, :at], following=tokens[:1, at:])
     n_rows = _rows_at_once(len(prompts.tokens))
     first = torch.zeros(n_rows, dtype=torch.int64, device=tokens.device)
     found: dict[str, list[list[Tensor]]] = {c: [[] for _ in range(n_layers)] for c in CONTEXTS}
@@ -262,7 +264,7 @@ def _head_z(
         )
         for layer in range(n_layers):
             z = cache[f"blocks.{layer}.attn.hook_z"]
-            v = cache[f"blocks.{layer}.attn.hook_v"]
+            v = clip_values(model, cache[f"blocks.{layer}.attn.hook_v"])
             group = z.shape[2] // v.shape[2]
             found["with"][layer].append(z[:n, -1])
             found["without"][layer].append(v[:n, 0].repeat_interleave(group, dim=1))

@@ -161,7 +161,8 @@ def _caption(facts: Mapping[str, Any]) -> str:
     if not facts:
         return ""
     model, made = facts["model"], facts.get("provenance") or {}
-    unit = "names" if facts["relation"] == "copying" else "pairs"
+    copying = facts["relation"] == "copying"
+    score, unit = ("copying score", "names") if copying else ("relation score", "pairs")
     revision = f", revision {model['revision']}" if model.get("revision") else ""
     checksum = f", weights SHA-256 {model['checksum'][:16]}…" if model.get("checksum") else ""
     mlp = "with" if facts["first_mlp"] else "without"
@@ -169,7 +170,7 @@ def _caption(facts: Mapping[str, Any]) -> str:
     software = ", ".join(f"{name} {version}" for name, version in (versions or {}).items())
     said = [
         f"Model: {model['name']}{revision}{checksum}.",
-        f"A head's copying score is the share of {facts['n_pairs']:,} {unit} "
+        f"A head's {score} is the share of {facts['n_pairs']:,} {unit} "
         f"(of {facts['n_given']:,} given, SHA-256 {facts['pairs_sha256'][:16]}…) whose target is "
         f"among the k = {facts['k']} largest of its logits; its suppression score, among the "
         f"smallest. Sources {mlp} the first MLP.",

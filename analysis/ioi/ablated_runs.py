@@ -74,8 +74,10 @@ def run_with_replaced(
         for length in end.unique().tolist():
             for rows in (end == length).nonzero()[:, 0].split(PROMPTS_TOGETHER):
                 order.append(rows)
-                before = build_prefix_cache(model, tokens[rows, :length].to(model.W_E.device))
                 last = tokens[rows, length : length + 1].to(model.W_E.device)
+                before = build_prefix_cache(
+                    model, tokens[rows, :length].to(model.W_E.device), following=last
+                )
                 n_together = max(1, ROWS_TOGETHER // len(rows))
                 for some in slices(len(cases), n_together):
                     runs = _run_end(model, prompts, rows, last, before, cases[some], before_mlps)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.architecture.norms import centred, norm_parameters, normalise
+from analysis.architecture.value_clip import clip_values
 from analysis.dynamic.scores import decide_written
 from analysis.exact.arithmetic import full_float32
 from analysis.exact.vocabulary import Vocabulary
@@ -22,6 +23,7 @@ from analysis.heads import all_heads, head_index
 from analysis.ioi.activations import Activations
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
+from analysis.static.padding import n_real_tokens
 from analysis.weights import ov_weights, unembedding_matrix
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def copy_scores(
     gain, bias = norm_parameters(model, model.ln_final, torch.device("cpu"))
     shares = np.zeros((2, n_layers, n_heads))
     with full_float32(), progress_bar(n_layers * n_heads, "copy scores", "head") as bar:
-        vocabulary = Vocabulary(unembedding_matrix(model))
+        vocabulary = Vocabulary(unembedding_matrix(model)[:, : n_real_tokens(model)])
         for layer in range(n_layers):
             x = normalise(model, model.blocks[layer].ln1, named)
             each = [_values(model, layer, head, x) for head in range(n_heads)]
@@ -68,15 +70,19 @@ def copy_scores(
                 decided = list(decide_written(values, targets, to_logits, vocabulary, k))
                 inside = [[d.in_top_k for d in decided], [d.in_bottom_k for d in decided]]
             else:
-                output = centred(model, torch.einsum("nhe,hed->nhd", values, W_O))
+                written = torch.einsum("nhe,hed->nhd", values, W_O)
+                some = written.any(2).T  # where a head writes nothing, the bias alone would decide
+                output = centred(model, written)
                 scale = (output.square().mean(2, keepdim=True) + model.cfg.eps).sqrt()
                 z = torch.cat([torch.cat([v, scale], 2) for v in (values, -values)], 1)
                 rows = torch.cat([to_logits, bias.expand(n_heads, 1, -1)], 1).repeat(2, 1, 1)
                 tops = [d.in_top_k for d in decide_written(z, targets, rows, vocabulary, k)]
-                inside = [tops[:n_heads], tops[n_heads:]]
+                inside = [
+                    [t & s for t, s in zip(half, some, strict=True)]
+                    for half in (tops[:n_heads], tops[n_heads:])
+                ]
             for twin, answers in enumerate(inside):
-                some = values.any(2).T  # a head that writes nothing copies nothing
-                shares[twin, layer] = (torch.stack(answers) & some).double().mean(1)
+                shares[twin, layer] = torch.stack(answers).double().mean(1)
             bar.update(n_heads)
     return pd.DataFrame(
         {"copy_score": shares[0].ravel(), "negative_copy_score": shares[1].ravel()},
@@ -94,4 +100,4 @@ def _values(
     if b_V is not None:
         biases = b_V.detach().cpu().double().view(-1, W_V.shape[1])
         values = values + biases[head // (model.cfg.n_heads // len(biases))]
-    return values, W_O
+    return clip_values(model, values), W_O

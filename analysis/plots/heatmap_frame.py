@@ -25,7 +25,8 @@ def subtitle(scores: HeadScores, dots: bool) -> dict[str, Any]:
     unit = "names" if scores.relation == "copying" else "pairs"
     count = f"{scores.n_pairs:,} of {scores.pairs.n_given:,} {unit}"
     if scores.n_pairs < FEW_PAIRS:
-        count = f"<b>only {scores.n_pairs} {unit}</b>"
+        few = unit if scores.n_pairs != 1 else unit.removesuffix("s")
+        count = f"<b>only {scores.n_pairs} {few}</b>"
     parts = [
         as_plain(scores.model.title),
         f"k = {scores.k}",

@@ -69,10 +69,13 @@ class _Sizes:
         bar_tick = max((bar.tickfont.size or text for bar in bars), default=text)
         labels = [str(label) for bar in bars for label in bar.ticktext or ("0.0",)]
         numbers = max((text_width(label, bar_tick) for label in labels), default=0)
+        title_sizes = [
+            note.font.size for name, (_, note) in _notes(fig).items() if name.startswith("title ")
+        ]
         bar = 8 + _BAR_THICKNESS + _TICK + 4 + numbers + 6 + 1.35 * bar_title
         return _Sizes(
             text=text,
-            title=layout.annotations[0].font.size or TITLE_PX,
+            title=next((size for size in title_sizes if size), TITLE_PX),
             axis_title=axis_title,
             bar_title=bar_title,
             legend=layout.legend.font.size or text,
@@ -93,6 +96,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
     Raises:
         ParameterError: the width is not a number from 300 to 10,000.
     """
+    _renumber_notes(fig)
     placer = Placer(fig)
     width = check_width(width if width is not None else fig.layout.width or SCREEN_WIDTH)
     n_panels = len(fig.layout.meta["panels"])
@@ -102,7 +106,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
     column = width / columns
     heading = fig.layout.title.text
     heading_font = fig.layout.title.font.size or TITLE_PX
-    notes = {note.name: (at, note) for at, note in enumerate(fig.layout.annotations)}
+    notes = _notes(fig)
     places: list[tuple[str, Any]] = []
 
     top = float(MODEBAR_ROW if screen else 6)
@@ -124,8 +128,11 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
         top += 1.3 * size * len(lines) + 8
 
     boxes: list[Box] = []
-    titles: list[tuple[int, list[str]]] = []
+    titles: list[tuple[int | None, list[str]]] = []
     for panel in range(n_panels):
+        if f"title {panel}" not in notes:
+            titles.append((None, []))
+            continue
         at, note = notes[f"title {panel}"]
         room = column - 16
         size = note.font.size or TITLE_PX
@@ -192,6 +199,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
         placer.put(f"layout.legend{suffix}.y", 1 - start / height)
     _place_marks(fig, placer, boxes)
     placer.note()
+    _renumber_notes(fig, back=True)
 
 
 def fit_width(fig: go.Figure, width: float, *, screen: bool = True) -> go.Figure:
@@ -246,7 +254,7 @@ def _place_panel(
     box: Box,
     sizes: _Sizes,
     whole: tuple[float, float],
-    title: tuple[int, list[str]],
+    title: tuple[int | None, list[str]],
 ) -> None:
     """Axes, ticks, colour bar and title of one panel."""
     width, height = whole
@@ -255,22 +263,7 @@ def _place_panel(
     y = [1 - (box.top + box.height) / height, 1 - box.top / height]
     placer.put(f"layout.xaxis{suffix}.domain", x)
     placer.put(f"layout.yaxis{suffix}.domain", y)
-    at, lines = title
-    placer.put(f"layout.annotations.{at}.text", "<br>".join(lines))
-    placer.put(f"layout.annotations.{at}.x", (box.left + box.width / 2) / width)
-    placer.put(f"layout.annotations.{at}.y", y[1])
-    placer.put(f"layout.annotations.{at}.yshift", _title_shift(sizes))
-    # A title wider than its panel is centred in its column.
-    half = (
-        max(line_width(line, fig.layout.annotations[at].font.size or TITLE_PX) for line in lines)
-        / 2
-    )
-    centre = box.left + box.width / 2
-    columns = max(1, round(width / (box.width + sizes.left + sizes.bar)))
-    start = box.left - sizes.left
-    end = start + width / columns
-    centre = min(max(centre, start + 6 + half), end - 6 - half)
-    placer.put(f"layout.annotations.{at}.x", centre / width)
+    _place_title(fig, placer, box, sizes, whole, title)
     trace = fig.data[panel]
     if trace.type != "heatmap":
         return
@@ -286,6 +279,69 @@ def _place_panel(
     placer.put(f"data.{panel}.colorbar.x", x[1])
     placer.put(f"data.{panel}.colorbar.y", sum(y) / 2)
     placer.put(f"data.{panel}.colorbar.len", y[1] - y[0])
+
+
+def _place_title(
+    fig: go.Figure,
+    placer: Placer,
+    box: Box,
+    sizes: _Sizes,
+    whole: tuple[float, float],
+    title: tuple[int | None, list[str]],
+) -> None:
+    """A panel's title above it, if its owner has not taken it away."""
+    width, height = whole
+    at, lines = title
+    if at is None:
+        return
+    placer.put(f"layout.annotations.{at}.text", "<br>".join(lines))
+    placer.put(f"layout.annotations.{at}.x", (box.left + box.width / 2) / width)
+    placer.put(f"layout.annotations.{at}.y", 1 - box.top / height)
+    placer.put(f"layout.annotations.{at}.yshift", _title_shift(sizes))
+    # A title wider than its panel is centred in its column.
+    half = (
+        max(line_width(line, fig.layout.annotations[at].font.size or TITLE_PX) for line in lines)
+        / 2
+    )
+    centre = box.left + box.width / 2
+    columns = max(1, round(width / (box.width + sizes.left + sizes.bar)))
+    start = box.left - sizes.left
+    end = start + width / columns
+    centre = min(max(centre, start + 6 + half), end - 6 - half)
+    placer.put(f"layout.annotations.{at}.x", centre / width)
+
+
+def _notes(fig: go.Figure) -> dict[str, tuple[int, Any]]:
+    """The annotations that have a name, with their places in the list."""
+    return {note.name: (at, note) for at, note in enumerate(fig.layout.annotations) if note.name}
+
+
+def _renumber_notes(fig: go.Figure, *, back: bool = False) -> None:
+    """Let what is noted of titles follow them to their places in the list of annotations.
+
+    It is kept under the places that ``plot_heatmaps`` gives them, which ``back`` restores: a title
+    that is taken away moves the others.
+    """
+    meta = dict(fig.layout.meta)
+    usual = [*(f"title {panel}" for panel in range(len(meta["panels"]))), "subtitle"]
+    now = {name: at for name, (at, _) in _notes(fig).items()}
+    places = {str(at): str(now[name]) for at, name in enumerate(usual) if name in now}
+    gone = {str(at) for at, name in enumerate(usual) if name not in now}
+    if not gone and all(old == new for old, new in places.items()):
+        return
+    if back:
+        places, gone = {new: old for old, new in places.items()}, set()
+    for part in ("placed", "texts"):
+        moved = {}
+        for path, value in meta.get(part, {}).items():
+            written = path.split(".")
+            if written[:2] == ["layout", "annotations"]:
+                if written[2] in gone:
+                    continue
+                written[2] = places.get(written[2], written[2])
+            moved[".".join(written)] = value
+        meta[part] = moved
+    fig.layout.meta = meta
 
 
 def _title_shift(sizes: _Sizes) -> float:

@@ -56,7 +56,7 @@ def panel_of(
     sign = "(Suppression) " if suppression else ""
     return Panel(
         counts=scores.n_in_bottom_k if suppression else scores.n_in_top_k,
-        title=title or f"{as_plain(scores.model.title)}: {sign}{subject}",
+        title=f"{as_plain(scores.model.title)}: {sign}{subject}" if title is None else title,
         score_name=f"{sign}{kind}",
         sets=class_sets(scores, classes, suppression=suppression) + own,
     )

@@ -8,7 +8,7 @@
 3. One line under the title says what was scored, and every cell tells on hovering which head it
    is, how many names counted, and its class.
 
-``view="sorted"`` draws the same scores as points, from the highest to the lowest.
+``view="sorted"`` draws the same scores as points, from the highest to the lowest, without marks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from analysis.plots.colour_scale import colour_scale
 from analysis.plots.heatmap_frame import frame_of, subtitle, update_axes
 from analysis.plots.heatmap_layout import ARRANGEMENTS, check_width, lay_out
 from analysis.plots.heatmap_panels import Panel, dots, heatmaps, markers, panel_of, sorted_points
-from analysis.plots.marks import own_classes, own_sets
+from analysis.plots.marks import own_classes, own_sets, with_marks
 from analysis.plots.sorted_heads import sorted_axes
 from analysis.plots.style import FONT, PAPER, SCREEN_WIDTH
 from analysis.provenance import timeless
@@ -66,10 +66,11 @@ def plot_heatmaps(
             other (``pd.concat``), or of the same columns with classes of your own; None marks the
             published ones of the scores' model, a frame without rows marks none.
         panels: ``copying``, ``suppression`` or both.
-        view: ``grid`` for heatmaps, ``sorted`` for heads in order of score with 95 % intervals.
+        view: ``grid`` for heatmaps, ``sorted`` for heads in order of score with 95 % intervals,
+            which shows neither colours nor marks.
         arrangement: ``side by side``, ``stacked``, or ``auto``: stacked under 700 pixels.
         marks: heads of your own to mark, by what the legend calls them:
-            ``{"my circuit": [(23, 2), (24, 4)]}``.
+            ``{"my circuit": [(23, 2), (24, 4)]}``; no class of yours may have such a name.
         scale: of the colours: ``linear``, ``sqrt`` (lifts small scores) or ``rank``.
         vmin: the score at the lower end of the colour bar; 0 if None.
         vmax: the score at its upper end; 1 if None.
@@ -86,21 +87,28 @@ def plot_heatmaps(
 
     Raises:
         ClassesError: the classes belong to another model, or have no name.
-        ParameterError: a parameter is not one of those above.
+        ParameterError: a parameter is not one of those above, or the view does not show it.
     """
     check_type("scores", scores, HeadScores, "score_heads")
+    given = classes
     if classes is None:
         classes = published_classes(scores.model)
     check_type("classes", classes, pd.DataFrame, "published_classes or measured_classes")
-    wanted: dict[str, Iterable[HeadPair]] = dict(own_classes(classes, scores))
-    if marks is not None and isinstance(marks, Mapping):
-        wanted = {**marks, **wanted}
-    own = own_sets(wanted if marks is None or wanted else marks, scores.n_layers, scores.n_heads)
+    own = own_sets(with_marks(own_classes(classes, scores), marks), scores.n_layers, scores.n_heads)
     names = _checked_panels(panels)
     check_choice("view", view, VIEWS)
     check_choice("arrangement", arrangement, ARRANGEMENTS)
     check_width(width)
     colours = colour_scale(scale, vmin, vmax)
+    if view == "sorted":
+        _refuse_unseen(
+            classes=given is not None and len(given) > 0,
+            marks=bool(marks),
+            scale=scale != "linear",
+            vmin=vmin is not None,
+            vmax=vmax is not None,
+            colorscale=colorscale is not None,
+        )
     heading, titles = _titles(title, len(names))
     drawn = [panel_of(scores, classes, name, titles[at], own) for at, name in enumerate(names)]
 
@@ -126,6 +134,16 @@ def plot_heatmaps(
     }
     lay_out(fig, width)
     return fig
+
+
+def _refuse_unseen(**given: bool) -> None:
+    """Refuse what the sorted view cannot show; each parameter by whether it asks for something."""
+    unseen = [name for name, asked in given.items() if asked]
+    if unseen:
+        raise ParameterError(
+            f"view='sorted' shows neither colours nor marks: leave out {', '.join(unseen)}, or "
+            "take view='grid'."
+        )
 
 
 def _checked_panels(panels: object) -> tuple[str, ...]:

@@ -25,6 +25,12 @@ LEGEND_TITLE = "'Interp. in the Wild' classifications"
 MEASURED_TITLE = "Measured on the indirect-object task"
 BOTH_TITLE = "'Interp. in the Wild' and measured classifications"
 OWN_TITLE = "Marked heads"
+AND_OWN = {
+    LEGEND_TITLE: f"{LEGEND_TITLE} and marked heads",
+    MEASURED_TITLE: f"{MEASURED_TITLE}, and marked heads",
+    BOTH_TITLE: "'Interp. in the Wild', measured and marked heads",
+}
+"""The titles of legends that explain marks of the reader's own too."""
 MEASURED_COLOUR = "#7d0015"
 """A red dark enough to stand out, with its white halo, from every colour of the scale."""
 _LABEL_LETTERS = 40
@@ -234,8 +240,35 @@ def own_classes(classes: pd.DataFrame, scores: HeadScores) -> dict[str, list[Hea
                 "a name."
             )
         if name not in known:
-            own.setdefault(name, []).append((int(layer), int(head)))
+            # Under both origins a head has a class twice, and is marked once.
+            heads, pair = own.setdefault(name, []), (int(layer), int(head))
+            if pair not in heads:
+                heads.append(pair)
     return own
+
+
+def with_marks(
+    own: Mapping[str, list[HeadPair]], marks: Mapping[str, Iterable[HeadPair]] | None
+) -> Mapping[str, Iterable[HeadPair]] | None:
+    """The reader's own marks, then the classes that are not of the circuit.
+
+    Args:
+        own: of ``own_classes``.
+        marks: as ``own_sets`` takes them; what is no dictionary is left for it to refuse.
+
+    Raises:
+        ParameterError: a class and a set of marks have one name.
+    """
+    if marks is None:
+        return own
+    if not isinstance(marks, Mapping):
+        return marks
+    shared = [label for label in marks if label in own]
+    if shared:
+        raise ParameterError(
+            f"marks and classes both have the name {shown(shared[0])}: rename one."
+        )
+    return {**marks, **own}
 
 
 def legend_title(classes: pd.DataFrame, sets: Sequence[HeadSet], own: Sequence[HeadSet]) -> str:
@@ -243,9 +276,10 @@ def legend_title(classes: pd.DataFrame, sets: Sequence[HeadSet], own: Sequence[H
     if not sets or len(sets) == len(own):
         return OWN_TITLE if own else ""
     origins = [origin for origin in ORIGINS if (classes["origin"] == origin).any()]
-    if MEASURED not in origins:
-        return LEGEND_TITLE
-    return BOTH_TITLE if PUBLISHED in origins else MEASURED_TITLE
+    title = LEGEND_TITLE
+    if MEASURED in origins:
+        title = BOTH_TITLE if PUBLISHED in origins else MEASURED_TITLE
+    return AND_OWN[title] if own else title
 
 
 def _heads(classes: pd.DataFrame, head_class: HeadClass) -> tuple[HeadPair, ...]:

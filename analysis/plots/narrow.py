@@ -16,6 +16,8 @@ from analysis.plots.texts import label_step, line_width, wrapped
 _BETWEEN = 85.0
 """From panel to panel: ticks and title of one, and what stands above the next."""
 _LEGEND_MARK, _LEGEND_LINE = 48, 22
+_MARGINS = {"l": 80, "r": 80, "t": 100, "b": 80}
+"""plotly's, where a figure has none of its own."""
 
 
 def narrowed(fig: go.Figure, width: float) -> go.Figure:
@@ -28,7 +30,10 @@ def narrowed(fig: go.Figure, width: float) -> go.Figure:
     copy = go.Figure(fig)
     layout = copy.layout
     layout.width = width
-    layout.margin.r = min(layout.margin.r if layout.margin.r is not None else 80, width / 4)
+    for side, usual in _MARGINS.items():
+        if layout.margin[side] is None:
+            layout.margin[side] = usual
+    layout.margin.r = min(layout.margin.r, width / 4)
     _wrap_title(copy, width)
     pairs = dict.fromkeys((trace.xaxis or "x", trace.yaxis or "y") for trace in copy.data)
     panels = [(f"xaxis{x[1:]}", f"yaxis{y[1:]}") for x, y in pairs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from analysis.statistics import wilson_interval
 
 N_NAMED = 10
 _LINE = 0.056  # height of a name, in scores: a line of text in a panel of usual height
+_NAME_ROOM = 0.35  # of the panel's width, for the names of the best heads
 
 
 def sorted_traces(
@@ -55,7 +57,7 @@ def sorted_traces(
     )
     named = [at for at in range(min(N_NAMED, len(order))) if flat[order[at]] > 0]
     heights = _apart([float(score[at]) for at in named])
-    column = max(N_NAMED, len(order) * 0.1) + 0.06 * len(order)
+    column = _column(len(order))
     xs: list[float | None] = []
     ys: list[float | None] = []
     for at, height in zip(named, heights, strict=True):
@@ -78,10 +80,13 @@ def sorted_traces(
 
 def sorted_axes(n_heads: int, score_name: str) -> dict[str, dict[str, Any]]:
     """The axes of one panel, by ``x`` and ``y``."""
-    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if n_heads / s <= 8)
+    steps = (m * 10**power for power in itertools.count() for m in (1, 2, 5))
+    step = next(s for s in steps if n_heads / s <= 8)
+    start = 1 - 0.02 * n_heads - 0.5
+    with_names = (_column(n_heads) - _NAME_ROOM * start) / (1 - _NAME_ROOM)
     return {
         "x": {
-            "range": [1 - 0.02 * n_heads - 0.5, n_heads * 1.01 + 0.5],
+            "range": [start, max(n_heads * 1.01 + 0.5, with_names)],
             "tick0": 0,
             "dtick": step,
             "title": {"text": "Heads in order of score"},
@@ -95,6 +100,11 @@ def sorted_axes(n_heads: int, score_name: str) -> dict[str, dict[str, Any]]:
             "title": {"text": score_name},
         },
     }
+
+
+def _column(n_heads: int) -> float:
+    """Where the names of the best heads begin: right of their points."""
+    return max(min(N_NAMED, n_heads), n_heads * 0.1) + 0.06 * n_heads
 
 
 def _apart(heights: list[float]) -> list[float]:

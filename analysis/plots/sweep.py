@@ -8,6 +8,7 @@ from plotly.subplots import make_subplots
 
 from analysis.heads import head_name
 from analysis.plots.style import COLOURS, FONT, GRID, INK, SCREEN_WIDTH, TEXT_PX, TITLE_PX
+from analysis.plots.texts import as_plain
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
 from analysis.sweeps.frames import model_labels, of_one_run, one_score_each
 
@@ -84,16 +85,21 @@ def plot_by_depth(scores: pd.DataFrame, title: str) -> go.Figure:
                     "size": 7,
                     "opacity": 0.7,
                 },
-                name=str(model),
+                name=as_plain(str(model)),
                 showlegend=column == 1,
                 text=names,
-                hovertemplate=f"{model} <b>%{{text}}</b>: %{{y:.2f}}<extra></extra>",
+                hovertemplate=f"{_in_template(model)} <b>%{{text}}</b>: %{{y:.2f}}<extra></extra>",
             )
             fig.add_trace(trace, row=1, col=column)
     return fig.update_layout(
         margin={"r": 20, "b": 90},
         legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.2},
     )
+
+
+def _in_template(model: object) -> str:
+    """A model's name in a hover template, in which it is neither markup nor a variable."""
+    return as_plain(str(model)).replace("%", "&#37;")
 
 
 def _two_panels(title: str, along: str) -> go.Figure:

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.plots.style import FONT, INK, SCREEN_WIDTH, SEQUENTIAL, TEXT_PX, TITLE_PX
+from analysis.plots.texts import as_plain
 
 
 def plot_kinds(copied: pd.DataFrame, suppressed: pd.DataFrame, model: str) -> go.Figure:
@@ -20,7 +21,7 @@ def plot_kinds(copied: pd.DataFrame, suppressed: pd.DataFrame, model: str) -> go
     Returns:
         Two heatmaps on one scale from 0 to 1, each cell with its share in per cent.
     """
-    titles = (f"{model}: tokens copied", f"{model}: tokens suppressed")
+    titles = [f"{as_plain(model)}: tokens {done}" for done in ("copied", "suppressed")]
     fig = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.1)
     for column, frame in enumerate((copied, suppressed), start=1):
         fig.add_trace(

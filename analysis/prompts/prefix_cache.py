@@ -28,6 +28,9 @@ product with W_U, where the bridge's ``stop_at_layer`` after the last layer does
 
 ROWS = 256
 """Beginnings that are read at once."""
+LIMIT, LIMIT_FLOAT32 = 1e-8, 1e-2
+"""Difference of logits, as a share of their range, that rounding may make in float64, and in less.
+"""
 
 
 @dataclass(frozen=True)
@@ -63,20 +66,31 @@ def _rows(kept: Tensor, rows: Int[Tensor, "m"]) -> Tensor:
 
 @torch.no_grad()
 def build_prefix_cache(
-    model: TransformerBridge, tokens: Int[Tensor, "n length"]
+    model: TransformerBridge,
+    tokens: Int[Tensor, "n length"],
+    *,
+    following: Int[Tensor, "n n_following"] | None = None,
 ) -> PrefixCache | None:
     """Read beginnings of one length; None for no tokens, which leave nothing to keep.
 
     What all rows begin with is read, and kept, once for all of them.
 
+    Args:
+        model: to be continued.
+        tokens: the beginnings.
+        following: what comes after them. The first prompt is then also read whole, and must give
+            the same logits at its end.
+
     Raises:
         ArchitectureError: the beginnings are longer than the model's sliding window, so that their
-            keys would not be kept whole.
+            keys would not be kept whole; or the model goes on from a beginning in another way than
+            it reads the whole prompt (a cache that is cut, positions that change with the length,
+            attention to what follows).
     """
     length = tokens.shape[1]
     config: Any = model.original_model.config
     window = getattr(config, "sliding_window", None)
-    if window is not None and length >= window:
+    if window and length >= window:
         raise ArchitectureError(
             f"{model.cfg.model_name} attends to the last {window} tokens only, and the prompts "
             f"have {length} or more; use shorter ones."
@@ -86,7 +100,32 @@ def build_prefix_cache(
     for piece in (tokens[:1, :alike], tokens[:, alike:]):
         if piece.shape[1]:
             prefix = _continued(model, prefix, piece)
-    return prefix if prefix.parts else None
+    if not prefix.parts:
+        return None
+    if following is not None:
+        _check_continuation(model, prefix, tokens[:1], following[:1])
+    return prefix
+
+
+def _check_continuation(
+    model: TransformerBridge,
+    prefix: PrefixCache,
+    tokens: Int[Tensor, "1 length"],
+    following: Int[Tensor, "1 n_following"],
+) -> None:
+    first = torch.zeros(1, dtype=torch.int64, device=tokens.device)
+    whole = torch.cat([tokens, following], 1)
+    expected = model(whole)[0, -1].double()
+    found = model(following, **prefix_kwargs(prefix, first))[0, -1].double()
+    size = float(expected.max() - expected.min())
+    error = float((found - expected).abs().max()) / max(size, torch.finfo(torch.float64).tiny)
+    limit = LIMIT if prefix.parts[0][0][0].dtype == torch.float64 else LIMIT_FLOAT32
+    if not error <= limit:
+        raise ArchitectureError(
+            f"{model.cfg.model_name} reads {whole.shape[1]} tokens in another way where the "
+            f"first {tokens.shape[1]} have been read before: the logits differ by {error:.1g} "
+            "of their size. Use shorter prompts, or another model."
+        )
 
 
 def _continued(

@@ -18,7 +18,7 @@ from analysis.dynamic.null_heads import (
 from analysis.dynamic.one_prompt import rounded
 from analysis.dynamic.scores import DynamicScores
 from analysis.heads import head_name
-from analysis.report.static import HIGH
+from analysis.report.static import HIGH, counted
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
 
 MODE = "mean"
@@ -52,10 +52,12 @@ def trust_in_weights(
 def what_was_run(dynamic: DynamicScores) -> str:
     """A Markdown sentence: prompts, precision and near-ties of the dynamic scores."""
     near = dynamic.n_near_ties
-    ties = "No two logits" if not near else f"**{near}** pair{'s' if near > 1 else ''} of logits"
+    pairs = f"**{near}** pairs of logits were" if near > 1 else "**1** pair of logits was"
+    ties = pairs if near else "No two logits were"
     return (
-        f"{dynamic.model.title}: {len(dynamic.names):,} names in {len(dynamic.templates)} "
-        f"templates, run in float64. {ties} were too near each other to tell apart."
+        f"{dynamic.model.title}: {counted(len(dynamic.names), 'name')} in "
+        f"{counted(len(dynamic.templates), 'template')}, run in float64. {ties} too near each "
+        "other to tell apart."
     )
 
 
@@ -159,18 +161,19 @@ def _digits(value: float) -> str:
 
 
 def _standing_out(null: NullComparison, kind: str) -> str:
-    what = "copy" if kind == COPYING_SCORE else "suppress"
+    one, what = ("copies", "copy") if kind == COPYING_SCORE else ("suppresses", "suppress")
     frame = null.frame
     by_null = [f"{int((frame[f'{kind}_q {name}'] <= FDR).sum())} against {name}" for name in NULLS]
     found = frame.index[frame[f"{kind}_q"] <= FDR]
     enough = int((frame.loc[found, kind] >= AT_LEAST).sum())
     highest = null.nulls.loc[(OTHER_TARGETS, kind), "highest"]
+    half = int((frame[kind] >= HIGH).sum())
     return (
         f"**Chance.** Heads that {what} more names than chance (false discovery rate {FDR:.0%}): "
         f"{', '.join(by_null)}; against all three {len(found)} of {len(frame)}, of which {enough} "
-        f"{what} at least {AT_LEAST:.0%} of the names. The model's own heads, asked about other "
-        f"names, reach {highest:.1%}. Half of the names or more: "
-        f"{int((frame[kind] >= HIGH).sum())} heads."
+        f"{one if enough == 1 else what} at least {AT_LEAST:.0%} of the names. The model's own "
+        f"heads, asked about other names, reach {highest:.1%}. Half of the names or more: "
+        f"{counted(half, 'head')}."
     )
 
 
@@ -178,7 +181,6 @@ def _removed(curve: AblationCurve, null: NullComparison, kind: str) -> str:
     """Which heads were removed; a remark where they are not significant."""
     what = "copying" if kind == COPYING_SCORE else "suppressing"
     heads = ", ".join(head_name(*head) for head in curve.heads)
-    n = len(curve.heads)
     out = are_significant(null, kind, curve.heads)
     remark = (
         ""
@@ -186,11 +188,12 @@ def _removed(curve: AblationCurve, null: NullComparison, kind: str) -> str:
         else f"No {what} head is significant and scores {AT_LEAST:.0%}; the best-scored is "
         "removed. "
     )
-    return f"{remark}Without {n} {f'{what} ' if out else ''}head{'s' if n != 1 else ''} ({heads})"
+    removed = counted(len(curve.heads), f"{what} head" if out else "head")
+    return f"{remark}Without {removed} ({heads})"
 
 
 def _removal(curve: AblationCurve, null: NullComparison) -> str:
-    lead = f"**Removing copying heads** ({MODE} ablation, {curve.n_prompts} prompts)."
+    lead = f"**Removing copying heads** ({MODE} ablation, {counted(curve.n_prompts, 'prompt')})."
     if not curve.heads:
         return f"{lead} No head copies a single name, so none is removed."
     before = curve.given(MODE).iloc[0]
@@ -216,7 +219,7 @@ def _left(curve: AblationCurve, mode: str) -> str:
 
 
 def _draws(curve: AblationCurve) -> str:
-    return f"5th to 95th percentile of {curve.n_draws} draws"
+    return f"5th to 95th percentile of {counted(curve.n_draws, 'draw')}"
 
 
 def _shares(row: pd.Series) -> str:

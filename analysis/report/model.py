@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -89,23 +90,33 @@ def answer(model: TransformerBridge, prompt: str, right: str, wrong: str) -> str
 
     Raises:
         NamesError: a name is not one token.
-        ParameterError: the prompt is not text, or the names are the same.
+        ParameterError: the prompt is not text, or the names are the same token.
         ArchitectureError: the model's device has no float64.
     """
     _check_prompt(prompt)
-    if right == wrong:
-        raise ParameterError(f"two different names are needed, not {right!r} twice.")
-    ids = [token_pairs(model, [name]).source_tokens[0] for name in (right, wrong)]
+    pairs = [token_pairs(model, [name]) for name in (right, wrong)]
+    ids = [pair.source_tokens[0] for pair in pairs]
+    if ids[0] == ids[1]:
+        raise ParameterError(
+            f"two different names are needed, not one token twice, as {right!r} and {wrong!r} are."
+        )
+    right, wrong = (pair.sources[0] for pair in pairs)
     logits = _logits(model, prompt)
-    own = logits[ids[0]]
-    difference = float(own - logits[ids[1]])
+    own, against = logits[ids[0]], logits[ids[1]]
+    difference = float(own - against)
     larger = int((logits > own + MARGIN * own.abs()).sum())
-    preferred, other = (right, wrong) if difference > 0 else (wrong, right)
     place = "its most likely next token" if not larger else f"number {larger + 1} of its answers"
+    title = model_identity(model).title
+    if abs(difference) <= MARGIN * float(torch.maximum(own.abs(), against.abs())):
+        return (
+            f"{title} does not prefer either of **{right}** and **{wrong}**: their logits are the "
+            f"same but for rounding. {right} is {place}."
+        )
+    preferred, other = (right, wrong) if difference > 0 else (wrong, right)
+    size = f"{abs(difference):.1f}" if abs(difference) >= 0.05 else f"{abs(difference):.1g}"
     return (
-        f"{model_identity(model).title} prefers **{preferred}** to {other}: the logit of {right} "
-        f"is {abs(difference):.1f} {'above' if difference > 0 else 'below'} that of {wrong}. "
-        f"{right} is {place}."
+        f"{title} prefers **{preferred}** to {other}: the logit of {right} is {size} "
+        f"{'above' if difference > 0 else 'below'} that of {wrong}. {right} is {place}."
     )
 
 

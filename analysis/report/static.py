@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
 
 HIGH = 0.5
 """A head with at least this score is called a copier or a suppressor."""
+
+
+def below_high(score: float) -> str:
+    """Two digits; what is below ``HIGH`` is not shown as ``HIGH``."""
+    text = f"{score:.2f}"
+    if score < HIGH and text == f"{HIGH:.2f}":
+        return f"{math.floor(score * 1000) / 1000:.3f}"
+    return text
+
+
+def counted(n: int, one: str) -> str:
+    """A count with its noun: ``1 head``, ``2 heads``, ``3,000 names``."""
+    return f"{n:,} {one}" if n == 1 else f"{n:,} {one}s"
 
 
 def strongest_heads(scores: HeadScores, by: str = COPYING_SCORE, n: int = 10) -> pd.DataFrame:
@@ -71,7 +85,8 @@ def compare_settings(
 
     Returns:
         A row for each ``k`` and ``first_mlp``: number of heads that copy (suppress) at least half
-        of the names, the highest scores, and the Pearson correlation with ``scores`` over heads.
+        of the names, or answer half of another relation's pairs, the highest scores, and the
+        Pearson correlation with ``scores`` over heads.
 
     Raises:
         ParameterError: ``ks`` is no list of k, or ``scores`` are of another model or keep no ranks
@@ -86,11 +101,12 @@ def compare_settings(
     )
     every = sorted([*here, *map(there.at_k, ks)], key=lambda one: not one.first_mlp)
     of_top, of_bottom = scores.relation_score.ravel(), scores.suppression_score.ravel()
+    copiers = "copying heads" if scores.relation == "copying" else "answering heads"
     rows = {}
     for one in every:
         top, bottom = one.relation_score.ravel(), one.suppression_score.ravel()
         rows[one.k, one.first_mlp] = {
-            "copying heads": int((top >= HIGH).sum()),
+            copiers: int((top >= HIGH).sum()),
             "suppressing heads": int((bottom >= HIGH).sum()),
             "highest score": top.max(),
             "highest suppression": bottom.max(),
@@ -110,12 +126,13 @@ def key_observations(scores: HeadScores, classes: pd.DataFrame) -> list[str]:
         classes: named heads of this model, possibly none.
     """
     frame = scores.to_frame()
-    what = "names" if scores.relation == "copying" else "pairs"
+    copying = scores.relation == "copying"
+    one, many, what = ("copies", "copy", "names") if copying else ("answers", "answer", "pairs")
     said = [
-        _strong_heads(frame, scores.score_columns[0], "copies", "copy", what),
+        _strong_heads(frame, scores.score_columns[0], one, many, what),
         _strong_heads(frame, SUPPRESSION_SCORE, "suppresses", "suppress", what),
         *_where(frame),
-        _both(frame, what),
+        _both(frame, many, what),
     ]
     if len(classes):
         said += _how_classes_fall(frame, classes)
@@ -135,15 +152,23 @@ def _strong_heads(frame: pd.DataFrame, by: str, one: str, many: str, what: str) 
     ordered = frame[by].sort_values(ascending=False, kind="stable")
     strong = ordered.index[ordered >= HIGH]
     if not len(strong):
-        return (
-            f"No head of {len(frame)} {one} at least half of the {what}; the highest "
-            f"{by.replace('_', ' ')} is {ordered.iloc[0]:.2f}, of head "
-            f"{head_name(*ordered.index[0])}."
-        )
+        return f"No head of {len(frame)} {one} at least half of the {what}; {_highest(ordered)}."
     return (
         f"{len(strong)} of {len(frame)} heads {one if len(strong) == 1 else many} at least half of "
         f"the {what} ({_list(strong)}); the median head's {by.replace('_', ' ')} is "
         f"{frame[by].median():.3f}."
+    )
+
+
+def _highest(ordered: pd.Series) -> str:
+    """The highest of scores in descending order, and every head that has it."""
+    most, name = float(ordered.iloc[0]), str(ordered.name).replace("_", " ")
+    if most == 0:
+        return f"all heads have a {name} of 0"
+    heads = ordered.index[ordered == most]
+    return (
+        f"the highest {name} is {below_high(most)}, of head{'s' if len(heads) > 1 else ''} "
+        f"{_list(heads)}"
     )
 
 
@@ -157,23 +182,24 @@ def _where(frame: pd.DataFrame) -> list[str]:
     if last == 0:
         return []
     if len(strong) == 1:
-        return [f"It is in layer {layers[0]} of 0 to {last}."]
+        return [f"Head {head_name(*strong.index[0])} is in layer {layers[0]} of 0 to {last}."]
     where = (
         f"layer {layers[0]}"
         if layers.nunique() == 1
         else f"layers {layers.min()} to {layers.max()}"
     )
+    upper = int((layers > last / 2).sum())
     return [
-        f"They are in {where} of 0 to {last}; {int((layers > last / 2).sum())} of {len(strong)} "
-        "are in the upper half."
+        f"These {len(strong)} heads are in {where} of 0 to {last}; {upper} of {len(strong)} "
+        f"{'is' if upper == 1 else 'are'} in the upper half."
     ]
 
 
-def _both(frame: pd.DataFrame, what: str) -> str:
-    """Heads that both copy and suppress."""
+def _both(frame: pd.DataFrame, many: str, what: str) -> str:
+    """Heads that do both."""
     both = frame.index[(frame > 0.1).all(axis=1)]
     which = f"{len(both)} ({_list(both)})" if len(both) else "none"
-    text = f"Heads that both copy and suppress more than a tenth of the {what}: {which}."
+    text = f"Heads that both {many} and suppress more than a tenth of the {what}: {which}."
     if (frame.nunique() == 1).any():  # a constant correlates with nothing
         return text
     rho = frame.iloc[:, 0].corr(frame.iloc[:, 1], method="spearman")
@@ -181,19 +207,21 @@ def _both(frame: pd.DataFrame, what: str) -> str:
 
 
 def _how_classes_fall(frame: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
+    """How the heads of each class rank, published and measured ones apart."""
     said = []
     for head_class, by in (
         (HeadClass.NAME_MOVER, frame.columns[0]),
         (HeadClass.NEGATIVE_NAME_MOVER, SUPPRESSION_SCORE),
         (HeadClass.BACKUP_NAME_MOVER, frame.columns[0]),
     ):
-        heads = classes.index[classes["class"] == head_class]
-        if not len(heads):
-            continue
         ranks = tied_ranks(frame[by])
-        each = ", ".join(
-            f"{head_name(*h)}: {frame.loc[h, by]:.2f} (rank {ranks[h]})" for h in heads
-        )
-        origin = str(classes["origin"][classes["class"] == head_class].iloc[0]).capitalize()
-        said.append(f"{origin} {head_class} heads by {by.replace('_', ' ')}: {each}.")
+        of_class = classes[classes["class"] == head_class]
+        for origin, found in of_class.groupby("origin", sort=False):
+            each = ", ".join(
+                f"{head_name(*head)}: {below_high(frame.loc[head, by])} (rank {ranks[head]})"
+                for head in found.index
+            )
+            said.append(
+                f"{str(origin).capitalize()} {head_class} heads by {by.replace('_', ' ')}: {each}."
+            )
     return said

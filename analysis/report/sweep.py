@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.errors import ParameterError
 from analysis.heads import head_name
-from analysis.report.static import HIGH
+from analysis.report.static import HIGH, below_high
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
 from analysis.sweeps.frames import STEP, model_labels, of_one_run, one_score_each
 
@@ -42,18 +42,22 @@ def when_heads_come_up(scores: pd.DataFrame) -> list[str]:
         strong = scores[scores[score] >= HIGH]
         last = scores[scores["step"] == scores["step"].max()]
         best = last.loc[last[score].idxmax()]
-        now = f"{head_name(int(best['layer']), int(best['head']))} with {best[score]:.2f}"
+        now = (
+            f"the highest is {head_name(int(best['layer']), int(best['head']))} with "
+            f"{below_high(best[score])}"
+            if best[score] > 0
+            else "all heads score 0"
+        )
         if strong.empty:
             said.append(
-                f"No head {what} half of the names at any checkpoint; at the last one the highest "
-                f"is {now}."
+                f"No head {what} half of the names at any checkpoint; at the last one {now}."
             )
             continue
         first = strong.iloc[0]
         said.append(
             f"The first head that {what} half of the names is "
             f"{head_name(int(first['layer']), int(first['head']))}, seen at step "
-            f"{int(first['step']):,}; at the last checkpoint the highest is {now}."
+            f"{int(first['step']):,}; at the last checkpoint {now}."
         )
     return said
 
@@ -84,7 +88,7 @@ def models_side_by_side(scores: pd.DataFrame) -> pd.DataFrame:
             row |= {
                 many: n,
                 f"share of {many}": f"{n / len(heads):.1%}",
-                f"highest {score.replace('_', ' ')}": f"{best[score]:.2f} "
+                f"highest {score.replace('_', ' ')}": f"{below_high(best[score])} "
                 f"({head_name(int(best['layer']), int(best['head']))}, depth {depth:.2f})",
             }
         rows[str(label)] = row

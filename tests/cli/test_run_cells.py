@@ -25,6 +25,7 @@ def test_outputs_are_kept_in_order_and_printed_at_once(
         "print('one'); print('two')\ndisplay({'text/plain': 'shown'}, raw=True)\nprint('three')\n7",
         "import os\nos.getcwd(), __name__",
         "%time 3 + 4;",
+        "1 + 1;  # of no interest",
     )
     run_cells(cells, tmp_path)
     assert capsys.readouterr().out.startswith("one\ntwo\nthree\n")
@@ -36,6 +37,7 @@ def test_outputs_are_kept_in_order_and_printed_at_once(
     place = cells[1]["outputs"][0]["data"]["text/plain"]
     assert "".join(place.split()) == f"({str(tmp_path)!r},'__main__')"
     assert "Wall time" in cells[2]["outputs"][0]["text"]
+    assert cells[3]["outputs"] == []
     book = nbformat.v4.new_notebook(cells=cells)
     nbformat.validate(nbformat.from_dict(book))
 
@@ -46,6 +48,7 @@ def test_outputs_are_kept_in_order_and_printed_at_once(
         ("1/0", ZeroDivisionError),
         ("1 +", SyntaxError),
         ("raise KeyboardInterrupt", KeyboardInterrupt),
+        ("raise SystemExit", SystemExit),
     ],
 )
 def test_an_error_is_raised_and_ends_the_run(

@@ -74,7 +74,9 @@ def test_every_parameter_of_every_notebook_takes_its_default(notebook: Path) -> 
     assert defaults
     for name, default in defaults.items():
         text = str(default)
-        assert parse_assignments([f"{name}={text}"], defaults) == {name: default}, name
+        # A folder is meant from where the command runs.
+        expected = os.path.abspath(default) if name == "folder" else default
+        assert parse_assignments([f"{name}={text}"], defaults) == {name: expected}, name
         if isinstance(default, float):  # every fraction is a share
             assert parse_assignments([f"{name}=0.5"], defaults) == {name: 0.5}
             with pytest.raises(ParameterError, match="from 0 to 1"):
@@ -201,6 +203,8 @@ def notebook(
             "from analysis.models.hub_errors import HubError\n"
             "if k == 7:\n    raise HubError('no such model', 'check the name')\n"
             "if k == 9:\n    raise RuntimeError('a bug')\n"
+            "if k == 10:\n    raise SystemExit\n"
+            "if k == 11:\n    raise SystemExit('enough')\n"
             "print(model_name, k)"
         ),
     ]
@@ -231,6 +235,15 @@ def test_an_error_of_the_package_is_one_line_and_a_status(
     with pytest.raises(Exception, match="a bug") as caught:
         main([str(notebook), "K=9"])
     assert not isinstance(caught.value, AnalysisError)
+
+
+@pytest.mark.parametrize(("k", "end"), [(10, ""), (11, ": enough")])
+def test_a_cell_that_ends_the_run_is_no_success(
+    k: int, end: str, notebook: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(notebook), f"K={k}"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"error: a cell ended the run before the last cell{end}"
 
 
 def test_a_wrong_parameter_is_said_before_anything_runs(
@@ -280,3 +293,32 @@ def test_only_what_looks_like_a_path_is_one(
     assert parse_assignments(["MODEL=gpt2"], KNOWN) == {"model_name": "gpt2"}
     assert parse_assignments(["MODEL=./gpt2"], KNOWN) == {"model_name": str(tmp_path / "gpt2")}
     assert parse_assignments(["FIGURE_NAME=mine"], {"figure_name": None}) == {"figure_name": "mine"}
+
+
+def test_models_and_folders_of_a_sweep_are_meant_from_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"checkpoints": None, "models": ["smollm2-135m"], "folder": "../build/sweep"}
+    for name in ("ckpt", "gpt2", "runs/step-1"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    here = str(tmp_path)
+    for given, expected in {
+        "CHECKPOINTS=./ckpt": f"{here}/ckpt",
+        "CHECKPOINTS=runs/step-*": f"{here}/runs/step-*",
+        "CHECKPOINTS=EleutherAI/pythia-160m@step*": "EleutherAI/pythia-160m@step*",
+        "CHECKPOINTS=None": None,
+        "MODELS=./ckpt, gpt2,org/model": [f"{here}/ckpt", "gpt2", "org/model"],
+        "FOLDER=./out": f"{here}/out",
+        "FOLDER=out": f"{here}/out",
+        "FOLDER=/elsewhere": "/elsewhere",
+    }.items():
+        assert list(parse_assignments([given], known).values()) == [expected], given
+
+
+def test_what_is_computed_is_no_parameter() -> None:
+    source = "x = max(1, 2)\nk = 1\ny = (1, 2)\nz = k + 1\nname = 'a'"
+    cell = {"metadata": {"tags": ["parameters"]}, "source": source}
+    assert run_notebook._parameters([cell]) == (0, {"k": 1, "name": "a"})
+    with pytest.raises(ParameterError, match="cell of parameters is no Python"):
+        run_notebook._parameters([cell | {"source": "k = "}])

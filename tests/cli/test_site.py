@@ -97,3 +97,17 @@ def test_a_missing_model_is_an_error_in_one_line(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "error: absent is not here: <b>download it</b>.\n"
     assert explore.main(["planted", "--relation", "nowhere.csv"]) == 1
     assert "nowhere.csv" in capsys.readouterr().err
+
+
+def test_relations_of_one_name_are_refused_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("analysis.models.load_model", lambda name: pytest.fail("loaded first"))
+    twice = ["planted", "--relation", "a/pairs.csv", "--relation", "b/pairs.csv"]
+    for command in (explore, site):
+        assert command.main(twice) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("error: two relations are called 'pairs'")
+        assert said.endswith("rename one.\n")
+    assert not (tmp_path / "site").exists()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from analysis import score_heads
+from analysis.explorer.evidence import Evidence, Measure
 from analysis.explorer.on_prompt import head_on_prompt
 from analysis.explorer.page import explorer_page, front_end, write_page
 from analysis.plots.marks import class_sets
@@ -26,6 +29,7 @@ from tests.explorer.reading import (
 from tests.planted import NAMES
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Page
     from transformer_lens.model_bridge import TransformerBridge
 
     from analysis.explorer.results import Results
@@ -187,6 +191,143 @@ def test_zero_is_told_apart_from_a_tiny_score(visit: Open, results: Results) -> 
         in_order = [values[layer, head] for head in (3, 2, 1, 0) for layer in range(3)]
         for fill, value in zip(colors(page, panel), in_order, strict=True):
             assert (fill == "#f1f2f5") == (value == 0)
+
+
+EFFECTS = [*np.linspace(-1, 1, 11), np.nan]
+
+
+@pytest.fixture(scope="module")
+def effects_file(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with numbers of both signs, and a head without one; on the right with free ends."""
+    measures = (
+        Measure("direct_effect", "Effect", "causal", np.array(EFFECTS), range=(-1.0, 1.0)),
+        Measure("direct_logit_attribution", "Attribution", "causal", np.array(EFFECTS)),
+    )
+    file = tmp_path_factory.mktemp("effects") / "effects.html"
+    return write_page(results.with_evidence(Evidence(measures)), file)
+
+
+def channels(color: str) -> list[int]:
+    return [int(color[at : at + 2], 16) for at in (1, 3, 5)]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(None, None), (-0.2, None), (None, 0.3), (-0.7, 0.1), (0, None), (None, -0.2)]
+)
+def test_zero_stays_between_the_two_directions(
+    visit: Open, effects_file: Path, tmp_path: Path, low: float | None, high: float | None
+) -> None:
+    ends = {"lo": low, "hi": high}
+    given = "".join(f"&{name}={end}" for name, end in ends.items() if end is not None)
+    page = visit(f"#score=effects{given}", file=effects_file)
+    low, high = -1 if low is None else low, 1 if high is None else high
+    picture = ElementTree.parse(kept(page, "SVG", tmp_path))
+    gradients = picture.findall(".//{*}linearGradient")
+    assert len(gradients) == 2
+    for panel, gradient in enumerate(gradients):
+        stops = [(float(stop.get("offset", "")), stop.get("stop-color", "")) for stop in gradient]
+        places, drawn = zip(*stops, strict=True)
+        assert places == tuple(sorted(places)) and (places[0], places[-1]) == (0, 1)
+        legend = np.array([channels(color) for color in drawn])
+        in_order = [EFFECTS[layer * 4 + head] for head in (3, 2, 1, 0) for layer in range(3)]
+        for fill, value in zip(colors(page, panel), in_order, strict=True):
+            if np.isnan(value):
+                assert fill == "#ffffff"
+                continue
+            at = (np.clip(value, low, high) - low) / (high - low)
+            expected = [np.interp(at, places, legend[:, n]) for n in range(3)]
+            assert channels(fill) == pytest.approx(expected, abs=0.51)
+            if low < 0 < high:
+                red, _, blue = channels(fill)
+                assert fill == "#e8e4de" if value == 0 else (red < blue) == (value > 0)
+
+
+TABLE = [f"{layer}.{head}" for layer in range(3) for head in range(4)]
+NUMBERED, WITHOUT = TABLE[:-1], TABLE[-1:]  # the last head has no number
+
+
+@pytest.mark.parametrize(
+    ("heading", "orders"),
+    [
+        ("Head", {"ascending": TABLE, "descending": TABLE[::-1]}),
+        ("Effect", {"descending": NUMBERED[::-1] + WITHOUT, "ascending": NUMBERED + WITHOUT}),
+    ],
+)
+def test_the_table_sorts_heads_by_name_and_by_number(
+    visit: Open, effects_file: Path, heading: str, orders: dict[str, list[str]]
+) -> None:
+    page = visit("#tab=table", file=effects_file)
+    column = page.get_by_role("columnheader", name=heading, exact=True)
+    for direction, order in orders.items():
+        column.get_by_role("button").click()
+        assert column.get_attribute("aria-sort") == direction
+        assert page.locator(".nh-table tbody th").all_inner_texts() == order
+
+
+@pytest.mark.parametrize(("k", "n_lists"), [(99, 3), (100, 2)])
+def test_no_name_is_nearly_copied_where_every_rank_counts(
+    visit: Open, k: int, n_lists: int
+) -> None:
+    page = visit(f"#head=1.1&k={k}")
+    titles = page.locator(".nh-list .nh-list-title").all_inner_texts()
+    assert len(titles) == n_lists
+    assert any(title.startswith("Nearly") for title in titles) == (k < 100)
+    assert titles[0].endswith(f"rank below {k}")
+    assert titles[-1].endswith("100 or more tokens come before")
+    assert page.locator(".nh-chip").count() == len(NAMES)
+
+
+@pytest.fixture
+def asking_file(results: Results, tmp_path: Path) -> Path:
+    """A page that takes itself for one with a kernel, and keeps what it last asked."""
+    text = explorer_page(results)
+    for given, wanted in (
+        ("  kernel: false,", "  kernel: true,"),
+        ("send() {}", "send(message) { globalThis.sent = message; }"),
+    ):
+        assert text.count(given) == 1
+        text = text.replace(given, wanted)
+    path = tmp_path / "asking.html"
+    path.write_text(text)
+    return path
+
+
+def asked(page: Page) -> dict[str, Any]:
+    """What the names' own part asks, and then takes back."""
+    page.locator(".nh-own progress").wait_for()
+    sent = page.evaluate("sent")
+    page.locator(".nh-own").get_by_role("button", name="Stop").click()
+    assert sent["ask"] == "score"
+    return sent["args"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "shown"),
+    [
+        ('name,n\n"Mary, Jane",1\nTom,2\n', ["Mary, Jane", "Tom"], ""),
+        ("name\nAnn > Bob\n", ["Ann > Bob"], ""),
+        ('source,target\n"a; b","c → d"\n', [["a; b", "c → d"]], ""),
+        ('n,name\n1,"Mary"\n2,\n3,Tom\n', ["Mary", "Tom"], "Mary\nTom"),
+        ("target,source\nParis,France\n", [["France", "Paris"]], "France > Paris"),
+    ],
+    ids=["comma", "sign", "pair", "plain", "plain pair"],
+)
+def test_the_cells_of_a_file_are_names_as_they_are(
+    visit: Open, asking_file: Path, tmp_path: Path, text: str, names: list[Any], shown: str
+) -> None:
+    page = visit(file=asking_file)
+    page.locator("summary", has_text="Your own names").click()
+    (tmp_path / "mine.csv").write_text(text)
+    page.get_by_label("CSV file with a column").set_input_files(tmp_path / "mine.csv")
+    found = asked(page)
+    assert found["names"] == names
+    assert found["label"] == (None if isinstance(names[0], str) else "mine")
+    # The box holds them only where it reads the same names.
+    box = page.get_by_label("Names, separated by")
+    assert box.input_value() == shown
+    if shown:
+        page.get_by_role("button", name="Score these").click()
+        assert asked(page)["names"] == names
 
 
 def test_a_hover_in_the_scatter_rings_the_head_in_the_heatmaps(visit: Open) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from analysis.ioi.activations import run_prompts
 from analysis.ioi.attention import attention_and_output, attention_points
 from analysis.ioi.copy_score import copy_scores
 from analysis.prompts.indirect_object import IOIPrompts, ioi_prompts
-from tests import ioi_models
+from tests import checkpoints, ioi_models, planted
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -104,3 +105,28 @@ def test_a_head_that_writes_nothing_copies_nothing() -> None:
     scores = copy_scores(model, prompts, clean)
     assert (scores.loc[1] == 0).all(axis=None)
     assert np.isnan(attention_and_output(model, prompts, clean).loc[1, "correlation"]).all()
+
+
+@torch.no_grad()
+def test_where_a_head_writes_nothing_the_final_bias_copies_nothing() -> None:
+    model = ioi_models.random_model("gpt2")
+    planted.output_matrices(model.original_model, 1)[2].zero_()
+    names = planted.name_tokens(model.tokenizer)
+    model.ln_final.bias.copy_(4 * model.W_U[:, names[:12]].sum(1))
+    prompts = ioi_prompts(model, 6)
+    scores = copy_scores(model, prompts, run_prompts(model, prompts))
+    assert (scores.loc[(1, 2)] == 0).all()
+    assert scores["copy_score"].max() > 0
+
+
+@torch.no_grad()
+def test_rows_that_pad_the_vocabulary_do_not_compete() -> None:
+    tokenizer = ioi_models.make_tokenizer()
+    hf = checkpoints.gpt2_model(len(tokenizer) + 50, tie_word_embeddings=False)
+    found = []
+    for size in (0.0, 30.0):
+        hf.lm_head.weight[len(tokenizer) :] = size * hf.lm_head.weight[:50]
+        model = planted.boot(copy.deepcopy(hf), tokenizer)
+        prompts = ioi_prompts(model, 6)
+        found.append(copy_scores(model, prompts, run_prompts(model, prompts)))
+    assert found[0].equals(found[1]) and found[0]["copy_score"].max() > 0

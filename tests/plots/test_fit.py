@@ -95,6 +95,14 @@ def test_nor_with_options(options: dict[str, object], width: str) -> None:
     assert clipped(size, boxes) == []
 
 
+@pytest.mark.parametrize("which", ["one", "both"])
+def test_nor_with_marks_beside_classes(which: str) -> None:
+    fig = plot_heatmaps(made_up((12, 12)), overlay(which, (12, 12)), marks={"mine": [(0, 0)]})
+    size, boxes = drawn(fit_width(fig, WIDTHS["85 mm"], screen=False))
+    assert overlaps(boxes) == []
+    assert clipped(size, boxes) == []
+
+
 @pytest.mark.parametrize("width", ["85 mm", "180 mm"])
 def test_nor_with_larger_fonts_of_the_owner(width: str) -> None:
     fig = plot_heatmaps(made_up((12, 12)), overlay("both", (12, 12)))

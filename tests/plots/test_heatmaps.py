@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.errors import ClassesError, ParameterError
-from analysis.ioi.head_classes import MEASURED, HeadClass, published_classes
+from analysis.export.html_page import _caption
+from analysis.ioi.head_classes import MEASURED, PUBLISHED, HeadClass, published_classes
 from analysis.plots.heatmap_layout import fit_width
-from analysis.plots.heatmaps import plot_heatmaps
+from analysis.plots.heatmaps import facts_of, plot_heatmaps
 from analysis.plots.style import text_width
 from analysis.plots.texts import label_step, wrapped
 from analysis.provenance import GPT2_SMALL, ModelIdentity
@@ -119,8 +121,12 @@ def test_words_of_the_figure() -> None:
 
 
 def test_other_relations_are_not_called_copying() -> None:
-    fig = plot_heatmaps(scores_of(np.ones((2, 2), dtype=int), relation="relation"))
+    scores = scores_of(np.ones((2, 2), dtype=int), relation="relation")
+    fig = plot_heatmaps(scores)
     assert "Copying" not in fig.to_json()
+    assert "A head&#x27;s relation score is the share of 100 pairs" in _caption(facts_of(scores))
+    names = _caption(facts_of(gpt2_scores()))
+    assert "A head&#x27;s copying score is the share of 100 names" in names
     assert fig.data[1].colorbar.title.text == "(Suppression) Relation score"
     assert "1 of 100 pairs" in fig.data[0].hovertext[0][0]
 
@@ -284,6 +290,9 @@ def test_one_panel_or_both_in_either_order() -> None:
     assert both.layout.title.text == "Over both"
     assert both.layout.annotations[0].text == "GPT-2: Name-Copying heads"
     assert plot_heatmaps(scores, title=["a", "b"]).layout.annotations[1].text == "b"
+    untitled = plot_heatmaps(scores, title=["", "b"])
+    assert [note.text for note in untitled.layout.annotations[:2]] == ["", "b"]
+    assert plot_heatmaps(scores, title="", panels="copying").layout.annotations[0].text == ""
 
 
 def test_own_sets_share_one_legend_and_unknown_classes_are_drawn() -> None:
@@ -297,6 +306,38 @@ def test_own_sets_share_one_legend_and_unknown_classes_are_drawn() -> None:
     for nameless in (np.nan, None, "", 3):
         with pytest.raises(ClassesError, match="give each class a name"):
             plot_heatmaps(blank(12, 12), own.assign(**{"class": nameless}))
+
+
+def own_classes(*heads: tuple[int, int], origin: str = MEASURED) -> pd.DataFrame:
+    """Heads of the class ``mine``."""
+    index = pd.MultiIndex.from_tuples(heads, names=["layer", "head"])
+    columns = {"class": "mine", "model": OTHER.name, "source": "me", "origin": origin}
+    return pd.DataFrame(columns, index=index)
+
+
+def test_marks_and_classes_of_one_name_are_refused() -> None:
+    with pytest.raises(ParameterError, match="both have the name 'mine': rename one"):
+        plot_heatmaps(blank(3, 2), own_classes((1, 1)), marks={"mine": [(0, 0)]})
+    both = plot_heatmaps(blank(3, 2), own_classes((1, 1)), marks={"yours": [(0, 0)]})
+    assert marks(both) == {"yours": [(0, 0)], "mine": [(1, 1)]}
+
+
+def test_a_class_of_both_origins_marks_a_head_once() -> None:
+    origins = (PUBLISHED, MEASURED)
+    classes = pd.concat([own_classes((1, 1), (2, 0), origin=origin) for origin in origins])
+    assert marks(plot_heatmaps(blank(3, 2), classes)) == {"mine": [(1, 1), (2, 0)]}
+
+
+def test_a_legend_says_that_it_holds_marks_of_ones_own() -> None:
+    published, measured = published_classes(GPT2), measured_classes(*MEASURED_HEADS)
+    for classes, said in (
+        (published, "'Interp. in the Wild' classifications and marked heads"),
+        (measured, "Measured on the indirect-object task, and marked heads"),
+        (pd.concat([published, measured]), "'Interp. in the Wild', measured and marked heads"),
+        (published.iloc[:0], "Marked heads"),
+    ):
+        fig = plot_heatmaps(gpt2_scores(), classes, marks={"mine": [(0, 0)]})
+        assert fig.layout.legend.title.text == said
 
 
 def test_dots_mark_the_scores_that_colour_hides() -> None:
@@ -341,9 +382,47 @@ def test_the_sorted_view_names_the_best_apart_from_each_other() -> None:
     assert heights.min() >= 0 and heights.max() <= 1
 
 
+@pytest.mark.parametrize("n_heads", [1, 4, 10, 12, 16, 40])
+def test_the_sorted_view_has_room_for_the_names_however_few_the_heads(n_heads: int) -> None:
+    fig = plot_heatmaps(scores_of(np.full((1, n_heads), 50)), view="sorted")
+    start, end = fig.layout.xaxis.range
+    names = fig.data[3]
+    assert len(names.text) == min(10, n_heads)
+    assert all(len(names.text) < x + 0.5 for x in names.x)  # right of the points that they name
+    room = fig.layout.width * (fig.layout.xaxis.domain[1] - fig.layout.xaxis.domain[0])
+    free = (end - names.x[0]) / (end - start) * room
+    assert free > max(text_width(text, fig.layout.font.size) for text in names.text)
+    assert fig.layout.xaxis2.range == fig.layout.xaxis.range
+
+
+def test_the_sorted_view_of_many_heads_ends_with_the_last() -> None:
+    fig = plot_heatmaps(blank(30, 9), view="sorted")
+    assert fig.layout.xaxis.range == (1 - 0.02 * 270 - 0.5, 270 * 1.01 + 0.5)
+
+
+@pytest.mark.parametrize(("shape", "step"), [((126, 128), 5000), ((80, 100), 1000)])
+def test_the_sorted_view_takes_any_number_of_heads(shape: tuple[int, int], step: int) -> None:
+    fig = plot_heatmaps(blank(*shape), view="sorted", panels="copying")
+    assert fig.layout.xaxis.dtick == step
+
+
+def test_the_sorted_view_refuses_classes_that_it_would_not_show() -> None:
+    for view in ("grid", "sorted"):
+        assert plot_heatmaps(gpt2_scores(), published_classes("none"), marks={}, view=view).data
+    assert plot_heatmaps(gpt2_scores(), view="sorted").data
+    with pytest.raises(ParameterError, match="leave out classes, vmax, or take view='grid'"):
+        plot_heatmaps(gpt2_scores(), published_classes(GPT2), view="sorted", vmax=0.5)
+
+
 def test_few_names_do_not_look_like_many() -> None:
     few = plot_heatmaps(scores_of(np.zeros((2, 2), dtype=int), n_pairs=3))
     assert "<b>only 3 names</b>" in few.layout.annotations[2].text
+    for relation, said in (("copying", "1 name"), ("relation", "1 pair")):
+        one = scores_of(np.zeros((2, 2), dtype=int), n_pairs=1, relation="copying")
+        if relation == "relation":
+            pairs = replace(one.pairs, targets=("other",), target_tokens=(7,))
+            one = replace(one, pairs=pairs)
+        assert f"<b>only {said}</b>" in plot_heatmaps(one).layout.annotations[2].text
 
 
 @pytest.mark.parametrize(
@@ -355,6 +434,9 @@ def test_few_names_do_not_look_like_many() -> None:
         {"title": 3}, {"title": ["one"]}, {"view": None}, {"arrangement": "below"},
         {"marks": [(0, 0)]}, {"marks": {"a": "xy"}}, {"marks": {"a": [(9, 9)]}},
         {"marks": {"a": None}}, {"marks": {str(n): [(0, 0)] for n in range(9)}},
+        {"view": "sorted", "scale": "rank"}, {"view": "sorted", "marks": {"a": [(0, 0)]}},
+        {"view": "sorted", "vmin": 0.1}, {"view": "sorted", "vmax": 0.5},
+        {"view": "sorted", "colorscale": "Cividis"},
     ],
 )  # fmt: skip
 def test_parameters_out_of_range_are_the_packages_own_errors(bad: dict[str, Any]) -> None:

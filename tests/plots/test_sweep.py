@@ -53,3 +53,9 @@ def test_two_training_runs_are_not_drawn_as_one(second: int) -> None:
     fig = plot_over_training(pd.concat(runs[:2]), "")
     assert list(fig.data[0].x) == [0, 5]
     assert list(fig.data[0].y) == [1.0, 1.0]
+
+
+def test_a_models_name_is_neither_markup_nor_a_variable() -> None:
+    (trace, _) = plot_by_depth(answer("run<b>7 %{y}", 0.25), "").data
+    assert trace.name == "run&lt;b&gt;7 %{y}"
+    assert trace.hovertemplate.startswith("run&lt;b&gt;7 &#37;{y} <b>%{text}</b>: %{y:.2f}")

@@ -34,3 +34,9 @@ def test_heads_are_labels_and_not_numbers_and_read_from_the_top() -> None:
     frame = shares(["2.1", "2.10"], [[0.0] * 3] * 2)
     for axis in plot_kinds(frame, frame, "Model").select_yaxes():
         assert (axis.type, axis.autorange) == ("category", "reversed")
+
+
+def test_a_models_name_is_no_markup() -> None:
+    frame = shares(["2.1"], [[0.0] * 3])
+    titles = [note.text for note in plot_kinds(frame, frame, "a<b>").layout.annotations]
+    assert titles == ["a&lt;b&gt;: tokens copied", "a&lt;b&gt;: tokens suppressed"]

@@ -158,7 +158,8 @@ def test_heads_that_stand_out_are_counted_by_their_false_discovery_rate() -> Non
     assert "against all three 3 of 6, of which 3 suppress at least 1%" in said
     assert "2 against random weights, 2 against random W_V, 2 against other targets" in said
     assert "asked about other names, reach 5.0%" in said
-    assert "Half of the names or more: 1 heads" in said
+    assert "Half of the names or more: 1 head." in said
+    assert "Half of the names or more: 2 heads." in said
     table = null_table(made_up_null())
     assert table["significant heads"].tolist() == [2, 3, 2, 4, 2, 4]
     assert set(table["above 0"]) == {"20.0%"}
@@ -273,5 +274,17 @@ def test_a_head_or_slot_that_is_not_there_is_an_error() -> None:
 
 def test_near_ties_are_said() -> None:
     assert "run in float64. No two logits were too near" in what_was_run(dynamic())
-    assert "**1** pair of logits were" in what_was_run(replace(dynamic(), n_near_ties=1))
-    assert "**3** pairs of logits" in what_was_run(replace(dynamic(), n_near_ties=3))
+    assert "**1** pair of logits was too near" in what_was_run(replace(dynamic(), n_near_ties=1))
+    assert "**3** pairs of logits were" in what_was_run(replace(dynamic(), n_near_ties=3))
+
+
+def test_one_is_not_many() -> None:
+    names, templates = dynamic().names[:1], dynamic().templates[:1]
+    said = what_was_run(replace(dynamic(), names=names, templates=templates))
+    assert "1 name in 1 template, run" in said
+    null = made_up_null()
+    one_draw = ablation_curve(model(), NAMES, [(0, 1)], n_draws=1)
+    frame = null.frame.assign(copying_score=[0.9, 0, 0, 0, 0, 0])
+    said = " ".join(sentences(replace(null, frame=frame), one_draw))
+    assert "against all three 2 of 6, of which 1 copies at least 1%" in said
+    assert "percentile of 1 draw)" in said

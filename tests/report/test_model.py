@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 
 from analysis.errors import NamesError, ParameterError
 from analysis.report.model import answer, next_tokens
@@ -25,3 +26,36 @@ def test_only_two_names_of_one_token_can_be_answered() -> None:
         next_tokens(model, ["a", "b"])  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="n must be"):
         next_tokens(model, "a b", n=10**6)
+
+
+def test_one_token_under_two_spellings_is_no_choice() -> None:
+    tokenizer = checkpoints.make_tokenizer(["Mary", "John"])
+    model = planted.boot(checkpoints.gpt2_model(len(tokenizer)), tokenizer)
+    with pytest.raises(ParameterError, match="two different names are needed"):
+        answer(model, "a b", "Mary", " Mary")
+    assert answer(model, "a b", " Mary", "John") == answer(model, "a b", "Mary", "John")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (0.0, "does not prefer either of **Mary** and **John**"),
+        (1e-13, "does not prefer either of **Mary** and **John**"),
+        (0.003, "prefers **Mary** to John: the logit of Mary is 0.003 above that of John."),
+        (-2e-6, "prefers **John** to Mary: the logit of Mary is 2e-06 below that of John."),
+        (1.26, "prefers **Mary** to John: the logit of Mary is 1.3 above that of John."),
+    ],
+)
+def test_a_preference_is_as_large_as_it_is_said(
+    more: float, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = checkpoints.make_tokenizer(["Mary", "John"])
+    model = planted.boot(checkpoints.gpt2_model(len(tokenizer)), tokenizer)
+    mary, john = map(int, planted.name_tokens(tokenizer, ["Mary", "John"]))
+    logits = torch.zeros(len(tokenizer), dtype=torch.float64)
+    logits[john] = 1.0
+    logits[mary] = 1.0 + more
+    monkeypatch.setattr("analysis.report.model._logits", lambda *_: logits)
+    assert said in answer(model, "a b", "Mary", "John")
+    if more == 0:
+        assert "does not prefer either" in answer(model, "a b", "John", "Mary")

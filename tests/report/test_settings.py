@@ -63,3 +63,10 @@ def test_it_refuses_scores_of_another_model() -> None:
     scores = score_heads(other, WORDS, max_rank=10)
     with pytest.raises(ParameterError, match="the scores"):
         compare_settings(model, scores)
+
+
+def test_heads_that_answer_a_relation_are_not_called_copying() -> None:
+    model = planted.boot(checkpoints.gpt2_model(len(TOKENIZER)), TOKENIZER)
+    scores = score_heads(model, [("Mary", "John"), ("Anna", "Peter")], max_rank=1)
+    table = compare_settings(model, scores, ks=(1,))
+    assert list(table.columns[:2]) == ["answering heads", "suppressing heads"]

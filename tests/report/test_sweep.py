@@ -66,3 +66,15 @@ def test_sentences_on_several_runs_are_refused() -> None:
         when_heads_come_up(with_steps(pd.concat(runs)))
     said = when_heads_come_up(with_steps(pd.concat(runs[2:])))
     assert "seen at step 30" in said[0]
+
+
+def test_a_score_below_half_is_not_shown_as_half() -> None:
+    below = answers("run/step-0", "A", 0.4999, 0.1)
+    said = when_heads_come_up(with_steps(below))
+    assert said[0] == (
+        "No head copies half of the names at any checkpoint; at the last one the highest is 0.0 "
+        "with 0.499."
+    )
+    assert said[1].endswith("at the last one all heads score 0.")
+    table = models_side_by_side(below)
+    assert table.loc["A", "highest copying score"].startswith("0.499 ")

@@ -134,8 +134,12 @@ function heatmapsPart(app) {
   function drawLegend(panel, scale, shown, colors) {
     const g = panel.geometry, y = g.bottom + 44, width = Math.min(190, g.width - g.left - 90);
     const id = `nh-${uid}-scale-${panel.side}`;
-    const stops = scale.colors.map((color, n) => s("stop",
-      { offset: n / (scale.colors.length - 1), "stop-color": color }));
+    const middle = (scale.middle - scale.low) / (scale.high - scale.low);
+    const stops = scale.colors.map((color, n) => {
+      const at = 2 * n / (scale.colors.length - 1);
+      return s("stop", { offset: at < 1 ? at * middle : middle + (at - 1) * (1 - middle),
+        "stop-color": color });
+    });
     const label = { fill: colors.muted, "font-size": 11 };
     const parts = [s("defs", {}, s("linearGradient", { id }, stops)),
       s("rect", { x: g.left, y, width, height: 10, rx: 2, fill: `url(#${id})` }),

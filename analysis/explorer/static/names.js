@@ -37,8 +37,8 @@ function namesPart(app) {
     const lists = [
       ["in", `${verb[0].toUpperCase()}${verb.slice(1)}`, `rank below ${k}`,
         kept.filter((pair) => ranks[pair] < k)],
-      ["near", "Nearly", `rank ${k} to ${data.max_rank - 1}`,
-        kept.filter((pair) => ranks[pair] >= k && ranks[pair] < data.max_rank)],
+      ...(k < data.max_rank ? [["near", "Nearly", `rank ${k} to ${data.max_rank - 1}`,
+        kept.filter((pair) => ranks[pair] >= k && ranks[pair] < data.max_rank)]] : []),
       ["missed", "Misses", `${data.max_rank} or more tokens come before`,
         kept.filter((pair) => ranks[pair] >= data.max_rank)],
     ];

@@ -96,7 +96,7 @@ function numbersPart(app) {
     return ranks;
   }
 
-  /** What colours stand for: ends, and whether the scale has two directions. */
+  /** What colours stand for: ends, what the middle one is, whether there are two directions. */
   function scaleOf(shown) {
     const finite = Array.from(shown.values).filter(isNumber);
     let [low, high] = shown.range || [Math.min(...finite, 0), Math.max(...finite, 0)];
@@ -109,14 +109,18 @@ function numbersPart(app) {
     if (isNumber(lo)) low = lo;
     if (isNumber(hi)) high = hi;
     if (!(high > low)) high = low + 1;
-    return { low, high, colors: diverging && low < 0 ? DIVERGING : VIRIDIS, diverging };
+    const bothSigns = diverging && low < 0 && high > 0; // each side of zero reaches its own end
+    return { low, middle: bothSigns ? 0 : (low + high) / 2, high,
+      colors: bothSigns ? DIVERGING : VIRIDIS, diverging };
   }
 
   function fill(value, scale) {
     const colors = THEMES[app.theme];
     if (!isNumber(value)) return colors.surface;
     if (value === 0 && !scale.diverging) return colors.zero;
-    return mix(scale.colors, (value - scale.low) / (scale.high - scale.low));
+    const { low, middle, high } = scale;
+    const side = value < middle ? middle - low : high - middle;
+    return mix(scale.colors, 0.5 + (value - middle) / (2 * side));
   }
 
   Object.assign(app, { measureKeys, views, currentView, viewNote, setOf, currentSet, measure,

@@ -36,22 +36,29 @@ function ownPart(app) {
         + header.join(", ").slice(0, 80)));
       return;
     }
-    ownText.value = rows.slice(1).map((row) => columns.map((column) => (row[column] || "").trim()))
-      .filter((cells) => cells.every(Boolean)).map((cells) => cells.join(" > ")).join("\n");
-    scoreOwn(columns.length > 1 ? file.name.replace(/\.[^.]*$/, "") : null);
+    const found = rows.slice(1).map((row) => columns.map((column) => (row[column] || "").trim()))
+      .filter((cells) => cells.every(Boolean));
+    const pairs = columns.length > 1, names = pairs ? found : found.flat();
+    const text = found.map((cells) => cells.join(" > ")).join("\n");
+    // A name that holds a comma would be two in the box: then the box stays empty.
+    ownText.value = JSON.stringify(namesIn(text)) === JSON.stringify(names) ? text : "";
+    scoreOwn(names, pairs ? file.name.replace(/\.[^.]*$/, "") : null);
   }
 
-  async function scoreOwn(label = null) {
-    const words = ownText.value.split(/[\n,;]+/).map((word) => word.trim()).filter(Boolean);
-    if (!words.length) {
+  function namesIn(text) {
+    const words = text.split(/[\n,;]+/).map((word) => word.trim()).filter(Boolean);
+    return words.map((word) => {
+      const pair = word.split(/\s+>\s+|\s*→\s*|\t/);
+      return pair.length === 2 ? pair : word;
+    });
+  }
+
+  async function scoreOwn(names = namesIn(ownText.value), label = null) {
+    if (!names.length) {
       ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
         "Type at least one name."));
       return;
     }
-    const names = words.map((word) => {
-      const pair = word.split(/\s+>\s+|\s*→\s*|\t/);
-      return pair.length === 2 ? pair : word;
-    });
     const mixed = names.some(Array.isArray) && !names.every(Array.isArray);
     if (mixed) {
       ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },

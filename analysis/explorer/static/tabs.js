@@ -198,13 +198,14 @@ function tabsPart(app) {
     const columns = shownMeasures();
     const by = sorted.key === "name" ? null : columns.find((column) => column.key === sorted.key)
       || columns[0];
-    const value = (i) => (by ? (isNumber(by.values[i]) ? by.values[i] : -Infinity) : -i);
+    const last = sorted.down ? -Infinity : Infinity; // where there is no number
+    const value = (i) => (by ? (isNumber(by.values[i]) ? by.values[i] : last) : i);
     const order = [...heads].sort((a, b) =>
       (sorted.down ? value(b) - value(a) : value(a) - value(b)) || a - b);
     const heading = (key, text) => h("th", { scope: "col",
       "aria-sort": sorted.key === key ? (sorted.down ? "descending" : "ascending") : "none" },
     h("button", { type: "button", "data-sort": key, onclick: () => {
-      sorted = { key, down: sorted.key === key ? !sorted.down : true };
+      sorted = { key, down: sorted.key === key ? !sorted.down : key !== "name" };
       drawTab();
       tabPanel.querySelector(`[data-sort="${key}"]`).focus();
     } }, text));

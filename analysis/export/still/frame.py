@@ -17,6 +17,7 @@ from analysis.export.still.resolved import (
     colour,
     colours_on,
     error_lengths,
+    grid,
     plain,
 )
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BAR_STEPS = 128
+_HIDDEN: dict[str, Any] = {
+    "showticklabels": False, "ticks": "", "title": {}, "showline": False, "showgrid": False,
+    "zeroline": False,
+}  # fmt: skip
+"""What an axis that is not visible does not show."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,8 @@ def categories(axis: Mapping[str, Any], traces: list[dict[str, Any]], letter: st
 def _draw_axis(
     canvas: Canvas, axes: Axes, letter: str, axis: dict[str, Any], traces: list[dict[str, Any]]
 ) -> None:
+    if axis.get("visible") is False:
+        axis = axis | _HIDDEN
     words = categories(axis, traces, letter)
     low, high = _range(axis, traces, letter, words)
     size_px = canvas.source.width if letter == "x" else canvas.source.height
@@ -143,20 +151,23 @@ def _draw_axis(
     for side in ("bottom", "top") if letter == "x" else ("left", "right"):
         spine = axes.spines[side]
         spine.set_visible(bool(axis.get("showline")) and side in ("bottom", "left"))
-        spine.set(color=colour(axis.get("linecolor", "#444")), linewidth=pt)
+        spine.set(
+            color=colour(axis.get("linecolor", "#444")), linewidth=axis.get("linewidth", 1) * pt
+        )
+    grid, zero = (axis.get(name, 1) * pt for name in ("gridwidth", "zerolinewidth"))
     draw = axes.axvline if letter == "x" else axes.axhline
     if axis.get("showgrid", True):
         for place in places:
-            draw(place, color=colour(axis.get("gridcolor", "#eee")), linewidth=pt, zorder=0.5)
+            draw(place, color=colour(axis.get("gridcolor", "#eee")), linewidth=grid, zorder=0.5)
     if axis.get("zeroline", True) and min(low, high) <= 0 <= max(low, high):
-        draw(0, color=colour(axis.get("zerolinecolor", "#444")), linewidth=pt, zorder=0.6)
+        draw(0, color=colour(axis.get("zerolinecolor", "#444")), linewidth=zero, zorder=0.6)
 
 
 def _range(
     axis: Mapping[str, Any], traces: list[dict[str, Any]], letter: str, words: list[str]
 ) -> tuple[float, float]:
     """The ends of an axis: its own, or those of the traces with some room."""
-    if axis.get("range"):
+    if axis.get("range") and axis.get("autorange") not in (True, "reversed"):
         low, high = axis["range"]
         return float(low), float(high)
     if words:
@@ -167,7 +178,7 @@ def _range(
         if trace.get("type") == "heatmap":
             heat = True
             if trace.get(letter) is None:
-                n = array(trace["z"]).shape[1 if letter == "x" else 0]
+                n = grid(trace["z"]).shape[1 if letter == "x" else 0]
                 ends += [-0.5, n - 0.5]
                 continue
             values = array(trace[letter]).astype(float)
@@ -190,24 +201,29 @@ def _ticks(
     axis: Mapping[str, Any], low: float, high: float, words: list[str], size_px: float
 ) -> tuple[list[float], list[str]]:
     """Places and labels of an axis's ticks."""
-    if axis.get("tickvals") is not None:
+    every = int(axis.get("ticklabelstep") or 1)
+    mode = axis.get("tickmode")
+    if axis.get("tickvals") is not None and mode in (None, "array"):
         places = [float(value) for value in array(axis["tickvals"]).tolist()]
         texts = axis.get("ticktext")
         labels = [str(text) for text in texts] if texts is not None else _labels(axis, places)
+        counts = [0] * len(places)
     elif words:
         places, labels = [float(n) for n in range(len(words))], words
+        counts = list(range(len(words)))
     else:
-        step = axis.get("dtick") or _nice_step(high - low, max(2, size_px / 70))
+        own = axis.get("dtick") if mode in (None, "linear") else None
+        step = own or _nice_step(high - low, max(2, size_px / 70))
         start = float(axis.get("tick0") or 0)
         first = math.ceil((min(low, high) - start) / step - 1e-6)
         last = math.floor((max(low, high) - start) / step + 1e-6)
-        places = [start + n * step for n in range(first, last + 1)]
+        counts = list(range(first, last + 1))
+        places = [start + n * step for n in counts]
         labels = _labels(axis, places)
     low, high = min(low, high), max(low, high)
     kept = [at for at, place in enumerate(places) if low - 1e-9 <= place <= high + 1e-9]
-    every = int(axis.get("ticklabelstep") or 1)
-    # plotly counts the steps of labels from tick0.
-    shown = [labels[at] if round(places[at]) % every == 0 or every == 1 else "" for at in kept]
+    # plotly counts the ticks between labels from tick0.
+    shown = [labels[at] if counts[at] % every == 0 else "" for at in kept]
     return [places[at] for at in kept], [plain(text) for text in shown]
 
 
@@ -324,6 +340,8 @@ def draw_colour_bar(
     boxes = [[(0, y), (1, y), (1, high), (0, high)] for y in steps]
     axes.add_collection(PolyCollection(boxes, facecolors=shades, linewidths=0))
     places, labels = _ticks(bar, low, high, [], height)
+    if bar.get("showticklabels") is False:
+        labels = [""] * len(places)
     axes.set_xticks([])
     axes.yaxis.tick_right()
     axes.yaxis.set_ticks(places, labels)

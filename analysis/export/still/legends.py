@@ -31,8 +31,12 @@ def draw_legends(canvas: Canvas) -> None:
             if any(trace.get("showlegend") for trace in traces)
         }
     for name, traces in entries.items():
+        legend = source.layout.get(name) or {}
         ordered = sorted(traces, key=lambda trace: trace.get("legendrank", 1000))
-        _draw(canvas, source.layout.get(name) or {}, ordered)
+        if legend.get("traceorder") == "reversed":
+            ordered.reverse()
+        if legend.get("visible") is not False:
+            _draw(canvas, legend, ordered)
 
 
 def _draw(canvas: Canvas, legend: dict[str, Any], traces: list[dict[str, Any]]) -> None:

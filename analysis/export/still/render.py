@@ -10,10 +10,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from analysis.export.still.drawable import cannot_draw
 from analysis.export.still.fonts import missing, use_own_font
 from analysis.export.still.frame import Canvas, draw_axes, draw_words
 from analysis.export.still.legends import draw_legends
-from analysis.export.still.resolved import cannot_draw, colour, resolve
+from analysis.export.still.resolved import colour, resolve
 from analysis.export.still.traces import draw_traces
 
 

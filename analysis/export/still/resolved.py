@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from analysis.plots.style import rgba
 
 _COLORWAY = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2")
-_AXIS = re.compile(r"[xy]axis\d*")
+AXIS = re.compile(r"[xy]axis\d*")
 SYMBOLS = {
     "circle": "o", "square": "s", "diamond": "D", "cross": "P", "x": "X", "triangle-up": "^",
     "triangle-down": "v", "triangle-left": "<", "triangle-right": ">", "pentagon": "p",
@@ -33,17 +33,6 @@ class Margins(NamedTuple):
     bottom: float
 
 
-_PLAIN_AXES: dict[str, tuple[object, ...]] = {
-    "rangemode": ("normal",),
-    "autorange": (True, False, "reversed"),
-    "scaleanchor": (False,),
-    "minallowed": (),
-    "maxallowed": (),
-    "autorangeoptions": ({},),
-}
-"""Settings that change what an axis shows, with the values that are drawn here."""
-
-
 @dataclass(frozen=True)
 class Resolved:
     """A figure ready to be drawn.
@@ -53,6 +42,7 @@ class Resolved:
         traces: the visible ones, each with its template's values and its default colour.
         width: in CSS pixels, and ``height``.
         margins: around the plot area.
+        given: names of the layout that the figure itself has, and not its template alone.
     """
 
     layout: dict[str, Any]
@@ -60,6 +50,7 @@ class Resolved:
     width: float
     height: float
     margins: Margins
+    given: frozenset[str]
 
     def font(self, *parts: Mapping[str, Any] | None, scale: float = 1.0) -> dict[str, Any]:
         """The font of a text: the figure's, ``scale`` times as large, under those given."""
@@ -70,15 +61,22 @@ class Resolved:
         return whole
 
     def axis(self, letter: str, reference: str | None) -> dict[str, Any]:
-        """An axis of the layout, with the range of the one that it matches.
+        """An axis of the layout; those that match have one range, and one way to find it.
 
         Args:
             letter: ``x`` or ``y``.
             reference: a trace's, such as ``x2``.
         """
-        followed = self._of_layout(letter, self.matched(letter, reference or letter))
-        ranges = {"range": followed["range"]} if "range" in followed else {}
-        return ranges | self._of_layout(letter, reference or letter)
+        reference = reference or letter
+        onto = self.matched(letter, reference)
+        names = [name for name in self.layout if AXIS.fullmatch(name) and name[0] == letter]
+        others = sorted((letter + name[5:] for name in names), key=lambda one: int(one[1:] or 1))
+        shared: dict[str, Any] = {}
+        for one in (onto, *others):
+            if self.matched(letter, one) == onto:
+                found = self._of_layout(letter, one)
+                shared = {k: found[k] for k in ("range", "autorange") if found.get(k)} | shared
+        return self._of_layout(letter, reference) | shared
 
     def _of_layout(self, letter: str, reference: str) -> dict[str, Any]:
         found: dict[str, Any] = self.layout.get(f"{letter}axis{reference[1:]}", {})
@@ -113,9 +111,11 @@ def resolve(fig: go.Figure) -> Resolved:
     own = whole.get("layout", {})
     template = own.get("template") or {}
     layout = _merged(template.get("layout", {}), own)
-    for name in {name for name in own if _AXIS.fullmatch(name)} | {"xaxis", "yaxis"}:
+    for name in {name for name in own if AXIS.fullmatch(name)} | {"xaxis", "yaxis"}:
         base = template.get("layout", {}).get(name[:5], {})
         layout[name] = _merged(base, own.get(name, {}))
+    usual = layout.get("annotationdefaults") or {}
+    layout["annotations"] = [_merged(usual, note) for note in layout.get("annotations") or ()]
     colorway = layout.get("colorway") or _COLORWAY
     traces = []
     for number, raw in enumerate(whole.get("data", [])):
@@ -131,53 +131,8 @@ def resolve(fig: go.Figure) -> Resolved:
         width=float(layout.get("width") or 700),
         height=float(layout.get("height") or 450),
         margins=Margins(*(float(margin[side]) for side in "lrtb")),
+        given=frozenset(own),
     )
-
-
-def cannot_draw(figure: Resolved) -> list[str]:
-    """What of a figure only a browser draws, in words; nothing for this package's figures.
-
-    Args:
-        figure: what is to be drawn.
-    """
-    found: list[str] = []
-    for trace in figure.traces:
-        kind = trace.get("type", "scatter")
-        if kind not in ("heatmap", "scatter"):
-            found.append(f"traces of type {kind}")
-            continue
-        marker = trace.get("marker") or {}
-        symbols = marker.get("symbol", "circle")
-        symbols = [symbols] if isinstance(symbols, (str, int)) else list(symbols)
-        found += [
-            f"the symbol {symbol}"
-            for symbol in symbols
-            if str(symbol).removesuffix("-open") not in SYMBOLS
-        ]
-        if kind == "scatter":
-            if trace.get("fill", "none") not in ("none", "toself"):
-                found.append(f"fill={trace['fill']}")
-            if not isinstance(marker.get("color", ""), str) or marker.get("colorscale"):
-                found.append("markers of many colours")
-            if (trace.get("line") or {}).get("shape", "linear") not in ("linear", "hv", "vh"):
-                found.append("curved lines")
-    for name, value in figure.layout.items():
-        if _AXIS.fullmatch(name):
-            if value.get("type", "linear") not in ("linear", "category", "-"):
-                found.append(f"{value['type']} axes")
-            found += [
-                f"{setting}={value[setting]!r} of an axis"
-                for setting, plain_values in _PLAIN_AXES.items()
-                if value.get(setting) not in (None, *plain_values)
-            ]
-        elif (name in ("shapes", "images", "updatemenus", "sliders") and value) or (
-            name in ("scene", "geo", "polar", "ternary", "map", "mapbox", "grid") and value
-        ):
-            found.append(name)
-    for note in figure.layout.get("annotations") or ():
-        if "domain" in f"{note.get('xref')} {note.get('yref')}" or note.get("textangle"):
-            found.append("turned annotations, or those placed by an axis's domain")
-    return sorted(set(found))
 
 
 def plain(text: object) -> str:
@@ -205,6 +160,12 @@ def array(values: Any) -> np.ndarray:
     return np.asarray(list(values) if isinstance(values, Sequence) else values)
 
 
+def grid(z: Any) -> np.ndarray:
+    """A heatmap's values, float64 ``[rows, columns]``; NaN where there is none."""
+    rows = array(z) if isinstance(z, Mapping) else [array(row) for row in z]
+    return array([row.astype(float) for row in rows])
+
+
 def colour(text: Any) -> Any:
     """One of plotly's colours as matplotlib takes it."""
     return rgba(text) if isinstance(text, str) and "(" in text else text
@@ -221,6 +182,14 @@ def colours_on(colorscale: Any, shares: np.ndarray) -> np.ndarray:
     rgb = colours[:, 3:] * colours[:, :3] + (1 - colours[:, 3:])
     clipped = np.clip(shares, 0.0, 1.0)
     return np.stack([np.interp(clipped, stops, rgb[:, part]) for part in range(3)], axis=-1)
+
+
+def reversed_scale(colorscale: Any) -> list[tuple[float, str]]:
+    """The stops of a colour scale from its other end."""
+    from plotly.colors import get_colorscale
+
+    stops = get_colorscale(colorscale) if isinstance(colorscale, str) else colorscale
+    return [(1 - float(stop), shade) for stop, shade in reversed(list(stops))]
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.export.still.frame import Canvas, categories, draw_colour_bar
-from analysis.export.still.resolved import SYMBOLS, array, colour, colours_on, error_lengths
+from analysis.export.still.resolved import (
+    SYMBOLS,
+    array,
+    colour,
+    colours_on,
+    error_lengths,
+    grid,
+    reversed_scale,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +45,7 @@ def _heatmap(
     """Cells as vectors, each with its border of the background's colour."""
     from matplotlib.collections import PolyCollection
 
-    z = array([array(row).astype(float) for row in trace["z"]])
+    z = grid(trace["z"])
     shared = trace.get("coloraxis")
     scale = canvas.source.layout.get(shared, {}) if shared else trace
     low, high = (
@@ -50,6 +58,8 @@ def _heatmap(
         stops = colorscale
     else:
         stops = list(zip(np.linspace(0, 1, len(colorscale)), colorscale, strict=True))
+    if scale.get("reversescale"):
+        stops = reversed_scale(stops)
     shades = colours_on(stops, (z.ravel() - low) / ((high - low) or 1.0))
     seen = ~np.isnan(z.ravel())
     rows, columns = z.shape
