@@ -24,6 +24,7 @@ from analysis.architecture.model_parts import (
     probed,
     replace_submodule,
     set_parameter,
+    switch_sinks_off,
 )
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def block_without_attention(
 
 
 def block_without_biases(reader: WeightReader, d_embedding: int, *, folded: bool) -> Block:
-    """The first block, its attention without b_V and b_O.
+    """The first block, its attention without b_V, b_O and sinks.
 
     Args:
         reader: gives the weights; none is copied.
@@ -144,7 +145,9 @@ def block_without_biases(reader: WeightReader, d_embedding: int, *, folded: bool
         bias = name.startswith(inside) and name.endswith("bias")
         return bias or (folded and name == norm_bias) or name.startswith(unread or ("\0",))
 
-    return _built(reader, d_embedding, 0, left_out)
+    block = _built(reader, d_embedding, 0, left_out)
+    switch_sinks_off(block.hf_model.get_submodule(f"{paths.block(0)}.{paths.attention}"))
+    return block
 
 
 def _built(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -125,9 +126,20 @@ def one_block(
         device: where the tensors are.
     """
     mine, whole = f"{paths.block(0)}.", f"{paths.block(layer)}."
-    return plain_model(
-        _config_of_layer(config, layer), lambda name: tensor(name.replace(mine, whole, 1)), device
-    )
+    # Models choose a block's parts by its number (MLP or experts), so it is taken from all blocks.
+    rest, blocks = _SKELETONS.of(config, paths)
+    copies: dict[int, Any] = {}  # what both refer to, as the config, is copied once
+    model = copy.deepcopy(rest, copies)
+    replace_submodule(model, paths.blocks, nn.ModuleList([copy.deepcopy(blocks[layer], copies)]))
+    _leave_one_layer(model.config, layer, len(blocks))
+    return _filled(model, lambda name: tensor(name.replace(mine, whole, 1)), device)
+
+
+def first_block(config: Any) -> PreTrainedModel:
+    """A plain transformers model of zeros with the first block only; ``config`` is not changed."""
+    config = copy.copy(config)  # attributes are replaced, none is changed
+    _leave_one_layer(config, 0, config.num_hidden_layers)
+    return plain_model(config, lambda _: None)
 
 
 def plain_model(
@@ -141,19 +153,59 @@ def plain_model(
             memory.
         device: where the tensors are, and where computed buffers go.
     """
+    return _filled(_empty_model(config), tensor, device)
+
+
+def _empty_model(config: Any) -> Any:
+    """A transformers model whose parameters take no memory; it has a copy of ``config``."""
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
     empty = init_empty_weights(include_buffers=False)
     with empty, _NoDraws(), torch.random.fork_rng(devices=[]):
-        model: Any = AutoModelForCausalLM.from_config(
+        return AutoModelForCausalLM.from_config(
             copy.deepcopy(config),
             attn_implementation="eager",
             experts_implementation="eager",
             dtype=torch.float32,
         )
+
+
+class _Skeletons:
+    """The last models built without memory, each as its blocks and all the rest."""
+
+    def __init__(self, n_kept: int = 2) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[Any, list[nn.Module]]] = {}
+        self._n_kept = n_kept
+
+    def of(self, config: Any, paths: ModelPaths) -> tuple[Any, list[nn.Module]]:
+        """The model of ``config`` without its blocks, and these; neither is to be changed."""
+        key = f"{paths.blocks} {type(config).__name__} {config.to_json_string(use_diff=False)}"
+        with self._lock:
+            if key not in self._kept:
+                model = _empty_model(config)
+                blocks = list(model.get_submodule(paths.blocks).children())
+                replace_submodule(model, paths.blocks, nn.ModuleList())
+                while len(self._kept) >= self._n_kept:
+                    self._kept.pop(next(iter(self._kept)))
+                self._kept[key] = model, blocks
+            return self._kept[key]
+
+
+_SKELETONS = _Skeletons()
+
+
+def _filled(model: Any, tensor: Callable[[str], Tensor | None], device: torch.device) -> Any:
+    """``model`` with its parameters, in evaluation mode."""
     for name, parameter in list(model.named_parameters(remove_duplicate=False)):
-        found = tensor(name)
+        try:
+            found = tensor(name)
+        except KeyError as error:
+            raise ArchitectureError(
+                f"{type(model).__name__} is built with a parameter {name} here, which the model "
+                "does not have; use another model."
+            ) from error
         value = torch.zeros((), device=device).expand(parameter.shape) if found is None else found
         set_parameter(model, name, value)
     return model.to(device).eval()
@@ -189,21 +241,26 @@ _DRAWS = frozenset(
 )
 
 
-def _config_of_layer(config: Any, layer: int) -> Any:
-    """A copy of ``config`` for a model whose only block is that of ``layer``."""
-    config = copy.copy(config)  # attributes are replaced, none is changed
-    n_layers = config.num_hidden_layers
-    for name, value in vars(config).items():
+def _leave_one_layer(config: Any, layer: int, n_layers: int) -> None:
+    """Let ``config`` be that of a model whose only block is that of ``layer``, as it runs."""
+    for name, value in list(vars(config).items()):
         if isinstance(value, list) and len(value) == n_layers:  # one entry to a layer
             setattr(config, name, [value[layer]])
     config.num_hidden_layers = 1
-    return config
 
 
 def set_parameter(model: nn.Module, name: str, value: Tensor) -> None:
     """Let ``value`` be a parameter, whatever was there; nothing is copied."""
     path, _, own = name.rpartition(".")
     setattr(model.get_submodule(path), own, nn.Parameter(value, requires_grad=False))
+
+
+def switch_sinks_off(attention: nn.Module) -> None:
+    """Let no attention go to sinks (GPT-OSS), so that a lone token attends to itself alone."""
+    for name, parameter in list(attention.named_parameters()):
+        if name.rpartition(".")[2] == "sinks":
+            off = torch.full(parameter.shape, -1e9, device=parameter.device)  # float16 ends before
+            set_parameter(attention, name, off)
 
 
 class _StoppedError(Exception):

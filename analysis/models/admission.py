@@ -24,6 +24,7 @@ from analysis.models.identities import (
     first_block_identities,
     layers_compared,
     logits_identity,
+    refuses_errors,
     unembedding_identity,
 )
 from analysis.validation import check_model
@@ -80,7 +81,7 @@ def admit(model: ReadableModel) -> Admission:
 
     Raises:
         ArchitectureError: names the part that cannot be read, or the identity that fails and by
-            how much.
+            how much, or whose computation raises an error.
     """
     check_model(model)
     _check_raw(model)
@@ -146,6 +147,7 @@ def _check_raw(model: ReadableModel) -> None:
         )
 
 
+@refuses_errors("attention heads cannot be read")
 def _check_heads(model: ReadableModel) -> None:
     """Refuse a model without heads, or with weights that are none of heads."""
     cfg = model.cfg

@@ -134,6 +134,8 @@ def model_config(raw: Mapping[str, Any], title: str) -> Any:
         raise ModelError(
             f"{CONFIG} of {title} cannot be read ({first_line(error)}): replace it."
         ) from error
+    if getattr(config, "reorder_and_upcast_attn", False):
+        config.reorder_and_upcast_attn = False  # GPT-2: same logits, but in float32 only
     if not getattr(config.get_text_config(), "num_attention_heads", None):
         raise ArchitectureError(f"{title} ({kind}) has no attention heads: use another model.")
     if architecture not in SUPPORTED_ARCHITECTURES:

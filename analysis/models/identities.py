@@ -18,19 +18,27 @@ All run in float64, the model as it is loaded included.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from analysis.architecture.float64 import Float64Mode
-from analysis.architecture.model_parts import one_block, plain_model, probed, set_parameter
+from analysis.architecture.model_parts import (
+    one_block,
+    plain_model,
+    probed,
+    set_parameter,
+    switch_sinks_off,
+)
 from analysis.architecture.norms import normalise
 from analysis.architecture.readable import ReadableModel, WeightReader
 from analysis.embeddings import effective_embedding
-from analysis.errors import ArchitectureError
+from analysis.errors import AnalysisError, ArchitectureError
+from analysis.models.checkpoint import first_line
 from analysis.weights import (
     attention_output_weights,
     embedding_matrix,
@@ -52,6 +60,34 @@ _EXACT = 1e-6
 _HALF = 3e-2
 """The same for a model in half precision, some of whose computed buffers (positions, a scale of the
 embedding) are rounded to its dtype when it is cast."""
+
+
+_T = TypeVar("_T")
+
+
+def refuses_errors(what_fails: str) -> Callable[[Callable[[Any], _T]], Callable[[Any], _T]]:
+    """Let a function of a model refuse it where the libraries raise an error of their own.
+
+    Args:
+        what_fails: said of the model, such as "forward pass fails".
+    """
+
+    def decorate(function: Callable[[Any], _T]) -> Callable[[Any], _T]:
+        @functools.wraps(function)
+        def refusing(model: Any) -> _T:
+            try:
+                return function(model)
+            except (AnalysisError, MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # transformers and transformer_lens raise many kinds
+                raise ArchitectureError(
+                    f"{model.cfg.model_name} ({model.cfg.architecture}) is not scored, since its "
+                    f"{what_fails} ({first_line(error)}); use another model."
+                ) from error
+
+        return refusing
+
+    return decorate
 
 
 def _limit(model: ReadableModel) -> float:
@@ -87,6 +123,7 @@ def layers_compared(model: ReadableModel) -> list[int]:
     return list(range(n_layers)) if isinstance(model, nn.Module) else sorted({0, n_layers - 1})
 
 
+@refuses_errors("attention fails on one token")
 @torch.no_grad()
 def attention_identity(model: ReadableModel) -> Identity:
     """Number 1, its worst layer."""
@@ -116,9 +153,7 @@ def _attention_output(reader: WeightReader, layer: int, x: Tensor) -> Tensor:
 
     hf_model = one_block(reader.hf_config, paths, layer, tensor, reader.device)
     attention = hf_model.get_submodule(f"{paths.block(0)}.{paths.attention}")
-    for name, parameter in list(attention.named_parameters()):
-        if name.endswith("sinks"):  # they take attention away from the token, not from W_V
-            set_parameter(attention, name, torch.full(parameter.shape, -1e9, device=x.device))
+    switch_sinks_off(attention)
     token = torch.zeros(1, 1, dtype=torch.long, device=x.device)
     with Float64Mode(), probed(attention, instead=x) as probe:
         hf_model(input_ids=token, use_cache=False)
@@ -139,11 +174,13 @@ def _sum_of_heads(model: ReadableModel, layer: int, x: Tensor) -> Tensor:
     return written if attention.b_O is None else written + attention.b_O.detach().to(x)
 
 
+@refuses_errors("first block fails")
 @torch.no_grad()
-def first_block_identities(model: ReadableModel) -> Iterator[Identity]:
+def first_block_identities(model: ReadableModel) -> list[Identity]:
     """Number 2: the embedding and the MLP, against the model as it runs."""
     if not isinstance(model, nn.Module):
-        return  # the modules that a checkpoint's vectors come from are the model's own already
+        return []  # the modules that a checkpoint's vectors come from are the model's own already
+    found = []
     d_vocab = embedding_matrix(model).shape[0]
     tokens = torch.linspace(0, d_vocab - 1, min(N_TOKENS, d_vocab)).long()
     for kind in ("embedding", "mlp"):
@@ -155,9 +192,9 @@ def first_block_identities(model: ReadableModel) -> Iterator[Identity]:
             if kind == "embedding"
             else ("the first MLP's output")
         )
-        yield Identity(
-            "first block", error, _limit(model), f"{where} and that of the model as it runs"
-        )
+        where = f"{where} and that of the model as it runs"
+        found.append(Identity("first block", error, _limit(model), where))
+    return found
 
 
 def _as_run(model: Any, tokens: Tensor, kind: str) -> Tensor:
@@ -215,6 +252,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+@refuses_errors("unembedding fails")
 @torch.no_grad()
 def unembedding_identity(model: ReadableModel) -> Identity:
     """Number 3."""
@@ -258,6 +296,7 @@ def unembedding_identity(model: ReadableModel) -> Identity:
     return Identity("unembedding", error, _EXACT, where)
 
 
+@refuses_errors("forward pass fails")
 @torch.no_grad()
 def logits_identity(model: Any) -> Identity:
     """Number 4."""
@@ -275,8 +314,9 @@ def logits_identity(model: Any) -> Identity:
     return Identity("logits", error, _limit(model), where)
 
 
+@refuses_errors("forward pass fails")
 @torch.no_grad()
-def direct_identities(model: Any) -> Iterator[Identity]:
+def direct_identities(model: Any) -> list[Identity]:
     """Numbers 5 and 6."""
     E = embedding_matrix(model)
     ids = torch.linspace(0, E.shape[0] - 1, 6, device=E.device).long()[None]
@@ -294,10 +334,10 @@ def direct_identities(model: Any) -> Iterator[Identity]:
         error = float((change - added).abs().max() / change.abs().max().clamp_min(1e-300))
         worst = error if not error <= worst else worst
     where = "what a block adds to the residual stream and the sum of its heads and MLP"
-    yield Identity("residual stream", worst, _limit(model), where)
+    stream = Identity("residual stream", worst, _limit(model), where)
     final = cache[f"blocks.{model.cfg.n_layers - 1}.hook_out"][0].double()
     W_U = unembedding_matrix(model).to(final)
     ours, theirs = normalise(model, final_norm(model), final) @ W_U, logits[0].double()
     error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-300))
     where = "the logits and W_U applied to the final norm of the residual stream"
-    yield Identity("direct path", error, _limit(model), where)
+    return [stream, Identity("direct path", error, _limit(model), where)]

@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from analysis.architecture.model_parts import ModelPaths, model_paths, one_block, plain_model
+from analysis.architecture.model_parts import (
+    ModelPaths,
+    first_block,
+    model_paths,
+    one_block,
+    plain_model,
+)
 from analysis.errors import ArchitectureError, ModelError, WeightsError
 from analysis.models.checkpoint import CONFIG, first_line
 from analysis.models.tensor_files import DTYPES, TensorFiles
@@ -217,7 +223,14 @@ class LazyBlocks:
         """A block as transformer_lens holds it, its attention and norms with weights."""
         if not 0 <= layer < len(self):
             raise IndexError(layer)
-        return self.checkpoint._bridge(layer).blocks[0]
+        block = self.checkpoint._bridge(layer).blocks[0]
+        if not hasattr(block, "attn"):
+            cfg = self.checkpoint.cfg
+            raise ArchitectureError(
+                f"{cfg.model_name} ({cfg.architecture}) has no attention in layer {layer}: use "
+                "another model."
+            )
+        return block
 
     def __iter__(self) -> Iterator[Any]:
         return (self[layer] for layer in range(len(self)))
@@ -242,10 +255,9 @@ def lazy_checkpoint(
     """
     title = identity.title
     check_described(hf_config, files.places, title)
-    blank = ModelPaths("", None, "\0", "", None, None, "", "", ())
     try:
         known, unread = stored_names(hf_config, files.places)
-        first = one_block(hf_config, blank, 0, lambda _: None)
+        first = first_block(hf_config)
     except Exception as error:  # such as an initial deviation that is no number
         raise ModelError(
             f"{CONFIG} of {title} describes no model ({first_line(error)}): replace it."

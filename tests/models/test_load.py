@@ -16,14 +16,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from analysis.dynamic.scores import dynamic_scores
 from analysis.errors import ArchitectureError, ModelError, ParameterError
 from analysis.models import fetch_model, load_model
 from analysis.models import load as models
+from analysis.models.admission import admit_runs
 from analysis.models.checkpoint import Checkpoint, sha256_of, weights_checksum
 from analysis.models.load import PINNED
 from analysis.provenance import GPT2_SMALL, ModelIdentity, model_identity
+from analysis.static.scores import score_heads
 from tests import checkpoints
 from tests.loopback_hub import LoopbackHub, Repository, point_at
+from tests.word_lists import MADE_UP_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,6 +114,22 @@ def test_the_weights_are_raw(saved: Path) -> None:
     assert torch.equal(model.W_U.T, state["lm_head.weight"])
     assert torch.equal(model.blocks[0].ln2.weight, state["transformer.h.0.ln_2.weight"])
     assert torch.equal(model.blocks[2].ln1.bias, state["transformer.h.2.ln_1.bias"])
+
+
+def test_gpt2_that_reorders_its_attention_is_run_and_scored_as_it_is(tmp_path: Path) -> None:
+    tokenizer = checkpoints.make_tokenizer(MADE_UP_NAMES)
+    plain = checkpoints.gpt2_model(
+        len(tokenizer), reorder_and_upcast_attn=True, scale_attn_by_inverse_layer_idx=True
+    )
+    checkpoints.save_checkpoint(plain, tokenizer, tmp_path)
+    model = load_model(tmp_path)
+    assert admit_runs(model).has("logits")
+    ids = torch.arange(12)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids), plain(ids).logits, rtol=1e-4, atol=1e-4)
+    loaded = score_heads(model, MADE_UP_NAMES)
+    assert (loaded.in_top_k == score_heads(tmp_path, MADE_UP_NAMES).in_top_k).all()
+    dynamic_scores(model, MADE_UP_NAMES, ["No <X> means no"])
 
 
 def test_a_single_name_stays_one_token_in_the_loaded_tokenizer(saved: Path) -> None:
