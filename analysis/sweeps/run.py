@@ -294,7 +294,7 @@ def _client(cluster: str | Path | None, n_workers: int | None, n_tasks: int) -> 
             n_workers=n_workers,
             threads_per_worker=1,
             memory_limit=0,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # a free port, which no other sweep takes
             silence_logs=logging.CRITICAL,
         ) as local,
         Client(local) as client,

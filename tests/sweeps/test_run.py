@@ -20,7 +20,7 @@ import pytest
 from analysis import ExportError, ModelError, ParameterError, load_model, load_names, score_heads
 from analysis.sweeps import questions as asking
 from analysis.sweeps.questions import Question
-from analysis.sweeps.run import _answer, _Task, sweep, sweep_frame
+from analysis.sweeps.run import _answer, _client, _Task, sweep, sweep_frame
 from analysis.sweeps.store import Store
 from tests import checkpoints, planted
 
@@ -51,7 +51,7 @@ def here() -> Iterator[str]:
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
     ) as cluster:
         yield cluster.scheduler_address
 
@@ -379,3 +379,12 @@ def test_an_answer_is_there_whole_or_not_at_all(
 def test_a_folder_without_answers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="no answers"):
         sweep_frame(tmp_path)
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_a_time_do_not_take_each_others_port() -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Port")
+        with _client(None, 1, 1) as one, _client(None, 1, 1) as other:
+            links = {one.dashboard_link, other.dashboard_link}
+    assert len(links) == 2 and all("//127.0.0.1:" in link for link in links)
