@@ -143,8 +143,8 @@ def _facts(fig: go.Figure, scores: HeadScores | None) -> dict[str, Any]:
         return dict(held) if held else {}
     check_type("scores", scores, HeadScores, "score_heads")
     given = facts_of(scores)
-    shown = [name for name in given if name != "provenance"]
-    if held and any(given[name] != held.get(name) for name in shown):
+    compared = given.keys() - {"provenance"}
+    if held and any(given[name] != held.get(name) for name in compared):
         raise ParameterError(
             "the figure shows other scores than those given: leave scores out, or draw these."
         )

@@ -71,16 +71,14 @@ def copy_scores(
                 inside = [[d.in_top_k for d in decided], [d.in_bottom_k for d in decided]]
             else:
                 written = torch.einsum("nhe,hed->nhd", values, W_O)
-                some = written.any(2).T  # where a head writes nothing, the bias alone would decide
+                writes = written.any(2).T.repeat(2, 1)  # else the bias alone would decide
                 output = centred(model, written)
                 scale = (output.square().mean(2, keepdim=True) + model.cfg.eps).sqrt()
                 z = torch.cat([torch.cat([v, scale], 2) for v in (values, -values)], 1)
                 rows = torch.cat([to_logits, bias.expand(n_heads, 1, -1)], 1).repeat(2, 1, 1)
-                tops = [d.in_top_k for d in decide_written(z, targets, rows, vocabulary, k)]
-                inside = [
-                    [t & s for t, s in zip(half, some, strict=True)]
-                    for half in (tops[:n_heads], tops[n_heads:])
-                ]
+                decided = list(decide_written(z, targets, rows, vocabulary, k))
+                tops = [d.in_top_k & some for d, some in zip(decided, writes, strict=True)]
+                inside = [tops[:n_heads], tops[n_heads:]]
             for twin, answers in enumerate(inside):
                 shares[twin, layer] = torch.stack(answers).double().mean(1)
             bar.update(n_heads)

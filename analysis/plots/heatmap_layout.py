@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from analysis.errors import ParameterError
+from analysis.plots.named_notes import named_notes, renumber_notes
 from analysis.plots.narrow import narrowed
 from analysis.plots.placer import Placer
 from analysis.plots.style import SCREEN_WIDTH, TEXT_PX, TITLE_PX, axis_suffix, text_width
@@ -70,7 +71,9 @@ class _Sizes:
         labels = [str(label) for bar in bars for label in bar.ticktext or ("0.0",)]
         numbers = max((text_width(label, bar_tick) for label in labels), default=0)
         title_sizes = [
-            note.font.size for name, (_, note) in _notes(fig).items() if name.startswith("title ")
+            note.font.size
+            for name, (_, note) in named_notes(fig).items()
+            if name.startswith("title ")
         ]
         bar = 8 + _BAR_THICKNESS + _TICK + 4 + numbers + 6 + 1.35 * bar_title
         return _Sizes(
@@ -96,7 +99,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
     Raises:
         ParameterError: the width is not a number from 300 to 10,000.
     """
-    _renumber_notes(fig)
+    renumber_notes(fig)
     placer = Placer(fig)
     width = check_width(width if width is not None else fig.layout.width or SCREEN_WIDTH)
     n_panels = len(fig.layout.meta["panels"])
@@ -106,7 +109,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
     column = width / columns
     heading = fig.layout.title.text
     heading_font = fig.layout.title.font.size or TITLE_PX
-    notes = _notes(fig)
+    notes = named_notes(fig)
     places: list[tuple[str, Any]] = []
 
     top = float(MODEBAR_ROW if screen else 6)
@@ -199,7 +202,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
         placer.put(f"layout.legend{suffix}.y", 1 - start / height)
     _place_marks(fig, placer, boxes)
     placer.note()
-    _renumber_notes(fig, back=True)
+    renumber_notes(fig, back=True)
 
 
 def fit_width(fig: go.Figure, width: float, *, screen: bool = True) -> go.Figure:
@@ -309,39 +312,6 @@ def _place_title(
     end = start + width / columns
     centre = min(max(centre, start + 6 + half), end - 6 - half)
     placer.put(f"layout.annotations.{at}.x", centre / width)
-
-
-def _notes(fig: go.Figure) -> dict[str, tuple[int, Any]]:
-    """The annotations that have a name, with their places in the list."""
-    return {note.name: (at, note) for at, note in enumerate(fig.layout.annotations) if note.name}
-
-
-def _renumber_notes(fig: go.Figure, *, back: bool = False) -> None:
-    """Let what is noted of titles follow them to their places in the list of annotations.
-
-    It is kept under the places that ``plot_heatmaps`` gives them, which ``back`` restores: a title
-    that is taken away moves the others.
-    """
-    meta = dict(fig.layout.meta)
-    usual = [*(f"title {panel}" for panel in range(len(meta["panels"]))), "subtitle"]
-    now = {name: at for name, (at, _) in _notes(fig).items()}
-    places = {str(at): str(now[name]) for at, name in enumerate(usual) if name in now}
-    gone = {str(at) for at, name in enumerate(usual) if name not in now}
-    if not gone and all(old == new for old, new in places.items()):
-        return
-    if back:
-        places, gone = {new: old for old, new in places.items()}, set()
-    for part in ("placed", "texts"):
-        moved = {}
-        for path, value in meta.get(part, {}).items():
-            written = path.split(".")
-            if written[:2] == ["layout", "annotations"]:
-                if written[2] in gone:
-                    continue
-                written[2] = places.get(written[2], written[2])
-            moved[".".join(written)] = value
-        meta[part] = moved
-    fig.layout.meta = meta
 
 
 def _title_shift(sizes: _Sizes) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import logging
 import os
 import signal
 import threading
@@ -27,11 +26,12 @@ import pandas as pd
 
 from analysis.errors import AnalysisError, ModelError, ParameterError
 from analysis.models import load_model
-from analysis.models.checkpoint import checkpoint_checksum, first_line
+from analysis.models.checkpoint import checkpoint_checksum
 from analysis.models.hub_listing import list_revisions
 from analysis.models.load import fetch_checkpoint
 from analysis.progress import progress_bar
 from analysis.sweeps import questions as asking
+from analysis.sweeps.cluster import cluster_client
 from analysis.sweeps.questions import Question
 from analysis.sweeps.store import Store, read_answers
 from analysis.validation import check_int, check_list, check_path, check_text
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 MAX_WORKERS = 1024
 POLL_S = 0.05
-MEMORY_PER_WORKER = 4 << 30
-"""Bytes that a worker is thought to need, which decides how many a machine gets."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def sweep(
     keys: dict[str, dict[str, str]] = {}
     tasks = list(_planned(names, asked, store, rows, keys))
     if tasks:
-        with _stop_heard() as check, _client(cluster, n_workers, len(tasks)) as client:
+        with _stop_heard() as check, cluster_client(cluster, n_workers, len(tasks)) as client:
             keys |= _run(client, tasks, store, rows, check)
     columns = ["model", "question", "status", "reason"]
     table = pd.DataFrame(rows, columns=columns).sort_values(columns[:2], kind="stable")
@@ -254,52 +252,6 @@ def _planned(
                     }
                     yield _Task(model, chosen, question, key, whole)
             bar.update()
-
-
-@contextmanager
-def _client(cluster: str | Path | None, n_workers: int | None, n_tasks: int) -> Iterator[Client]:
-    """A client of the given cluster, or of one on this machine that ends with the sweep."""
-    import dask
-    from distributed import Client, LocalCluster
-
-    if cluster is not None:
-        where = str(cluster)
-        options = {"address": where} if "://" in where else {"scheduler_file": where}
-        try:
-            client = Client(**options)
-        except Exception as error:  # an address that is none, nobody there, no scheduler's file
-            raise ParameterError(
-                f"the Dask cluster {where!r:.200} cannot be reached ({first_line(error)}): "
-                "give the address or scheduler file of a running one."
-            ) from error
-        with client:
-            yield client
-        return
-    processors = os.cpu_count() or 1
-    if n_workers is None:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        n_workers = max(1, min(processors, memory // MEMORY_PER_WORKER, n_tasks))
-    threads = str(max(1, processors // n_workers))
-    settings = {
-        "distributed.nanny.pre-spawn-environ": {
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            "TQDM_DISABLE": "1",
-        },
-        "distributed.worker.daemon": False,
-    }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            memory_limit=0,
-            dashboard_address="127.0.0.1:0",  # a free port, which no other sweep takes
-            silence_logs=logging.CRITICAL,
-        ) as local,
-        Client(local) as client,
-    ):
-        yield client
 
 
 @contextmanager

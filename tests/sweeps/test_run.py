@@ -19,8 +19,9 @@ import pytest
 
 from analysis import ExportError, ModelError, ParameterError, load_model, load_names, score_heads
 from analysis.sweeps import questions as asking
+from analysis.sweeps.cluster import cluster_client
 from analysis.sweeps.questions import Question
-from analysis.sweeps.run import _answer, _client, _Task, sweep, sweep_frame
+from analysis.sweeps.run import _answer, _Task, sweep, sweep_frame
 from analysis.sweeps.store import Store
 from tests import checkpoints, planted
 
@@ -385,6 +386,6 @@ def test_a_folder_without_answers_is_refused(tmp_path: Path) -> None:
 def test_two_sweeps_at_a_time_do_not_take_each_others_port() -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Port")
-        with _client(None, 1, 1) as one, _client(None, 1, 1) as other:
+        with cluster_client(None, 1, 1) as one, cluster_client(None, 1, 1) as other:
             links = {one.dashboard_link, other.dashboard_link}
     assert len(links) == 2 and all("//127.0.0.1:" in link for link in links)

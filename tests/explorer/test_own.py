@@ -1,0 +1,73 @@
+"""Names of one's own: what a file holds is asked about as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from analysis.explorer.page import explorer_page
+from tests.explorer.reading import (
+    Open,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from analysis.explorer.results import Results
+
+pytestmark = pytest.mark.chromium
+
+
+@pytest.fixture
+def asking_file(results: Results, tmp_path: Path) -> Path:
+    """A page that takes itself for one with a kernel, and keeps what it last asked."""
+    text = explorer_page(results)
+    for given, wanted in (
+        ("  kernel: false,", "  kernel: true,"),
+        ("send() {}", "send(message) { globalThis.sent = message; }"),
+    ):
+        assert text.count(given) == 1
+        text = text.replace(given, wanted)
+    path = tmp_path / "asking.html"
+    path.write_text(text)
+    return path
+
+
+def asked(page: Page) -> dict[str, Any]:
+    """What the names' own part asks, and then takes back."""
+    page.locator(".nh-own progress").wait_for()
+    sent = page.evaluate("sent")
+    page.locator(".nh-own").get_by_role("button", name="Stop").click()
+    assert sent["ask"] == "score"
+    return sent["args"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "shown"),
+    [
+        ('name,n\n"Mary, Jane",1\nTom,2\n', ["Mary, Jane", "Tom"], ""),
+        ("name\nAnn > Bob\n", ["Ann > Bob"], ""),
+        ('source,target\n"a; b","c → d"\n', [["a; b", "c → d"]], ""),
+        ('n,name\n1,"Mary"\n2,\n3,Tom\n', ["Mary", "Tom"], "Mary\nTom"),
+        ("target,source\nParis,France\n", [["France", "Paris"]], "France > Paris"),
+    ],
+    ids=["comma", "sign", "pair", "plain", "plain pair"],
+)
+def test_the_cells_of_a_file_are_names_as_they_are(
+    visit: Open, asking_file: Path, tmp_path: Path, text: str, names: list[Any], shown: str
+) -> None:
+    page = visit(file=asking_file)
+    page.locator("summary", has_text="Your own names").click()
+    (tmp_path / "mine.csv").write_text(text)
+    page.get_by_label("CSV file with a column").set_input_files(tmp_path / "mine.csv")
+    found = asked(page)
+    assert found["names"] == names
+    assert found["label"] == (None if isinstance(names[0], str) else "mine")
+    # The box holds them only where it reads the same names.
+    box = page.get_by_label("Names, separated by")
+    assert box.input_value() == shown
+    if shown:
+        page.get_by_role("button", name="Score these").click()
+        assert asked(page)["names"] == names
