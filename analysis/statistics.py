@@ -42,14 +42,12 @@ def cluster_mean_interval(
     Returns:
         Mean, lower and upper end.
     """
-    from scipy.stats import t
-
     mean = np.asarray(values.mean(axis=0))
     sums, n_clusters = _cluster_sums(values - mean, clusters)
     if n_clusters == 1:
         return mean, np.full_like(mean, -np.inf), np.full_like(mean, np.inf)
     variance = n_clusters / (n_clusters - 1) * np.square(sums).sum(axis=0) / len(values) ** 2
-    margin = t.ppf((1 + confidence) / 2, n_clusters - 1) * np.sqrt(variance)
+    margin = _students_quantile(confidence, n_clusters - 1) * np.sqrt(variance)
     return mean, np.asarray(mean - margin), np.asarray(mean + margin)
 
 
@@ -89,8 +87,6 @@ def cluster_share_interval(
         clusters: of each trial, of any type; one cluster alone gives 0 to 1.
         confidence: of the interval.
     """
-    from scipy.stats import t
-
     n, share = len(successes), float(np.mean(successes))
     sums, n_clusters = _cluster_sums(successes - share, clusters)
     if n_clusters == 1:
@@ -101,10 +97,17 @@ def cluster_share_interval(
         effective = n / max(clustered / plain, 1.0)
     else:
         effective = float(n_clusters)
-    z2 = float(t.ppf((1 + confidence) / 2, n_clusters - 1)) ** 2 / effective
+    z2 = _students_quantile(confidence, n_clusters - 1) ** 2 / effective
     middle, margin = share + z2 / 2, np.sqrt(z2 * share * (1 - share) + z2**2 / 4)
     low, high = (middle - margin) / (1 + z2), (middle + margin) / (1 + z2)
     return float(max(low, 0.0)), float(min(high, 1.0))
+
+
+def _students_quantile(confidence: float, freedom: int) -> float:
+    """How many standard errors a two-sided interval of Student's reaches."""
+    from scipy.special import stdtrit  # scipy.stats.t is this in a wrapper that takes longer
+
+    return float(stdtrit(freedom, (1 + confidence) / 2))
 
 
 def _cluster_sums(

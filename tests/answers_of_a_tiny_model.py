@@ -1,13 +1,16 @@
 """Every answer that a forward pass decides, of tiny models: run as a script, written to a file.
 
-``python -m tests.answers_of_a_tiny_model FILE.npz``, in an environment of ``tests.processors``.
+``python -m tests.answers_of_a_tiny_model FILE.npz THREADS ...``, in an environment of
+``tests.processors``; all is computed once for each number of threads.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,13 +28,23 @@ from analysis.sweeps.trained_model import TrainingRun, train
 from tests import checkpoints, ioi_models, planted
 from tests.word_lists import MADE_UP_NAMES as NAMES
 
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
 KINDS = ("gpt2", "gpt-neox", "llama")
+
+
+@functools.cache
+def models(kind: str) -> tuple[TransformerBridge, TransformerBridge]:
+    """One whose heads are planted for names, and one for the indirect-object task."""
+    tokenizer = checkpoints.make_tokenizer(NAMES)
+    planted_model = planted.boot(planted.MAKERS[kind](len(tokenizer)), tokenizer)
+    return planted_model, ioi_models.random_model(kind)
 
 
 def answers(kind: str) -> dict[str, np.ndarray]:
     """By name: arrays of whole numbers must be the same everywhere, floats to 1e-12."""
-    tokenizer = checkpoints.make_tokenizer(NAMES)
-    model = planted.boot(planted.MAKERS[kind](len(tokenizer)), tokenizer)
+    model, ioi_model = models(kind)
     found: dict[str, np.ndarray] = {}
     for k in (1, 20):
         scores = dynamic_scores(model, NAMES, k=k)
@@ -40,7 +53,7 @@ def answers(kind: str) -> dict[str, np.ndarray]:
     found["z"] = torch.stack(z["with"]).numpy()
     ranks = [
         top_logits_of_head(model, name, (layer, 1))["larger logits"].to_numpy()
-        for name in NAMES[:3]
+        for name in NAMES[:2]
         for layer in range(3)
     ]
     found["ranks"] = np.array(ranks)
@@ -48,8 +61,7 @@ def answers(kind: str) -> dict[str, np.ndarray]:
     for mode in ("zero", "mean"):
         measured = ablator.measure([(), [(0, 1)], [(1, 1), (2, 0)]], mode)
         found |= {f"right {mode}": measured.right, f"likely {mode}": measured.log_probability}
-    model = ioi_models.random_model(kind)
-    run = run_prompts(model, ioi_prompts(model, 20, names=ioi_models.NAMES))
+    run = run_prompts(ioi_model, ioi_prompts(ioi_model, 20, names=ioi_models.NAMES))
     found["io_is_argmax"] = run.io_is_argmax.numpy()
     found |= {f"ioi {name}": vars(run)[name].numpy() for name in ("z", "attention", "io_logit")}
     return {f"{kind} {name}": array for name, array in found.items()}
@@ -64,10 +76,19 @@ def trained_answers(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
+def main(file: str, *threads: str) -> None:
+    """Write every answer, under names that begin with the number of threads."""
+    found: dict[str, np.ndarray] = {}
+    for n_threads in map(int, threads):
+        torch.set_num_threads(n_threads)
+        here = {"threads": np.array(torch.get_num_threads())}
+        for kind in KINDS:
+            here |= answers(kind)
+        with tempfile.TemporaryDirectory() as folder:
+            here |= trained_answers(Path(folder) / "trained")
+        found |= {f"{n_threads} {name}": array for name, array in here.items()}
+    np.savez(file, **found)
+
+
 if __name__ == "__main__":
-    every: dict[str, np.ndarray] = {}
-    for one in KINDS:
-        every |= answers(one)
-    with tempfile.TemporaryDirectory() as folder:
-        every |= trained_answers(Path(folder) / "trained")
-    np.savez(sys.argv[1], **{"threads": np.array(torch.get_num_threads()), **every})
+    main(*sys.argv[1:])

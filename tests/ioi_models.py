@@ -26,10 +26,14 @@ N = len(NAMES)
 Heads = Iterable[tuple[int, int]]
 
 
+SAID = re.findall(r"[A-Za-z]+", re.sub(r"{\w+}", " ", " ".join(TEMPLATES)))
+WORDS = [*NAMES, *dict.fromkeys([*SAID, *PLACES, *OBJECTS])]
+"""Every name and word of the prompts."""
+
+
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Every name and word of the prompts is one token after a space."""
-    said = re.findall(r"[A-Za-z]+", re.sub(r"{\w+}", " ", " ".join(TEMPLATES)))
-    return checkpoints.make_tokenizer([*NAMES, *dict.fromkeys([*said, *PLACES, *OBJECTS])])
+    return checkpoints.make_tokenizer(WORDS)
 
 
 def random_model(kind: str) -> TransformerBridge:

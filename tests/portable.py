@@ -30,9 +30,13 @@ PACKAGED = {
 def compare(
     notebooks: Sequence[str], setting: Mapping[str, str], options: Sequence[str] = ()
 ) -> int:
-    """Run the notebooks under one setting; pytest's exit code, 0 where nothing differs."""
-    n_together = max(1, (os.cpu_count() or 1) // int(setting.get("OMP_NUM_THREADS", 1)))
-    workers = ["-n", str(n_together), "--dist", "loadfile"] if n_together > 1 else []
+    """Run the notebooks under one setting; pytest's exit code, 0 where nothing differs.
+
+    One notebook for each core, also where each uses two threads: threads that sleep while they
+    wait (``tests.processors``) share cores well, and what a thread computes is the same.
+    """
+    n_cores = os.cpu_count() or 1
+    workers = ["-n", str(n_cores), "--dist", "loadfile"] if n_cores > 1 else []
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", *workers, *options]
     variables = environment(dict(setting)) | PACKAGED
     variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])

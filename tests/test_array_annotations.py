@@ -28,6 +28,11 @@ def product(x: Float[Tensor, "n d"], W: Float[Tensor, "d k"], n: int = 1) -> Flo
 def lies(model: Model, tokens: list[Int[Tensor, "n"]]) -> Float[Tensor, "n"]:
     return tokens[0]
 
+def cut(x: Float[Tensor, "n d"], n: int, *, like: Float[Tensor, "n"] | None = None) -> Float[
+    Tensor, "n d"
+]:
+    return x[:n]
+
 @dataclass(frozen=True)
 class Result:
     values: Float[Tensor, "n"]
@@ -59,6 +64,25 @@ def test_arrays_are_checked_and_nothing_else(module: object) -> None:
         module.lies(None, [torch.ones(2, dtype=torch.int64)])  # type: ignore[attr-defined]
     with pytest.raises(TypeCheckError):
         result(torch.ones(2, 2), name="")
+
+
+def test_a_call_that_differs_from_checked_ones_in_any_array_is_checked(module: object) -> None:
+    import torch
+
+    cut, lies = module.cut, module.lies  # type: ignore[attr-defined]
+    for _ in range(2):
+        assert cut(torch.ones(3, 2), 3, like=torch.ones(3)).shape == (3, 2)
+        assert cut(n=2, x=torch.ones(2, 2)).shape == (2, 2)
+        with pytest.raises(TypeCheckError, match="return"):
+            cut(torch.ones(3, 2), 2)
+        with pytest.raises(TypeCheckError, match="like"):
+            cut(torch.ones(3, 2), 3, like=torch.ones(2))
+        with pytest.raises(TypeCheckError, match="x is a"):
+            cut(torch.ones(3, 2, dtype=torch.int32), 3)
+        with pytest.raises(TypeCheckError, match="x is a"):
+            cut([[1.0]], 1)
+        with pytest.raises(TypeCheckError, match="tokens"):
+            lies(None, [torch.ones(2)])
 
 
 def test_the_package_under_test_is_checked() -> None:

@@ -61,6 +61,7 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.asks_mypy
 def test_mypy_knows_the_type_of_every_name(tmp_path: Path) -> None:
     lines = ["import analysis", *(f"reveal_type(analysis.{name})" for name in analysis.__all__)]
     asking = tmp_path / "asking.py"

@@ -20,22 +20,17 @@ class Placer:
 
     def is_mine(self, path: str) -> bool:
         """Whether a value is still what was set here, or was never set."""
-        owner, name = self._owner(path)
-        now = None if owner is None else _as_json(owner[name])
-        return path not in self._noted or now is None or now == self._noted[path]
+        return self._is_mine(path, *self._owner(path))
 
     def put(self, path: str, value: Any) -> None:
         """Set a value, unless the figure's owner has changed it."""
-        if self.is_mine(path):
-            self.force(path, value)
+        owner, name = self._owner(path)
+        if self._is_mine(path, owner, name):
+            self._set(path, owner, name, value)
 
     def force(self, path: str, value: Any) -> None:
         """Set a value."""
-        owner, name = self._owner(path)
-        if owner is None:
-            return
-        owner[name] = value
-        self._noted[path] = _as_json(owner[name])
+        self._set(path, *self._owner(path), value)
 
     def lines(self, path: str, now: str, room: float, size: float) -> list[str]:
         """A text broken to fit; broken afresh from what it was before its last breaks."""
@@ -50,6 +45,18 @@ class Placer:
         """Write down what was set."""
         meta = dict(self._fig.layout.meta or {})
         self._fig.layout.meta = meta | {"placed": self._noted, "texts": self._texts}
+
+    def _is_mine(self, path: str, owner: Any, name: str) -> bool:
+        if path not in self._noted:
+            return True
+        now = None if owner is None else _as_json(owner[name])
+        return now is None or now == self._noted[path]
+
+    def _set(self, path: str, owner: Any, name: str, value: Any) -> None:
+        if owner is None:
+            return
+        owner[name] = value
+        self._noted[path] = _as_json(owner[name])
 
     def _owner(self, path: str) -> tuple[Any, str]:
         *parts, name = path.split(".")

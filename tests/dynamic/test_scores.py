@@ -174,11 +174,8 @@ def test_of_a_pair_the_source_is_read_and_the_target_asked_about() -> None:
 # ---- the same numbers, whatever the batches
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 16])
 @pytest.mark.parametrize("kind", MAKERS)
-def test_any_batch_size_gives_the_same_numbers(
-    kind: str, batch_size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_batch_size_gives_the_same_numbers(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(kind)
     monkeypatch.setattr(dynamic, "RUN_TOGETHER", 8)
     parts = []
@@ -191,11 +188,12 @@ def test_any_batch_size_gives_the_same_numbers(
     monkeypatch.setattr(dynamic, "head_z", counted)
     expected = dynamic_scores(model, NAMES, TEMPLATES_HERE, k=20)
     assert len(parts) == len(TEMPLATES_HERE), "all names at once"
-    parts.clear()
-    found = dynamic_scores(model, NAMES, TEMPLATES_HERE, k=20, batch_size=batch_size)
-    assert len(parts) >= 2 * len(TEMPLATES_HERE), "names in several batches"
-    assert np.array_equal(found.in_top_k, expected.in_top_k)
-    assert np.array_equal(found.in_bottom_k, expected.in_bottom_k)
+    for batch_size in (1, 7, 16):
+        parts.clear()
+        found = dynamic_scores(model, NAMES, TEMPLATES_HERE, k=20, batch_size=batch_size)
+        assert len(parts) >= 2 * len(TEMPLATES_HERE), "names in several batches"
+        assert np.array_equal(found.in_top_k, expected.in_top_k)
+        assert np.array_equal(found.in_bottom_k, expected.in_bottom_k)
 
 
 def test_a_name_given_twice_is_counted_once() -> None:
@@ -358,7 +356,7 @@ def test_the_answers_do_not_follow_the_users_settings(kind: str, setting: str) -
 
 @pytest.fixture(scope="module")
 def few(smollm2: TransformerBridge) -> TokenPairs:
-    return token_pairs(smollm2, load_names(smollm2).sources[:40])
+    return token_pairs(smollm2, load_names(smollm2).sources[:30])
 
 
 @torch.no_grad()

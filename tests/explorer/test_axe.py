@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from analysis.explorer.page import write_page
+from tests.browser import violations
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-    from analysis.explorer.results import Results
 
 pytestmark = pytest.mark.chromium
 
@@ -22,15 +20,13 @@ SERIOUS = {"serious", "critical"}
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("tab", ["scatter", "table", "pins"])
 def test_no_serious_fault(
-    chromium: Browser, axe: str, results: Results, tmp_path: Path, scheme: str, tab: str
+    chromium: Browser, axe: str, page_file: Path, scheme: str, tab: str
 ) -> None:
-    file = write_page(results, tmp_path / "page.html")
     context = chromium.new_context(offline=True, color_scheme=scheme)
     page = context.new_page()
-    page.goto(f"{file.as_uri()}#head=1.1&pins=1.1,2.2&tab={tab}")
+    page.goto(f"{page_file.as_uri()}#head=1.1&pins=1.1,2.2&tab={tab}")
     page.wait_for_selector(".nh-map [role=gridcell]")
     page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
-    page.evaluate(axe)
-    faults = page.evaluate("axe.run()")["violations"]
+    faults = violations(page, axe)
     context.close()
     assert [fault["help"] for fault in faults if fault["impact"] in SERIOUS] == []

@@ -7,12 +7,10 @@ import gzip
 import hashlib
 import io
 import json
-import multiprocessing
-import os
 import re
+import shutil
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,19 +32,14 @@ from analysis.names import NAMES_CSV, TokenPairs
 from analysis.plots.heatmap_layout import fit_width
 from analysis.plots.heatmaps import plot_heatmaps
 from analysis.provenance import GPT2_SMALL, ModelIdentity
-from analysis.static.head_scores import HeadScores
-from tests.made_up import scores_from_counts
-
-SPAWN = multiprocessing.get_context("spawn")
-DATA = ("html", "csv", "json")
-
-
-def scores_with(planted: int, title: str = "GPT-2") -> HeadScores:
-    """Scores of GPT-2's shape: head 9.9 copies, head 10.7 suppresses ``planted`` of 100 names."""
-    top, bottom = np.zeros((2, 12, 12), dtype=int)
-    top[9, 9] = bottom[10, 7] = planted
-    identity = ModelIdentity(GPT2_SMALL, title, revision="abc")
-    return scores_from_counts(top, bottom, model=identity, provenance={"seed": 1, "time": "now"})
+from tests.export.writers import (
+    DATA,
+    exit_codes,
+    export_and_die,
+    export_often,
+    export_set,
+    scores_with,
+)
 
 
 def is_whole(stem: Path) -> bool:
@@ -89,10 +82,10 @@ def test_data_beside_the_figure(tmp_path: Path) -> None:
 def test_scores_given_apart(tmp_path: Path) -> None:
     bare = go.Figure(plot_heatmaps(scores_with(1)))
     # A copy of a figure still holds what it shows.
-    assert len(export_figure(bare, tmp_path / "a", "html")) == 3
-    assert len(export_figure(bare, tmp_path / "b", "html", scores=scores_with(1))) == 3
+    assert len(export_figure(bare, tmp_path / "a", "svg")) == 3
+    assert len(export_figure(bare, tmp_path / "b", "svg", scores=scores_with(1))) == 3
     with pytest.raises(ParameterError, match="the figure shows other scores"):
-        export_figure(bare, tmp_path / "c", "html", scores=scores_with(2))
+        export_figure(bare, tmp_path / "c", "svg", scores=scores_with(2))
     assert not list(tmp_path.glob("c*"))
 
 
@@ -198,12 +191,12 @@ def test_a_broken_browser_stops_nothing_else(
     assert "png not written" in said
     assert ("status 127 (no libnss3.so)" in said) == ("libnss3" in script)
     # A heatmap never asks for it.
-    assert len(export_figure(plot_heatmaps(scores_with(1)), tmp_path / "g")) == 6
+    assert len(export_figure(plot_heatmaps(scores_with(1)), tmp_path / "g", ["png"])) == 3
 
 
 def test_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stem = tmp_path / "f"
-    export_figure(plot_heatmaps(scores_with(10)), stem, ("html",))
+    export_figure(plot_heatmaps(scores_with(10)), stem, "svg")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     write = Path.write_bytes
 
@@ -215,14 +208,14 @@ def test_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(ExportError, match="No space left"):
-        export_figure(plot_heatmaps(scores_with(20)), stem, ("html",))
+        export_figure(plot_heatmaps(scores_with(20)), stem, "svg")
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_folder_in_the_place_of_a_file_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "f.csv").mkdir()
     with pytest.raises(ExportError, match=r"f\.csv is a folder"):
-        export_figure(plot_heatmaps(scores_with(20)), tmp_path / "f", ("html",))
+        export_figure(plot_heatmaps(scores_with(20)), tmp_path / "f", "svg")
     assert names_in(tmp_path) == ["f.csv"]
 
 
@@ -257,62 +250,35 @@ def test_refused_before_any_drawing(
     assert names_in(tmp_path) == ["file"]
 
 
-def export_and_die(stem: Path, moves: int) -> None:
-    """Export, and kill this process when it wants to move one file more."""
-    move, count = os.replace, 0
-
-    def counted(source: Path, target: Path) -> None:
-        nonlocal count
-        if count == moves:
-            os.kill(os.getpid(), signal.SIGKILL)
-        count += 1
-        move(source, target)
-
-    whole_files.os.replace = counted  # type: ignore[attr-defined]
-    export_figure(plot_heatmaps(scores_with(99)), stem, ("html",))
+@pytest.fixture(scope="module")
+def old_and_new(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders with the sets ``f`` of before and after an export."""
+    folders = tmp_path_factory.mktemp("old"), tmp_path_factory.mktemp("new")
+    for folder, planted in zip(folders, (1, 99), strict=True):
+        export_set(folder / "f", planted)
+    return folders
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2])
-def test_killed_in_the_middle(tmp_path: Path, moves: int) -> None:
-    stem = tmp_path / "f"
-    old, new = tmp_path / "old" / "f", tmp_path / "new" / "f"
-    for place, planted in ((stem, 1), (old, 1), (new, 99)):
-        export_figure(plot_heatmaps(scores_with(planted)), place, ("html",))
-    killed = run(export_and_die, stem, moves)
-    assert killed == -signal.SIGKILL
+def test_killed_in_the_middle(tmp_path: Path, old_and_new: tuple[Path, Path], moves: int) -> None:
+    old, new = old_and_new
+    folder = shutil.copytree(old, tmp_path / "folder")
+    assert exit_codes(export_and_die, (folder / "f", moves)) == [-signal.SIGKILL]
     for i, ending in enumerate(DATA):
-        expected = (new if i < moves else old).parent / f"f.{ending}"
-        assert (tmp_path / f"f.{ending}").read_bytes() == expected.read_bytes()
+        expected = (new if i < moves else old) / f"f.{ending}"
+        assert (folder / f"f.{ending}").read_bytes() == expected.read_bytes()
     # The record, written last, tells a mixed set from a whole one.
-    assert is_whole(stem) == (moves == 0)
-    export_figure(plot_heatmaps(scores_with(50)), stem, ("html",))
-    assert is_whole(stem)
-    assert [name for name in names_in(tmp_path) if name.startswith(".")] == []
-
-
-def run(target: Callable[..., None], *arguments: object) -> int | None:
-    process = SPAWN.Process(target=target, args=arguments)
-    process.start()
-    process.join(60)
-    return process.exitcode
-
-
-def export_often(stem: Path, planted: int) -> None:
-    fig = plot_heatmaps(scores_with(planted))
-    for _ in range(10):
-        export_figure(fig, stem, ("html",))
+    assert is_whole(folder / "f") == (moves == 0)
+    export_set(folder / "f", 50)
+    assert is_whole(folder / "f")
+    assert [name for name in names_in(folder) if name.startswith(".")] == []
 
 
 def test_two_exports_to_one_stem(tmp_path: Path) -> None:
     stem = tmp_path / "f"
-    both = [SPAWN.Process(target=export_often, args=(stem, planted)) for planted in (10, 90)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
+    assert exit_codes(export_often, (stem, 10), (stem, 90)) == [0, 0]
     assert is_whole(stem)
-    assert names_in(tmp_path) == ["f.csv", "f.html", "f.json"]
+    assert names_in(tmp_path) == ["f.csv", "f.json", "f.svg"]
 
 
 def test_an_export_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,10 +287,10 @@ def test_an_export_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with whole_files.staging(tmp_path / "f"):
         start = time.monotonic()
         with pytest.raises(ExportError, match="another export"):
-            export_figure(fig, tmp_path / "f", ("html",))
+            export_figure(fig, tmp_path / "f", "svg")
         assert time.monotonic() - start < 20  # 30 s where the test does not set it
-        export_figure(fig, tmp_path / "other", ("html",))
-    export_figure(fig, tmp_path / "f", ("html",))
+        export_figure(fig, tmp_path / "other", "svg")
+    export_figure(fig, tmp_path / "f", "svg")
 
 
 def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
@@ -414,8 +380,8 @@ def test_a_stray_staging_place_does_not_block_a_stem(tmp_path: Path, stray: str)
         place.symlink_to(tmp_path / "nowhere")
     else:
         (place / "deep").mkdir(parents=True)
-    assert len(export_figure(plot_heatmaps(scores_with(1)), tmp_path / "f", "html")) == 3
-    assert names_in(tmp_path) == ["f.csv", "f.html", "f.json"]
+    assert len(export_figure(plot_heatmaps(scores_with(1)), tmp_path / "f", "svg")) == 3
+    assert names_in(tmp_path) == ["f.csv", "f.json", "f.svg"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ import torch
 
 from analysis.embeddings import source_vectors
 from analysis.models.families import FAMILIES
-from analysis.static.head_scores import HeadScores
 from analysis.static.scores import score_heads
 from analysis.weights import output_weights, unembedding_matrix, value_weights
 from tests import checkpoints, planted
@@ -33,19 +31,16 @@ COPYING, SUPPRESSING = ((0, 1), (1, 2)), ((0, 3), (2, 0))
 class Case:
     """One tiny model twice: as transformers made it, and as the bridge holds it."""
 
+    name: str
     plain: PreTrainedModel
     bridge: TransformerBridge
 
 
-@functools.cache
-def case(name: str) -> Case:
-    model = tiny_model(name, len(TOKENIZER))
-    return Case(model, planted.boot(copy.deepcopy(model), TOKENIZER))
-
-
-@functools.cache
-def scores(name: str, k: int, first_mlp: bool) -> HeadScores:
-    return score_heads(case(name).bridge, planted.NAMES, k=k, first_mlp=first_mlp)
+@pytest.fixture(scope="module", params=TINY)
+def case(request: pytest.FixtureRequest) -> Case:
+    """Made once for all tests of its name, which pytest runs one after another; none changes it."""
+    model = tiny_model(request.param, len(TOKENIZER))
+    return Case(request.param, model, planted.boot(copy.deepcopy(model), TOKENIZER))
 
 
 def test_every_family_of_the_table_is_tested_and_every_tested_one_is_in_the_table() -> None:
@@ -54,10 +49,9 @@ def test_every_family_of_the_table_is_tested_and_every_tested_one_is_in_the_tabl
     assert len(tested) >= 25
 
 
-@pytest.mark.parametrize("name", TINY)
 @torch.no_grad()
-def test_weights_are_the_published_parameters(name: str) -> None:
-    model, bridge = case(name).plain, case(name).bridge
+def test_weights_are_the_published_parameters(case: Case) -> None:
+    model, bridge = case.plain, case.bridge
     for layer in range(N_LAYERS):
         found = value_weights(bridge, layer)
         assert torch.equal(found, plain.value_matrices(model, layer))
@@ -69,10 +63,9 @@ def test_weights_are_the_published_parameters(name: str) -> None:
     torch.testing.assert_close(found, plain.unembedding(model), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", TINY)
 @torch.no_grad()
-def test_source_vectors_are_those_of_the_formulas(name: str) -> None:
-    model, bridge = case(name).plain, case(name).bridge
+def test_source_vectors_are_those_of_the_formulas(case: Case) -> None:
+    name, model, bridge = case.name, case.plain, case.bridge
     first = plain.embedded(model, TOKENS)
     found = source_vectors(bridge, TOKENS, layer=0)
     torch.testing.assert_close(found, first, rtol=1e-7, atol=1e-9)
@@ -88,18 +81,16 @@ def test_source_vectors_are_those_of_the_formulas(name: str) -> None:
 
 @pytest.mark.parametrize("k", [1, 10])
 @pytest.mark.parametrize("first_mlp", [True, False])
-@pytest.mark.parametrize("name", TINY)
-def test_scores_are_those_of_every_logit(name: str, first_mlp: bool, k: int) -> None:
-    logits = plain.logits_of_heads(case(name).plain, TOKENS, first_mlp_too=first_mlp)
+def test_scores_are_those_of_every_logit(case: Case, first_mlp: bool, k: int) -> None:
+    logits = plain.logits_of_heads(case.plain, TOKENS, first_mlp_too=first_mlp)
     own = logits[..., torch.arange(len(TOKENS)), TOKENS][..., None]
-    found = scores(name, k, first_mlp)
+    found = score_heads(case.bridge, planted.NAMES, k=k, first_mlp=first_mlp)
     assert np.array_equal(found.in_top_k, ((logits > own).sum(-1) < k).numpy())
     assert np.array_equal(found.in_bottom_k, ((logits < own).sum(-1) < k).numpy())
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_a_planted_copying_head_is_found_and_a_suppressing_one(name: str) -> None:
-    model = tiny_model(name, len(TOKENIZER))
+def test_a_planted_copying_head_is_found_and_a_suppressing_one(case: Case) -> None:
+    model = copy.deepcopy(case.plain)
     one_group = plain.value_matrices(model, 0).shape[0] == 1
     suppressing = SUPPRESSING
     plain.plant(model, TOKENS, COPYING, suppressing)

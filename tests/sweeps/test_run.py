@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,11 +94,14 @@ def wait_for(folder: Path, n: int, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.slow
 def test_a_worker_killed_a_model_broken_and_a_stop_in_the_middle(
-    models: list[Path], tmp_path: Path
+    models: list[Path], here: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """In processes of their own until the stop; what is left is done in this process."""
+    from analysis.cli.sweep import main
+
     folder = tmp_path / "sweep"
-    command = [sys.executable, "-m", "analysis.cli.sweep", *map(str, models)]
-    command += ["--folder", str(folder), "--workers", "2"]
+    asked = [*map(str, models), "--folder", str(folder)]
+    command = [sys.executable, "-m", "analysis.cli.sweep", *asked, "--workers", "2"]
     options = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}}
     # Where the tests run in the background, SIGINT is ignored, and a child would inherit that.
     heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
@@ -108,16 +113,17 @@ def test_a_worker_killed_a_model_broken_and_a_stop_in_the_middle(
             if "spawn_main" in " ".join(child.cmdline())
         ]
         workers[0].kill()
-        wait_for(folder, 10, process)
+        wait_for(folder, 6, process)
         process.send_signal(signal.SIGINT)
         process.wait(60)  # a few seconds, where nothing else runs
         assert process.returncode == 130
     first = answers(folder)
-    assert 10 <= len(first) < 29
-    ended = subprocess.run(command, **options, capture_output=True, text=True)  # type: ignore[call-overload]
-    assert ended.returncode == 1
-    assert ended.stdout.count("failed:") == 1
-    assert str(models[3]) in ended.stdout
+    assert 6 <= len(first) < 29
+    capsys.readouterr()
+    assert main([*asked, "--cluster", here]) == 1
+    said = capsys.readouterr().out
+    assert said.count("failed:") == 1
+    assert str(models[3]) in said
     last = answers(folder)
     assert len(last) == 29
     assert {name: last[name] for name in first} == first, "a task was done twice"
@@ -127,25 +133,31 @@ def test_a_worker_killed_a_model_broken_and_a_stop_in_the_middle(
     table = sweep_frame(folder)
     assert table["model"].nunique() == 29
     assert len(table) == 29 * 12
+    # What a worker's process answered is what the function answers in this one.
+    (of_a_worker,) = pd.read_parquet(folder / min(first))["model"].unique()
+    assert_answers(table[table["model"] == of_a_worker], of_a_worker)
 
 
-@pytest.mark.slow
+def assert_answers(found: pd.DataFrame, folder: str, **parameters: Any) -> None:
+    """That these are exactly the scores that the function gives of a model in a folder."""
+    model = load_model(folder)
+    expected = score_heads(model, load_names(model), **parameters).to_frame()
+    found = found.set_index(["layer", "head"])[expected.columns]
+    pd.testing.assert_frame_equal(found, expected, check_index_type=False, check_exact=True)
+
+
 def test_answers_are_those_of_the_functions_and_the_same_weights_are_asked_once(
-    models: list[Path], tmp_path: Path
+    models: list[Path], here: str, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in models[0].iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     questions: list[Question | str] = [Question("static", {"k": 2}), "eigenvalue"]
-    result = sweep([str(models[0]), str(copy)], questions, tmp_path / "sweep", n_workers=1)
+    assert pickle.loads(pickle.dumps(questions)) == questions  # as for a worker's process
+    result = sweep([str(models[0]), str(copy)], questions, tmp_path / "sweep", cluster=here)
     assert sorted(result.tasks["status"]) == ["done", "done", "same weights", "same weights"]
-    found = sweep_frame(result, "static k=2").set_index(["layer", "head"])
-    model = load_model(str(models[0]))
-    expected = score_heads(model, load_names(model), k=2).to_frame()
-    pd.testing.assert_frame_equal(
-        found[expected.columns], expected, check_index_type=False, check_exact=True
-    )
+    assert_answers(sweep_frame(result, "static k=2"), str(models[0]), k=2)
     again = sweep([str(models[0])], questions, result.folder)
     assert list(again.tasks["status"]) == ["kept", "kept"]
 
