@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 
 import pandas as pd
@@ -21,7 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
     chosen = parser.parse_args(arguments)
     table = families_table()
-    print(markdown(table) if chosen.markdown else table.to_string())
+    try:
+        print(markdown(table) if chosen.markdown else table.to_string(), flush=True)
+    except BrokenPipeError:  # whoever reads, such as ``head``, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

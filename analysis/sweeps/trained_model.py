@@ -224,9 +224,7 @@ def _train(run: TrainingRun, folder: Path) -> None:
                 _save(model, tokenizer, folder / f"small-gpt2-step-{step:04d}")
             if step == last:
                 break
-            tokens = text.batch(run.batch)
-            logits = model(tokens[:, :-1], attention_mask=torch.ones_like(tokens[:, :-1])).logits
-            loss = _loss(logits, tokens)
+            loss = _loss(model, text.batch(run.batch))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -273,14 +271,21 @@ def _round(model: GPT2LMHeadModel) -> None:
         parameter.div_(GRID).round_().mul_(GRID)
 
 
-def _loss(logits: Tensor, tokens: Int[Tensor, "n length"]) -> Tensor:
-    """Mean cross-entropy of the tokens that are said; END after a sentence is not."""
-    wanted = tokens[:, 1:]
-    each = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), wanted.flatten(), reduction="none"
-    ).view_as(wanted)
-    said = (wanted != 0).double()
-    return (each * said).sum() / said.sum()
+def _loss(model: GPT2LMHeadModel, tokens: Int[Tensor, "n length"]) -> Tensor:
+    """Mean cross-entropy of the tokens that are said; END after a sentence is not.
+
+    Sentences of like length are read together, so that little of what fills them up is.
+    """
+    lengths = (tokens[:, 1:] != 0).sum(1)
+    total = torch.zeros((), dtype=torch.float64)
+    for rows in lengths.argsort(stable=True).chunk(4):
+        longest = int(lengths[rows].max())
+        read, wanted = tokens[rows, :longest], tokens[rows, 1 : longest + 1]
+        logits = model(read, attention_mask=torch.ones_like(read)).logits
+        total = total + torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), wanted.flatten(), ignore_index=0, reduction="sum"
+        )
+    return total / lengths.sum()
 
 
 def _save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
