@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(markdown(table) if chosen.markdown else table.to_string(), flush=True)
     except BrokenPipeError:  # whoever reads, such as ``head``, has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.close()  # else it is flushed once more at the end
     return 0
 
 
