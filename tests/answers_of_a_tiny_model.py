@@ -1,7 +1,7 @@
-"""Every answer that a forward pass decides, of tiny models: run as a script, written to a file.
+"""Every answer that a forward pass decides, of tiny models: run as a script, written to files.
 
-``python -m tests.answers_of_a_tiny_model FILE.npz THREADS ...``, in an environment of
-``tests.processors``; all is computed once for each number of threads.
+``python -m tests.answers_of_a_tiny_model STEM THREADS ...``, in an environment of
+``tests.processors``, writes ``STEM-THREADS.npz`` for each number of threads.
 """
 
 from __future__ import annotations
@@ -76,18 +76,16 @@ def trained_answers(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def main(file: str, *threads: str) -> None:
-    """Write every answer, under names that begin with the number of threads."""
-    found: dict[str, np.ndarray] = {}
+def main(stem: str, *threads: str) -> None:
+    """Compute every answer with each number of threads."""
     for n_threads in map(int, threads):
         torch.set_num_threads(n_threads)
-        here = {"threads": np.array(torch.get_num_threads())}
+        found = {"threads": np.array(torch.get_num_threads())}
         for kind in KINDS:
-            here |= answers(kind)
+            found |= answers(kind)
         with tempfile.TemporaryDirectory() as folder:
-            here |= trained_answers(Path(folder) / "trained")
-        found |= {f"{n_threads} {name}": array for name, array in here.items()}
-    np.savez(file, **found)
+            found |= trained_answers(Path(folder) / "trained")
+        np.savez(f"{stem}-{n_threads}.npz", **found)
 
 
 if __name__ == "__main__":

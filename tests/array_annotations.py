@@ -105,20 +105,17 @@ def checking(function: Callable[..., Any]) -> Callable[..., Any]:
     ]
     n_named = code.co_argcount + code.co_kwonlyargcount
     named = code.co_varnames[:n_named]
-    by_name = [name for name in named if name in hints]
     rest = code.co_varnames[n_named : n_named + 2]  # of *args and **kwargs
     others = next((name for name in rest if name in hints and code.co_flags & CO_VARKEYWORDS), None)
-    assert {*by_name, _RETURN, others} >= {*hints}, f"{function.__qualname__}: *args of arrays"
+    assert {*named, _RETURN, others} >= {*hints}, f"{function.__qualname__}: *args of arrays"
     passed: set[tuple[object, ...]] = set()
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         given = {name: args[place] for place, name in places if place < len(args)}
-        for name in by_name if kwargs else ():
-            if name in kwargs:
-                given[name] = kwargs[name]
-        if others is not None:
-            given |= {name: value for name, value in kwargs.items() if name not in named}
+        for name, value in kwargs.items():
+            if name in hints or (others is not None and name not in named):
+                given[name] = value
         kinds = (*given, *map(_kind, given.values()))
         if None in kinds or kinds not in passed:
             _check(function.__qualname__, hints, others, given)

@@ -22,8 +22,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     What asks mypy comes last: by then the lint beside the tests has filled mypy's cache.
     """
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    items.sort(key=lambda item: item.get_closest_marker("asks_mypy") is not None)
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("asks_mypy") is not None,
+            item.get_closest_marker("slow") is None,
+        )
+    )
 
 
 @pytest.fixture(scope="session")

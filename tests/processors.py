@@ -48,5 +48,4 @@ def environment(setting: dict[str, str]) -> dict[str, str]:
 
 def _threads(n: int) -> dict[str, str]:
     """Threads that sleep while they wait; beside other work the rest take five times as long."""
-    variables = {"OMP_NUM_THREADS": str(n), "MKL_NUM_THREADS": str(n)}
-    return variables | ({"OMP_WAIT_POLICY": "PASSIVE"} if n > 1 else {})
+    return {"OMP_NUM_THREADS": str(n), "MKL_NUM_THREADS": str(n), "OMP_WAIT_POLICY": "PASSIVE"}

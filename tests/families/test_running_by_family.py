@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +16,9 @@ from analysis.models.families import EVERYTHING, FAMILIES
 from analysis.prompts.indirect_object import TEMPLATES, ioi_prompts
 from tests import checkpoints, ioi_models, planted
 from tests.families import plain
-from tests.families.tiny import N_HEADS, N_LAYERS, TINY, tiny_model
+from tests.families.tiny import N_HEADS, N_LAYERS, TINY, Case
 from tests.ioi.test_direct_effects import effects_of, plain_effects
 from tests.word_lists import MADE_UP_NAMES as NAMES
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers import PreTrainedModel
 
 TOKENIZER = checkpoints.make_tokenizer([*NAMES, *ioi_models.WORDS])
 TEMPLATE = "No <X> means no"
@@ -33,22 +27,6 @@ K = 10
 REFUSED_FOR_6 = {"opt-projected"}
 """Variants that differ from their family in this."""
 BY_ARCHITECTURE = {family.architecture: family for family in FAMILIES}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One tiny model twice: as transformers made it, and as the bridge holds it."""
-
-    name: str
-    plain: PreTrainedModel
-    bridge: TransformerBridge
-
-
-@pytest.fixture(scope="module", params=TINY)
-def case(request: pytest.FixtureRequest) -> Case:
-    """Made once for all tests of its name, which pytest runs one after another; none changes it."""
-    model = tiny_model(request.param, len(TOKENIZER))
-    return Case(request.param, model, planted.boot(copy.deepcopy(model), TOKENIZER))
 
 
 @torch.no_grad()
@@ -99,7 +77,7 @@ def test_path_patching_is_plain_patching_where_notebook_6_runs(case: Case) -> No
     name, bridge = case.name, case.bridge
     bias = getattr(case.plain.get_output_embeddings(), "bias", None)
     family = BY_ARCHITECTURE[TINY[name].architecture]
-    prompts = ioi_prompts(bridge, 6, names=planted.NAMES, templates=TEMPLATES[:1])
+    prompts = ioi_prompts(bridge, 6, names=ioi_models.NAMES, templates=TEMPLATES[:1])
     if family.notebooks != EVERYTHING or name in REFUSED_FOR_6:
         with pytest.raises(ArchitectureError):
             effects_of(bridge, prompts)

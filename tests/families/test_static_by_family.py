@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,31 +14,11 @@ from analysis.static.scores import score_heads
 from analysis.weights import output_weights, unembedding_matrix, value_weights
 from tests import checkpoints, planted
 from tests.families import plain
-from tests.families.tiny import N_HEADS, N_LAYERS, TINY, tiny_model
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers import PreTrainedModel
+from tests.families.tiny import N_HEADS, N_LAYERS, TINY, Case
 
 TOKENIZER = checkpoints.make_tokenizer(planted.NAMES)
 TOKENS = planted.name_tokens(TOKENIZER)
 COPYING, SUPPRESSING = ((0, 1), (1, 2)), ((0, 3), (2, 0))
-
-
-@dataclass(frozen=True)
-class Case:
-    """One tiny model twice: as transformers made it, and as the bridge holds it."""
-
-    name: str
-    plain: PreTrainedModel
-    bridge: TransformerBridge
-
-
-@pytest.fixture(scope="module", params=TINY)
-def case(request: pytest.FixtureRequest) -> Case:
-    """Made once for all tests of its name, which pytest runs one after another; none changes it."""
-    model = tiny_model(request.param, len(TOKENIZER))
-    return Case(request.param, model, planted.boot(copy.deepcopy(model), TOKENIZER))
 
 
 def test_every_family_of_the_table_is_tested_and_every_tested_one_is_in_the_table() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedModel
 
 N_LAYERS, N_HEADS, D_MODEL = 3, 4, 32
@@ -38,6 +39,15 @@ class Tiny:
     architecture: str
     settings: dict[str, Any] = field(default_factory=dict)
     tied: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """One tiny model twice: as transformers made it, and as the bridge holds it."""
+
+    name: str
+    plain: PreTrainedModel
+    bridge: TransformerBridge
 
 
 TINY: dict[str, Tiny] = {
