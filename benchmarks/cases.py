@@ -13,7 +13,8 @@ from analysis import load_model, load_names
 from analysis.embeddings import effective_embedding
 from analysis.exact.batches import N_REFERENCE
 from analysis.exact.head_logits import OV, Sources
-from analysis.exact.topk import Reference, decide_heads, layer_heads
+from analysis.exact.prefilter import Reference
+from analysis.exact.topk import decide_heads, layer_heads
 from analysis.exact.vocabulary import Vocabulary
 from analysis.weights import embedding_matrix, output_weights, unembedding_matrix, value_weights
 

@@ -55,7 +55,9 @@ def axe() -> str:
         npm = shutil.which("npm")
         if npm is None:
             pytest.skip("npm is not installed: axe-core does not look at the page")
-        install = [npm, "install", "--prefix", str(KEPT), "--no-audit", f"axe-core@{AXE_VERSION}"]
+        # At once or not at all: npm's own retries take over a minute where it cannot be reached.
+        once = ["--no-audit", "--fetch-retries=0", "--fetch-timeout=20000"]
+        install = [npm, "install", "--prefix", str(KEPT), *once, f"axe-core@{AXE_VERSION}"]
         found = subprocess.run(install, capture_output=True, text=True, timeout=120, check=False)
         if found.returncode:
             pytest.skip(f"npm cannot fetch axe-core: {found.stderr.strip()[-200:]}")

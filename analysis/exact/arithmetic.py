@@ -21,6 +21,11 @@ TILE = 1 << 22
 """Logits held at once: 16 MiB in float32, so that a block stays in the processor's cache."""
 
 
+def room_for_projections() -> int:
+    """Bytes that one thread may hold of a head's projected vocabulary."""
+    return MEMORY // 8 // torch.get_num_threads()
+
+
 class _FloatSettings:
     """The backends' precision, set to full float32 while anything needs it."""
 

@@ -18,8 +18,9 @@ from analysis.architecture.readable import ReadableModel
 from analysis.embeddings import effective_embedding, embedding_at_layer
 from analysis.exact.arithmetic import MEMORY, in_full_float32, slices
 from analysis.exact.head_logits import OV, Sources
+from analysis.exact.prefilter import Reference
 from analysis.exact.ranks import Ranks, rank_targets
-from analysis.exact.topk import Decisions, Reference, decide_heads, layer_heads, pairs_at_once
+from analysis.exact.topk import Decisions, decide_heads, layer_heads, pairs_at_once
 from analysis.exact.vocabulary import Vocabulary
 from analysis.heads import HeadPair
 from analysis.progress import progress_bar

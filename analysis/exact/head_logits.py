@@ -69,79 +69,137 @@ class Head:
 
     Attributes:
         sources: what it reads.
-        W_V: float64.
-        W_O: float64.
+        ov: its weights as they are given.
         R: float64 ``[d_head, r]``.
         Q: float32 ``[r, d_model]``, on the vocabulary's device.
-        margin: of ``OV``.
-        n_near_ties: comparisons of different logits that it made a tie so far.
+        projected: float32 ``[d_vocab, r]``, every token's projection, where it is held.
+        projects_all: whether all of them were asked for.
+        multiply_adds: of the work that was asked for. What an earlier call has left counts as if
+            it were computed, so that the number does not depend on earlier calls.
+        n_near_ties: comparisons of different logits that the ``margin`` made a tie so far.
     """
 
     def __init__(self, sources: Sources, ov: OV, vocabulary: Vocabulary) -> None:
-        self.sources, self.vocabulary, self.key = sources, vocabulary, ov.key
-        self.margin = ov.margin
+        self.sources, self.ov, self.vocabulary = sources, ov, vocabulary
         self.n_near_ties = 0
-        device = sources.x.device
-        self.W_V = ov.W_V.to(device).double()
-        self.W_O = ov.W_O.to(device).double()
-        self.R, self.Q = vocabulary.kept(self._key("factors"), self._factors)
-        self.projected: Float[Tensor, "d_vocab r"] | None = None
+        self.R, self.Q = factors(ov, vocabulary, sources.x.device)
+        known = vocabulary.known(self._key)
+        self.projected: Float[Tensor, "d_vocab r"] | None = None if known is None else known[0]
+        self.projects_all = False
+        self._blocks: list[Tensor] = []  # of projections, made one after another
+        self._keeps = self._key is not None and vocabulary.keeps(self.projected_bytes)
         self.multiply_adds = 0
+        self._size = float(self.W_V.norm() * self.W_O.norm())
         self._ordered: tuple[np.ndarray, ...] | None = None
 
-    def _key(self, what: str) -> tuple[str, tuple[int, int]] | None:
-        return None if self.key is None else (what, self.key)
+    @property
+    def W_V(self) -> Float[Tensor, "d_in d_head"]:
+        """In float64, made where it is asked for: many heads wait for their last pairs together."""
+        return self.ov.W_V.to(self.sources.x.device).double()
 
-    def _factors(self) -> tuple[Tensor, Tensor]:
-        R, Q = orthonormal_rows(self.W_O.cpu())
-        return R.to(self.W_O.device), Q.float().to(self.vocabulary.rows.device)
+    @property
+    def W_O(self) -> Float[Tensor, "d_head d_model"]:
+        """Likewise."""
+        return self.ov.W_O.to(self.sources.x.device).double()
 
     def project(self, tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n r"]:
         """``Q·w_v`` for each token."""
+        projected = self._projection(tokens)
+        if not self.projects_all:
+            self._count_projection(len(projected))
+        return projected
+
+    def _projection(self, tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n r"]:
         if self.projected is not None:
             return self.projected[tokens]
-        return self.project_rows(self.vocabulary.block(tokens))
+        projected = self.vocabulary.block(tokens) @ self.Q.T
+        if self._keeps and self._is_next(tokens):
+            self._blocks.append(projected)
+        return projected
 
-    def project_rows(self, rows: Float[Tensor, "n d_model"]) -> Float[Tensor, "n r"]:
-        """``Q·w`` for each row of the unembedding."""
-        self.multiply_adds += rows.numel() * self.Q.shape[0]
+    def project_targets(
+        self, targets: Int[Tensor, "n"], rows: Float[Tensor, "n d_model"]
+    ) -> Float[Tensor, "n r"]:
+        """Likewise, where the tokens' rows of the unembedding are at hand."""
+        if self.projected is not None:
+            return self.project(targets)
+        self._count_projection(len(rows))
         return rows @ self.Q.T
+
+    def _count_projection(self, n_tokens: int) -> None:
+        self.multiply_adds += n_tokens * self.Q.numel()
+
+    @property
+    def _key(self) -> tuple[str, tuple[int, int]] | None:
+        return None if self.ov.key is None else ("projected", self.ov.key)
 
     @property
     def projected_bytes(self) -> int:
-        """What ``project_all`` holds."""
+        """What every token's projection takes."""
         return 4 * self.vocabulary.size * self.Q.shape[0]
 
-    def project_all(self, keep: bool = False) -> None:
-        """Hold every token's projection, where all of them will be asked for.
-
-        Args:
-            keep: also for later calls with the same vocabulary, which may keep it.
-        """
-
-        def compute() -> tuple[Tensor]:
-            projected = self.Q.new_empty(self.vocabulary.size, self.Q.shape[0])
+    def project_all(self) -> None:
+        """Hold every token's projection, where all of them will be asked for more than once."""
+        self.projects_all = True
+        self._count_projection(self.vocabulary.size)
+        if self.projected is None:
+            self.projected = self.Q.new_empty(self.vocabulary.size, self.Q.shape[0])
             for s in slices(self.vocabulary.size, max(1, TILE // self.Q.shape[1])):
-                torch.mm(self.vocabulary.block(s), self.Q.T, out=projected[s])
-            return (projected,)
+                torch.mm(self.vocabulary.block(s), self.Q.T, out=self.projected[s])
 
-        # Counted as if it were computed, so that the record does not depend on earlier calls.
-        self.multiply_adds += self.vocabulary.rows.numel() * self.Q.shape[0]
-        key = self._key("projected") if keep else None
-        (self.projected,) = self.vocabulary.kept(key, compute)
+    def release_projected(self) -> None:
+        """Let go of the tokens' projections.
+
+        Where all were made one block after another, and the vocabulary keeps such, it has them for
+        the next call.
+        """
+        if sum(map(len, self._blocks)) == self.vocabulary.size:
+            self.vocabulary.kept(self._key, lambda: (torch.cat(self._blocks),))
+        self.projected, self._blocks = None, []
 
     def operands(
-        self, source: Float[Tensor, "m r"], tokens: slice | Int[Tensor, "n"]
+        self,
+        source: Float[Tensor, "m r"],
+        tokens: slice | Int[Tensor, "n"],
+        projected: Float[Tensor, "n r"] | None = None,
     ) -> tuple[Float[Tensor, "m width"], Float[Tensor, "n width"]]:
-        """Two matrices whose product is the logits, the cheaper of two such pairs."""
-        r, d_model = self.Q.shape
-        if self.projected is None and len(source) < r:
-            left, right = source @ self.Q, self.vocabulary.block(tokens)
-            self.multiply_adds += source.numel() * d_model
-        else:
+        """Two matrices whose product is the logits, the cheaper of two such pairs.
+
+        Args:
+            source: of unit length.
+            tokens: of the vocabulary.
+            projected: the tokens' projections, where known.
+        """
+        if projected is not None:
+            self._count_projection(len(projected))
+            left, right = source, projected
+        elif self.projects_all or len(source) >= self.Q.shape[0]:
             left, right = source, self.project(tokens)
+        else:
+            return self._operands_of_few(source, tokens)
         self.multiply_adds += len(left) * right.numel()
         return left, right
+
+    def _operands_of_few(
+        self, source: Float[Tensor, "m r"], tokens: slice | Int[Tensor, "n"]
+    ) -> tuple[Float[Tensor, "m width"], Float[Tensor, "n width"]]:
+        """The sources carried into the residual stream, unless the tokens' projections are held.
+
+        Where the tokens are projected one block after another, to be kept, that goes on until the
+        sources are very few.
+        """
+        r = self.Q.shape[0]
+        go_on = 4 * len(source) >= r and len(self._blocks) > 0 and self._is_next(tokens)
+        if self.projected is not None or go_on:
+            left, right = source, self._projection(tokens)
+        else:
+            left, right = source @ self.Q, self.vocabulary.block(tokens)
+        self.multiply_adds += len(source) * self.Q.shape[1] * (r + len(right))
+        return left, right
+
+    def _is_next(self, tokens: slice | Int[Tensor, "n"]) -> bool:
+        """Whether a block follows on those whose projections were made."""
+        return isinstance(tokens, slice) and tokens.start == sum(map(len, self._blocks))
 
     def written_in_order(self, row: int) -> Float[np.ndarray, "d_model"]:
         """``x·W_V·W_O`` of one source, float64, summed in an order that only the shapes decide."""
@@ -168,9 +226,9 @@ class Head:
             difference = np.ascontiguousarray(rows[tokens[s]].cpu().double().numpy() - own)
             self.multiply_adds += difference.size
             gaps = (difference * written).sum(1)
-            if self.margin:
+            if self.ov.margin:
                 possible = np.linalg.norm(difference, axis=1) * np.linalg.norm(written)
-                tied = (np.abs(gaps) <= self.margin * possible) & (gaps != 0)
+                tied = (np.abs(gaps) <= self.ov.margin * possible) & (gaps != 0)
                 self.n_near_ties += int(tied.sum())
                 gaps[tied] = 0
             yield gaps
@@ -204,8 +262,8 @@ class Head:
             self.multiply_adds += difference.numel()
             gap = (difference * written).sum(1)
             bound = error[row[s]] * norms
-            if self.margin:
-                bound = bound + self.margin * written.norm(dim=1) * difference.norm(dim=1)
+            if self.ov.margin:
+                bound = bound + self.ov.margin * written.norm(dim=1) * difference.norm(dim=1)
             sign[s] = torch.where(gap.abs() > bound, gap.sign(), 0.0).long()
             unclear = (sign[s] == 0) & (difference != 0).any(1)
             for one in rows[place[unclear].unique()].tolist():
@@ -220,9 +278,9 @@ class Head:
         It is ``γ·|W_V|·|W_O|`` with the Frobenius norms; twice that, since the logits in the fixed
         order are rounded too.
         """
-        d_model, d_head = self.W_V.shape
-        rounding = 2 * gamma(2 * max(d_model, self.W_O.shape[1]) + d_head + 4, torch.float64)
-        return float(rounding * self.W_V.norm() * self.W_O.norm())
+        d_in, d_head = self.ov.W_V.shape
+        d_model = self.ov.W_O.shape[1]
+        return 2 * gamma(2 * max(d_in, d_model) + d_head + 4, torch.float64) * self._size
 
     def zero_output(self, scale: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
         """The sources for which the head writes exactly nothing.
@@ -243,9 +301,8 @@ class Head:
         ``x·W_V·R`` here and ``x·W_V·W_O`` in the fixed order are two products each; and there are
         the errors of the factors R and Q.
         """
-        d_model, d_head = self.W_V.shape
-        double = 2 * gamma(d_model + d_head, torch.float64) + factor_error(self.W_O)
-        return double * float(self.W_V.norm() * self.W_O.norm())
+        double = 2 * gamma(sum(self.ov.W_V.shape), torch.float64) + factor_error(self.ov.W_O)
+        return double * self._size
 
     def relative_error(self, scale: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """Bound on a logit's rounding error over ``|w_v|``, for unit sources; float32.
@@ -259,6 +316,19 @@ class Head:
         bound = 1.01 * (single + self.scale_error() * self.sources.lengths / scale)
         # No logit of a unit source is off by more than 2: it is at most |w_v| long to either side.
         return torch.where(scale > 0, bound, torch.inf).clamp(max=2.1).float()
+
+
+def factors(
+    ov: OV, vocabulary: Vocabulary, device: torch.device
+) -> tuple[Float[Tensor, "d_head r"], Float[Tensor, "r d_model"]]:
+    """``W_O = R·Q``: R in float64 on the device, Q in float32 on the vocabulary's."""
+
+    def compute() -> tuple[Tensor, Tensor]:
+        R, Q = orthonormal_rows(ov.W_O.cpu().double())
+        return R.to(device), Q.float().to(vocabulary.rows.device)
+
+    R, Q = vocabulary.kept(None if ov.key is None else ("factors", ov.key), compute)
+    return R, Q
 
 
 def orthonormal_rows(

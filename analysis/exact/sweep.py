@@ -8,7 +8,7 @@ bound are compared with the target in float64, in a summation order that is alwa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -97,44 +97,78 @@ class ConfirmedPairs:
     n_larger: Int[Tensor, "m"]
     n_float64_rechecks: Int[Tensor, "n_heads"]
 
+    def of_head(self, number: int) -> ConfirmedPairs:
+        """Those of one head of the batch."""
+        mine = self.head == number
+        return ConfirmedPairs(
+            self.head[mine],
+            self.pair[mine],
+            self.negated_source[mine],
+            self.n_larger[mine],
+            self.n_float64_rechecks[number : number + 1],
+        )
 
-def refute(
-    head: Head, pairs: OpenPairs, competitors: Int[Tensor, "n"], k: int, tile: int
-) -> tuple[Bool[Tensor, "m"], Bool[Tensor, "m"]]:
-    """Which pairs, for the top and for the bottom k, a first block of competitors leaves open."""
-    tolerance = pairs.target_error + pairs.logit_error * head.vocabulary.norms[competitors].max()
+
+def count_first(
+    head: Head,
+    pairs: OpenPairs,
+    tokens: Int[Tensor, "n_both"],
+    projected: Float[Tensor, "n_both r"] | None,
+    k: int,
+    tile: int,
+) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
+    """How many of a head's first extreme tokens surely refute each pair, for the top and bottom k.
+
+    Args:
+        head: the head asked.
+        pairs: as ones for the top k.
+        tokens: as many that the head writes most, and then least.
+        projected: of these tokens, where known.
+        k: how many refute a pair; of any k or more, k are said.
+        tile: logits held at once.
+    """
+    tolerance = pairs.target_error + pairs.logit_error * head.vocabulary.norms[tokens].max()
     above, below = pairs.target_logit + tolerance, pairs.target_logit - tolerance
-    top_open = torch.ones_like(pairs.negated_source)
-    bottom_open = top_open.clone()
-    left, right = head.operands(pairs.source, competitors)
-    for s in slices(len(pairs), max(1, tile // len(competitors))):
+    larger = torch.zeros_like(pairs.pair)
+    smaller = torch.zeros_like(pairs.pair)
+    left, right = head.operands(pairs.source, tokens, projected)
+    n = len(tokens) // 2
+    for s in slices(len(pairs), max(1, tile // len(tokens))):
         logits = left[s] @ right.T
         if k == 1:
-            top_open[s] = logits.amax(1) <= above[s]
-            bottom_open[s] = logits.amin(1) >= below[s]
+            larger[s] = (logits[:, :n].amax(1) > above[s]).long()
+            smaller[s] = (logits[:, n:].amin(1) < below[s]).long()
         else:
-            top_open[s] = count_true(logits > above[s, None]) < k
-            bottom_open[s] = count_true(logits < below[s, None]) < k
-    return top_open, bottom_open
+            larger[s] = count_true(logits[:, :n] > above[s, None])
+            smaller[s] = count_true(logits[:, n:] < below[s, None])
+    return larger.clamp_(max=k), smaller.clamp_(max=k)
 
 
 def still_open(
     space: Head | ResidualStream,
     pairs: OpenPairs,
-    blocks: Iterable[Block],
+    larger: Int[Tensor, "m"],
+    tokens: Int[Tensor, "n"],
     k: int,
     tile: int,
 ) -> OpenPairs:
-    """What some blocks of distinct tokens leave open; no token within the bound counts."""
-    for tokens in blocks:
-        if len(pairs) == 0:
-            break
-        above = torch.zeros_like(pairs.pair)
-        for s, logits, tolerance in _tiles(space, pairs, tokens, tile):
-            above[s] = _compare(logits, pairs.target_logit[s], tolerance)[0]
-            del logits  # before the next are made
-        pairs = pairs.keep(above < k)
-    return pairs
+    """What some more tokens leave open; no token within the bound counts.
+
+    Args:
+        space: in which their sources are.
+        pairs: open ones.
+        larger: tokens that are known to have a larger logit than each pair's target.
+        tokens: distinct others.
+        k: how many refute a pair.
+        tile: logits held at once.
+    """
+    if len(pairs) == 0 or len(tokens) == 0:
+        return pairs
+    larger = larger.clone()
+    for s, logits, tolerance in _tiles(space, pairs, tokens, tile):
+        larger[s] += _compare(logits, pairs.target_logit[s], tolerance)[0]
+        del logits  # before the next are made
+    return pairs.keep(larger < k)
 
 
 def check_full_vocabulary(

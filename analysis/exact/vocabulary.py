@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.exact.arithmetic import TILE, gamma, slices
+from analysis.exact.arithmetic import TILE, gamma, room_for_projections, slices
 from analysis.exact.threads import map_heads
 
 T = TypeVar("T")
@@ -70,18 +70,41 @@ class Vocabulary:
             key: of a head and what is computed of it; with None nothing is kept.
             compute: gives the tensors.
         """
-        if key is None or self._keep_bytes == 0:
-            return compute()
-        with self._lock:
-            tensors = self._kept.get(key)
-        if tensors is None:
-            tensors = compute()
-            n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-            with self._lock:
-                if key not in self._kept and self.n_bytes_kept + n_bytes <= self._keep_bytes:
-                    self._kept[key] = tensors
-                    self.n_bytes_kept += n_bytes
+        (tensors,) = self.kept_each([key], lambda _: [compute()])
         return tensors
+
+    def known(self, key: Hashable | None) -> tuple[Tensor, ...] | None:
+        """What is kept for a key."""
+        with self._lock:
+            return None if key is None else self._kept.get(key)
+
+    def keeps(self, n_bytes: int) -> bool:
+        """Whether so many more bytes would be kept; no more than one thread may hold."""
+        return n_bytes <= min(room_for_projections(), self._keep_bytes - self.n_bytes_kept)
+
+    def kept_each(
+        self,
+        keys: Sequence[Hashable | None],
+        compute: Callable[[Sequence[int]], Sequence[tuple[Tensor, ...]]],
+    ) -> list[tuple[Tensor, ...]]:
+        """Likewise for several keys, of which those not kept are computed together.
+
+        Args:
+            keys: what is not to be kept has None.
+            compute: gives the tensors for these places of ``keys``.
+        """
+        with self._lock:
+            found = [None if key is None else self._kept.get(key) for key in keys]
+        missing = [i for i, tensors in enumerate(found) if tensors is None]
+        computed = dict(zip(missing, compute(missing) if missing else [], strict=True))
+        with self._lock:
+            for i, tensors in computed.items():
+                n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+                fits = self.n_bytes_kept + n_bytes <= self._keep_bytes
+                if keys[i] is not None and keys[i] not in self._kept and fits:
+                    self._kept[keys[i]] = tensors
+                    self.n_bytes_kept += n_bytes
+        return [computed[i] if tensors is None else tensors for i, tensors in enumerate(found)]
 
     def extreme_tokens(
         self, directions: Float[Tensor, "n d_model"], n: int

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from analysis.exact import sweep, topk
+from analysis.exact import prefilter, sweep
 from analysis.exact.arithmetic import TILE, full_float32
 from analysis.exact.head_logits import OV
 from analysis.exact.ranks import rank_targets
@@ -164,8 +164,8 @@ def test_blocks_do_not_change_an_answer(
 ) -> None:
     layer = random_layer(2)
     larger, smaller = layer.ranks()
-    monkeypatch.setattr(topk, "N_FIRST", n_likely)
-    monkeypatch.setattr(topk, "N_NEXT", 2 * n_likely)
+    monkeypatch.setattr(prefilter, "N_FIRST", n_likely)
+    monkeypatch.setattr(prefilter, "N_EXTREME", 2 * n_likely)
     monkeypatch.setattr(sweep, "SWEEP_BLOCK", sweep_block)
     top, bottom = answers(layer.decide(4, tile=5000))
     assert torch.equal(top, larger < 4)
@@ -269,8 +269,8 @@ def test_what_float64_settles_hangs_on_nothing_but_the_numbers(
         check(answers(layer.decide(2)), torch.arange(n))
     finally:
         torch.set_num_threads(before)
-    monkeypatch.setattr(topk, "N_FIRST", 3)
-    monkeypatch.setattr(topk, "N_NEXT", 6)
+    monkeypatch.setattr(prefilter, "N_FIRST", 3)
+    monkeypatch.setattr(prefilter, "N_EXTREME", 6)
     monkeypatch.setattr(sweep, "SWEEP_BLOCK", 128)
     check(answers(layer.decide(2, tile=900)), torch.arange(n))
 
