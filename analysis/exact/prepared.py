@@ -1,10 +1,10 @@
 """What scoring derives from a model's weights alone, kept for the next call on the same weights.
 
-Whether all weights are finite, the length of every row of W_U, each head's orthonormal factors and
-the tokens that it writes most and least, and the vocabulary projected by the heads that many names
-had to be held against: none of it depends on the names. It is kept for one model, the last one
-scored, and let go with it. A checksum of all weights, taken at each call, tells whether they are
-still those of before.
+Whether all weights are finite, the length of every row of W_U, each head's orthonormal factors, the
+tokens that it writes most and least with their projections, and the vocabulary projected by the
+heads that many names had to be held against: none of it depends on the names. It is kept for one
+model, the last one scored, and let go with it. A checksum of all weights, taken at each call, tells
+whether they are still those of before.
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from analysis.exact import prefilter, sweep
+from analysis.exact import prefilter, sweep, topk
 from analysis.exact.arithmetic import TILE, full_float32
 from analysis.exact.head_logits import OV
+from analysis.exact.prefilter import Reference
 from analysis.exact.ranks import rank_targets
 from analysis.exact.topk import Decisions, decide_heads, layer_heads
 from analysis.exact.vocabulary import Vocabulary
@@ -170,6 +171,57 @@ def test_blocks_do_not_change_an_answer(
     top, bottom = answers(layer.decide(4, tile=5000))
     assert torch.equal(top, larger < 4)
     assert torch.equal(bottom, smaller < 4)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("n_task", [1, 2, 6])
+def test_heads_decided_together_or_apart_answer_the_same(
+    threads: int, n_task: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve heads: a few at a time, those with many open pairs alone, all others together."""
+    layer = random_layer(3)
+    layer = replace(layer, W_V=layer.W_V.repeat(3, 1, 1), W_O=layer.W_O.repeat(3, 1, 1))
+    larger, smaller = layer.ranks()
+    monkeypatch.setattr(topk, "N_TASK", n_task)
+    monkeypatch.setattr(topk, "ANSWERS_TOGETHER", 1)
+    monkeypatch.setattr(prefilter, "N_FIRST", 8)
+    monkeypatch.setattr(prefilter, "N_EXTREME", 16)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        decided = layer.decide(4, ranks=True)
+    finally:
+        torch.set_num_threads(before)
+    for ranks, counted in zip(ranks_of(decided), (larger, smaller), strict=True):
+        assert torch.equal(ranks, counted.clamp(max=4))
+
+
+def test_what_an_earlier_call_left_changes_neither_answers_nor_their_record() -> None:
+    """Extreme tokens and projections are kept: the next call finds them, and counts them too."""
+    layer = random_layer(4)
+    heads = layer_heads(layer.W_V, layer.W_O, layer=0)
+    average = Reference("some", layer.x[:20].mean(0).float())
+
+    def ask(vocabulary: Vocabulary, k: int) -> list[Decisions]:
+        with full_float32():
+            asked = decide_heads(
+                layer.x, layer.targets, heads, vocabulary, k, ranks=True, reference=average
+            )
+            return list(asked)
+
+    keeps = Vocabulary(layer.W_U, 1 << 28)
+    for k in (1, 50, 1, 20, 50):
+        forgetful = ask(Vocabulary(layer.W_U), k)
+        remembering = ask(keeps, k)
+        for ours, theirs in zip(remembering, forgetful, strict=True):
+            assert ours.multiply_adds == theirs.multiply_adds
+        for ranks, other, counted in zip(
+            ranks_of(remembering), ranks_of(forgetful), layer.ranks(), strict=True
+        ):
+            assert torch.equal(ranks, counted.clamp(max=k))
+            assert torch.equal(other, ranks)
+    assert keeps.known(("projected", (0, 0))) is not None, "head 0 copies, so that many are open"
+    assert 0 < keeps.n_bytes_kept < 1 << 28
 
 
 @pytest.mark.parametrize("k", [1, 40, 400])
