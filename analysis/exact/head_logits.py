@@ -87,7 +87,7 @@ class Head:
         self.projected: Float[Tensor, "d_vocab r"] | None = None if known is None else known[0]
         self.projects_all = False
         self._blocks: list[Tensor] = []  # of projections, made one after another
-        self._keeps = self._key is not None and vocabulary.keeps(self.projected_bytes)
+        self._keeps = self._key is not None and vocabulary.keeps_projected(self.projected_bytes)
         self.multiply_adds = 0
         self._size = float(self.W_V.norm() * self.W_O.norm())
         self._ordered: tuple[np.ndarray, ...] | None = None
@@ -153,8 +153,9 @@ class Head:
         Where all were made one block after another, and the vocabulary keeps such, it has them for
         the next call.
         """
-        if sum(map(len, self._blocks)) == self.vocabulary.size:
-            self.vocabulary.kept(self._key, lambda: (torch.cat(self._blocks),))
+        complete = sum(map(len, self._blocks)) == self.vocabulary.size
+        if complete and self.vocabulary.keeps_projected(self.projected_bytes):
+            self.vocabulary.keep_projected(self._key, lambda: torch.cat(self._blocks))
         self.projected, self._blocks = None, []
 
     def operands(

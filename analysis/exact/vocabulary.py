@@ -36,7 +36,7 @@ class Vocabulary:
                 this object.
         """
         self.rows = W_U.T
-        self.n_bytes_kept = 0
+        self.n_bytes_kept = self._n_bytes_projected = 0
         self._keep_bytes = keep_bytes
         self._kept: dict[Hashable, tuple[Tensor, ...]] = {}
         self._lock = threading.Lock()
@@ -78,9 +78,22 @@ class Vocabulary:
         with self._lock:
             return None if key is None else self._kept.get(key)
 
-    def keeps(self, n_bytes: int) -> bool:
-        """Whether so many more bytes would be kept; no more than one thread may hold."""
-        return n_bytes <= min(room_for_projections(), self._keep_bytes - self.n_bytes_kept)
+    def keep_projected(
+        self, key: Hashable | None, compute: Callable[[], Float[Tensor, "d_vocab r"]]
+    ) -> None:
+        """Keep every token's projection by a head, where there is room (``keeps_projected``)."""
+        if key is not None and self.known(key) is None:
+            (projected,) = self.kept(key, lambda: (compute(),))
+            with self._lock:
+                self._n_bytes_projected += projected.numel() * projected.element_size()
+
+    def keeps_projected(self, n_bytes: int) -> bool:
+        """Whether so many bytes of one more head would be kept.
+
+        Half of what may be kept is left to the factors and extreme tokens of all heads.
+        """
+        room = self._keep_bytes // 2 - self._n_bytes_projected
+        return n_bytes <= min(room, room_for_projections())
 
     def kept_each(
         self,
