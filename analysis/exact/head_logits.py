@@ -153,9 +153,8 @@ class Head:
         Where all were made one block after another, and the vocabulary keeps such, it has them for
         the next call.
         """
-        complete = sum(map(len, self._blocks)) == self.vocabulary.size
-        if complete and self.vocabulary.keeps_projected(self.projected_bytes):
-            self.vocabulary.keep_projected(self._key, lambda: torch.cat(self._blocks))
+        if sum(map(len, self._blocks)) == self.vocabulary.size:
+            self.vocabulary.keep_projected(self._key, self._blocks)
         self.projected, self._blocks = None, []
 
     def operands(
@@ -251,9 +250,10 @@ class Head:
         row, target, token = (index.to(device) for index in (row, target, token))
         sign = torch.zeros(len(row), dtype=torch.int64, device=device)
         error = self.float64_error() * self.sources.lengths
-        for s in slices(len(row), max(1, TILE // 8 // self.W_O.shape[1])):
+        W_V, W_O = self.W_V, self.W_O
+        for s in slices(len(row), max(1, TILE // 8 // W_O.shape[1])):
             rows, place = row[s].unique(return_inverse=True)
-            written = (self.sources.x[rows] @ self.W_V @ self.W_O)[place]
+            written = (self.sources.x[rows] @ W_V @ W_O)[place]
             w, own = (
                 self.vocabulary.rows[index[s].to(self.vocabulary.rows.device)].to(device).double()
                 for index in (token, target)

@@ -54,16 +54,17 @@ def rank_targets(
     """
     head = Head(Sources(x), ov, vocabulary)
     targets = targets.to(x.device)
+    W_O = head.W_O
     values = x @ head.W_V
-    zero_output = head.zero_output((values @ head.W_O).norm(dim=1))
+    zero_output = head.zero_output((values @ W_O).norm(dim=1))
     norms = vocabulary.norms.to(x.device).double()
-    d_model = head.W_V.shape[0]
+    d_model = ov.W_V.shape[0]
     error = head.float64_error() * head.sources.lengths
     larger = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     smaller = torch.zeros_like(larger)
 
     def project(tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n d_head"]:
-        return vocabulary.rows[tokens].to(x.device).double() @ head.W_O.T
+        return vocabulary.rows[tokens].to(x.device).double() @ W_O.T
 
     target_logit = torch.cat(
         [(values[s] * project(targets[s])).sum(1) for s in slices(len(x), max(1, tile // d_model))]

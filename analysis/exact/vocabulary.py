@@ -78,14 +78,13 @@ class Vocabulary:
         with self._lock:
             return None if key is None else self._kept.get(key)
 
-    def keep_projected(
-        self, key: Hashable | None, compute: Callable[[], Float[Tensor, "d_vocab r"]]
-    ) -> None:
+    def keep_projected(self, key: Hashable | None, blocks: Sequence[Tensor]) -> None:
         """Keep every token's projection by a head, where there is room (``keeps_projected``)."""
-        if key is not None and self.known(key) is None:
-            (projected,) = self.kept(key, lambda: (compute(),))
+        n_bytes = sum(block.numel() * block.element_size() for block in blocks)
+        if key is not None and self.known(key) is None and self.keeps_projected(n_bytes):
+            self.kept(key, lambda: (torch.cat(list(blocks)),))
             with self._lock:
-                self._n_bytes_projected += projected.numel() * projected.element_size()
+                self._n_bytes_projected += n_bytes
 
     def keeps_projected(self, n_bytes: int) -> bool:
         """Whether so many bytes of one more head would be kept.
