@@ -8,18 +8,17 @@ the machine may do other work.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-from sections import RESULTS, markdown, write_section
+from sections import RESULTS, markdown, met, other_work, write_section
 
 from analysis import load_model
 from analysis.explorer.evidence import Evidence, Measure, measure_all
@@ -140,6 +139,11 @@ def timed(rows: list[Row], what: str, goal: str, call: Callable[[], T]) -> T:
     return result
 
 
+def _number(text: str) -> Any:
+    """The number that a cell begins with, such as 1000 of ``1,000 ms``; an empty cell as it is."""
+    return float(text.split()[0].replace(",", "")) if text else text
+
+
 def main() -> None:
     """Measure everything and write the table."""
     rows: list[Row] = []
@@ -176,15 +180,19 @@ def main() -> None:
             for name, value in in_browser(page).items():
                 goal = "100 ms" if name.startswith("k ") else "1,000 ms"
                 rows.append((f"page of {title} heads, {name}", f"{value:,.0f} ms", goal))
-    table = markdown([dict(zip(("what", "measured", "goal"), row, strict=True)) for row in rows])
-    loads = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    table = markdown(
+        [
+            {"what": what, "measured": said, "goal": goal, "met": met(_number(said), _number(goal))}
+            for what, said, goal in rows
+        ]
+    )
     write_section(
         "The explorer",
         f"{table}\n\nSmolLM2-135M with every measured number, ranks to 100 with and without the "
         f"first MLP, the tokens around every name for {N_HEADS_WITH_TOKENS} heads, and attention "
         "on one prompt; the larger page is made up. "
-        f"Threads: {torch.get_num_threads()}; load averages at the end {loads}: what exceeds the "
-        "threads was other work on the machine. Made by `make bench`.",
+        f"Threads: {torch.get_num_threads()}; {other_work(torch.get_num_threads())}. "
+        "Made by `make bench`.",
     )
     print(RESULTS.read_text(encoding="utf-8"))
 

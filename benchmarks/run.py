@@ -111,7 +111,9 @@ def main() -> None:
         f"{markdown(rows)}\n\n{ranks}\n\n{memory_table()}\n\n"
         f"{torch.get_num_threads()} threads, {rate:.0f} thousand million multiply-adds a second at "
         "best in float32 (2048 × 2048 product). Memory is SmolLM2-135M's, read by another process. "
-        "Made by `make bench`; ratios hold better from machine to machine than seconds do.",
+        "Loops are timed on a few heads and scaled to all; the scorer after a first call, which "
+        "leaves it what depends on the model alone. Made by `make bench`; ratios hold better from "
+        "machine to machine than seconds do.",
     )
     print(RESULTS.read_text(encoding="utf-8"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,20 @@ def markdown(rows: Sequence[dict[str, object]]) -> str:
     """Rows as a table."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(map(str, row.values()) for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def met(measured: float, goal: float | str) -> str:
+    """Whether what was measured is within its goal; nothing where there is none."""
+    return "" if goal == "" else "yes" if measured <= float(goal) else "no"
+
+
+def other_work(threads: int) -> str:
+    """The load of the machine in words, as it matters to seconds of the clock."""
+    loads = [f"{load:.1f}" for load in os.getloadavg()]
+    said = f"load averages at the end {' '.join(loads)}"
+    if max(map(float, loads)) <= threads + 0.5:
+        return said
+    return f"{said}: what exceeds the threads was other work, and stretches every second above"
 
 
 def write_section(title: str, text: str, page: Path = RESULTS) -> None:

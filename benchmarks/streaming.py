@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from memory import status
-from sections import markdown, write_section
+from sections import markdown, met, write_section
 
 N_NAMES = 779
 SHAPES: dict[str, dict[str, Any]] = {
@@ -176,8 +176,10 @@ def main(shapes: Sequence[str]) -> int:
                 "weights, GB": f"{n_bytes / 1e9:.2f}",
                 "seconds": f"{seconds:.1f}",
                 "seconds, goal": goal_s,
+                "in time": met(seconds, goal_s),
                 "GB at most": f"{memory:.2f}",
                 "GB, goal": goal_gb,
+                "in memory": met(memory, goal_gb),
             }
         )
         print(rows[-1], flush=True)
