@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from analysis.explorer.cards import HeadCard, head_card
+    from analysis.explorer.evidence import measure_all
     from analysis.explorer.site import export_site
     from analysis.explorer.widget import Explorer, explore
     from analysis.export.display import show_figure
@@ -64,6 +65,7 @@ _HOME = {
     "plot_heatmaps": "analysis.plots.heatmaps",
     "explore": "analysis.explorer.widget",
     "head_card": "analysis.explorer.cards",
+    "measure_all": "analysis.explorer.evidence",
     "export_site": "analysis.explorer.site",
     "show_figure": "analysis.export.display",
     "export_figure": "analysis.export.files",
@@ -131,6 +133,7 @@ __all__ = [
     "ioi_prompts",
     "load_model",
     "load_names",
+    "measure_all",
     "measured_classes",
     "plot_heatmaps",
     "published_classes",

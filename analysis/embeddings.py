@@ -9,11 +9,15 @@ from torch import Tensor
 from analysis.architecture.blocks import Block, block_without_attention, block_without_biases
 from analysis.architecture.float64 import HELD_BYTES
 from analysis.architecture.readable import ReadableModel
+from analysis.errors import WeightsError
+from analysis.tokenizers import token_texts
 from analysis.validation import check_choice
 from analysis.weights import (
     SOURCE_BLOCK,
+    check_finite,
     embedding_matrix,
     float64_device,
+    is_finite,
     weight_reader,
 )
 
@@ -42,6 +46,9 @@ def source_vectors(
     Returns:
         float64 on the model's device (on the processor for mps, which has no float64). All of it
         is computed in float64, whatever the weights' dtype.
+
+    Raises:
+        WeightsError: as ``effective_embedding`` raises it.
     """
     return effective_embedding(
         model, tokens, embedding_at_layer("mlp" if first_mlp else "embedding", layer)
@@ -99,6 +106,9 @@ def effective_embedding(
         float64, where float64 can be computed. A token's vector is computed among always the same
         number of tokens, so it does not depend on which others are asked for; routed experts, which
         take their tokens out of these, keep it to 1e-12.
+
+    Raises:
+        WeightsError: a vector, or a weight that it is made of, holds NaN or infinity.
     """
     E, device = embedding_matrix(model), float64_device(model)
     reader = weight_reader(model)
@@ -114,7 +124,24 @@ def effective_embedding(
         of = torch.cat([of, of[-1:].expand(SOURCE_BLOCK - len(of))])
         rows = E[of.to(E.device)].to(device)
         part.copy_(_vectors(block, attending, rows, kind)[: len(part)])
+    _check_vectors(model, tokens, x, kind)
     return x
+
+
+def _check_vectors(
+    model: ReadableModel, tokens: Int[Tensor, "n"], x: Float[Tensor, "n d_model"], kind: str
+) -> None:
+    """Refuse NaN and infinity, which would be among everyone's largest and smallest logits."""
+    if is_finite(x):
+        return
+    check_finite(model)  # names the weight, where it is one
+    token = int(tokens[~x.isfinite().all(1).to(tokens.device)][0])
+    (text,) = token_texts(model.tokenizer, [token])
+    raise WeightsError(
+        f"{model.cfg.model_name}: the source vector ({kind}) of token {token} ({text!r:.200}) "
+        "holds NaN or infinity though no weight does, as where a norm has no epsilon above 0; "
+        "load an intact checkpoint, or mend its config.json."
+    )
 
 
 def _vectors(

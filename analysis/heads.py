@@ -54,6 +54,10 @@ def check_heads(
     try:
         checked = tuple((_whole(layer), _whole(head)) for layer, head in heads)
     except (TypeError, ValueError, ParameterError):
+        if isinstance(heads, list) and len(heads) == 1:
+            raise ParameterError(
+                f"a head is (layer, head), such as (23, 2), not {shown(heads[0])}."
+            ) from None
         raise ParameterError(
             f"heads must be a list of pairs, such as [(9, 9), (10, 0)], not {shown(heads)}."
         ) from None
@@ -78,6 +82,15 @@ def check_heads(
     if twice := sorted({head for head in checked if checked.count(head) > 1}):
         raise ParameterError(f"a head can be given once; given more than once: {twice}.")
     return checked
+
+
+def check_head(head: HeadPair, n_layers: int, n_heads: int) -> HeadPair:
+    """One head as a pair of ints, if it exists (:func:`check_heads`).
+
+    Raises:
+        ParameterError: otherwise.
+    """
+    return check_heads([head], n_layers, n_heads)[0]
 
 
 def _whole(value: object) -> int:

@@ -43,7 +43,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
 
 def _read(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
     """The cells of some columns, line by line."""
-    text = _text(path)
+    text = _text(path, columns)
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     found: list[tuple[str, ...]] = []
@@ -104,18 +104,23 @@ def _checked_header(path: Path, row: list[str], columns: tuple[str, ...]) -> lis
             f"separate the columns with commas, not {separated!r}"
             if separated
             else "rename the column that holds the names"
+            if columns == (COLUMN,)
+            else f"a file of pairs has the columns {' and '.join(map(repr, columns))}"
         )
         raise NamesError(f"{path} has no column {column!r}, only {shown}; {hint}.")
     return header
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, columns: tuple[str, ...]) -> str:
     """The file's text, if it is a file, of a size and encoding that a list of names has."""
     try:
         if not path.is_file():
+            kind, titles = ("names", "a column 'name'")
+            if columns == PAIR_COLUMNS:
+                kind, titles = ("pairs", "the columns 'source' and 'target'")
             raise NamesError(
-                f"there is no file of names {str(path)!r}; give a CSV file with a column 'name', "
-                "or a list of names."
+                f"there is no file of {kind} {str(path)!r}; give a CSV file with {titles}, or a "
+                f"list of {kind}."
             )
         if (size := path.stat().st_size) > MAX_BYTES:
             raise NamesError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -28,12 +28,13 @@ _ANCHOR = "the"
 tokenizer puts a space of its own, and " Mary" would be two tokens."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenPairs(Sequence[Any]):
     """(source, target) pairs whose words are one token each with a leading space.
 
     For names, whose question is copying, every target is its source's token. It is a sequence: of
-    names, or of (source, target) pairs where targets differ; a slice is a ``TokenPairs`` again.
+    names, or of (source, target) pairs where targets differ; a slice of it, or a list of places, is
+    a ``TokenPairs`` again.
 
     Attributes:
         sources: words, without the leading space.
@@ -46,13 +47,13 @@ class TokenPairs(Sequence[Any]):
             empty if nobody recorded it.
     """
 
-    sources: tuple[str, ...] = field(repr=False)
-    targets: tuple[str, ...] = field(repr=False)
-    source_tokens: tuple[int, ...] = field(repr=False)
-    target_tokens: tuple[int, ...] = field(repr=False)
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    source_tokens: tuple[int, ...]
+    target_tokens: tuple[int, ...]
     n_given: int
-    dropped: pd.DataFrame = field(repr=False, compare=False)
-    tokenizer: str = field(default="", repr=False)
+    dropped: pd.DataFrame = field(compare=False)
+    tokenizer: str = ""
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -61,21 +62,28 @@ class TokenPairs(Sequence[Any]):
     def __getitem__(self, i: int) -> str | tuple[str, str]: ...
 
     @overload
-    def __getitem__(self, i: slice) -> TokenPairs: ...
+    def __getitem__(self, i: slice | list[int]) -> TokenPairs: ...
 
-    def __getitem__(self, i: int | slice) -> str | tuple[str, str] | TokenPairs:
-        if not isinstance(i, slice):
+    def __getitem__(self, i: int | slice | list[int]) -> str | tuple[str, str] | TokenPairs:
+        if not isinstance(i, (slice, list)):
             return self.sources[i] if self.copying else (self.sources[i], self.targets[i])
-        sources = self.sources[i]
+        places = range(len(self))[i] if isinstance(i, slice) else i
+
+        def picked(words: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(words[place] for place in places)
+
         return replace(
             self,
-            sources=sources,
-            targets=self.targets[i],
-            source_tokens=self.source_tokens[i],
-            target_tokens=self.target_tokens[i],
-            n_given=len(sources),
+            sources=picked(self.sources),
+            targets=picked(self.targets),
+            source_tokens=picked(self.source_tokens),
+            target_tokens=picked(self.target_tokens),
+            n_given=len(places),
             dropped=self.dropped.iloc[:0],
         )
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.sources) if self.copying else zip(self.sources, self.targets, strict=True)
 
     def __contains__(self, item: object) -> bool:
         """Whether a name is a source, or a (source, target) tuple is one of the pairs."""
@@ -102,14 +110,18 @@ class TokenPairs(Sequence[Any]):
         return self.source_tokens == self.target_tokens
 
     @property
+    def kind(self) -> str:
+        """What sentences call them: ``names`` where the question is copying, else ``pairs``."""
+        return "names" if self.copying else "pairs"
+
+    @property
     def checksum(self) -> str:
         """SHA-256 of the pairs in their order, a tab between source and target, a pair a line."""
         lines = "".join(f"{s}\t{t}\n" for s, t in zip(self.sources, self.targets, strict=True))
         return hashlib.sha256(lines.encode()).hexdigest()
 
-    def __str__(self) -> str:
-        kind = "names" if self.copying else "pairs"
-        text = f"{len(self):,} of {self.n_given:,} {kind} are usable"
+    def __repr__(self) -> str:
+        text = f"{len(self):,} of {self.n_given:,} {self.kind} are usable"
         reasons = self.dropped["reason"].value_counts()
         if len(reasons):
             counts = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())

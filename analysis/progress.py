@@ -17,8 +17,8 @@ Listener = Callable[[int, int, str], None]
 _LISTENER: ContextVar[Listener | None] = ContextVar("progress_listener", default=None)
 
 
-def progress_bar(total: int, description: str, unit: str) -> Any:
-    """A bar that appears after two seconds and leaves nothing behind.
+def progress_bar(total: int, description: str, unit: str, *, delay: float = 2) -> Any:
+    """A bar that appears after ``delay`` seconds and leaves nothing behind.
 
     ``TQDM_DISABLE=1`` in the environment silences it; tqdm's notebook bar does not look there.
     Inside ``listen_to_progress`` nothing is drawn: the listener is told instead.
@@ -26,7 +26,9 @@ def progress_bar(total: int, description: str, unit: str) -> Any:
     listener = _LISTENER.get()
     if listener is not None:
         return _Told(total, description, listener)
-    return tqdm(total=total, desc=description, unit=unit, delay=2, leave=False, disable=_is_off())
+    return tqdm(
+        total=total, desc=description, unit=unit, delay=delay, leave=False, disable=_is_off()
+    )
 
 
 def lasting_bar(total: int, description: str, unit: str = "B", *, initial: int = 0) -> Any:

@@ -69,11 +69,9 @@ def wilson_interval(
 
 
 def cluster_share_interval(
-    successes: Bool[np.ndarray, "n"],
-    clusters: Shaped[np.ndarray, "n"],
-    confidence: float = CONFIDENCE,
+    successes: Bool[np.ndarray, "n"], clusters: Shaped[np.ndarray, "n"]
 ) -> tuple[float, float]:
-    """Wilson's interval for a share of trials that come in clusters, each end in [0, 1].
+    """Wilson's 95 % interval for a share of trials that come in clusters, each end in [0, 1].
 
     The n trials count for n divided by the design effect, which is the variance of the share with
     clusters over that without, and at least 1; and the normal quantile becomes Student's with one
@@ -85,7 +83,6 @@ def cluster_share_interval(
     Args:
         successes: of each trial.
         clusters: of each trial, of any type; one cluster alone gives 0 to 1.
-        confidence: of the interval.
     """
     n, share = len(successes), float(np.mean(successes))
     sums, n_clusters = _cluster_sums(successes - share, clusters)
@@ -97,7 +94,7 @@ def cluster_share_interval(
         effective = n / max(clustered / plain, 1.0)
     else:
         effective = float(n_clusters)
-    z2 = _students_quantile(confidence, n_clusters - 1) ** 2 / effective
+    z2 = _students_quantile(CONFIDENCE, n_clusters - 1) ** 2 / effective
     middle, margin = share + z2 / 2, np.sqrt(z2 * share * (1 - share) + z2**2 / 4)
     low, high = (middle - margin) / (1 + z2), (middle + margin) / (1 + z2)
     return float(max(low, 0.0)), float(min(high, 1.0))

@@ -23,9 +23,27 @@ PROBES = (
 
 
 def token_texts(tokenizer: Any, tokens: Iterable[int]) -> list[str]:
-    """The text of each token by itself, every space as it is."""
-    ids = [[int(token)] for token in tokens]
-    return list(tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False))
+    """The text of each token as it stands inside a text, every space as it is.
+
+    Some tokenizers, such as Llama 2's, drop the space that a whole text begins with. So each token
+    is decoded after the last one of "the", whose text is cut off again.
+    """
+    ids = [int(token) for token in tokens]
+    anchor = list(tokenizer("the", add_special_tokens=False)["input_ids"])[-1:]
+    (before,) = _decoded(tokenizer, [anchor])
+    texts = _decoded(tokenizer, [[*anchor, token] for token in ids])
+    return [
+        text.removeprefix(before)
+        if text.startswith(before)
+        else _decoded(tokenizer, [[token]])[0]  # half a character joins what stands before it
+        for token, text in zip(ids, texts, strict=True)
+    ]
+
+
+def _decoded(tokenizer: Any, texts: list[list[int]]) -> list[str]:
+    if not texts:  # of which tokenizers make one empty text
+        return []
+    return list(tokenizer.batch_decode(texts, clean_up_tokenization_spaces=False))
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

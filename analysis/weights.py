@@ -18,7 +18,7 @@ from analysis.architecture.model_parts import ModelPaths, model_paths, named_ten
 from analysis.architecture.norms import norm_parameters, takes_mean_away
 from analysis.architecture.readable import ReadableModel, WeightReader
 from analysis.errors import ArchitectureError, ModelError, WeightsError
-from analysis.heads import check_heads
+from analysis.heads import chosen_heads
 
 SOURCE_BLOCK = 512
 """Source tokens whose MLP activations are held at once, always this many: rounding may depend on
@@ -106,7 +106,7 @@ def ov_weights(
     Raises:
         ParameterError: the head does not exist.
     """
-    ((layer, head),) = check_heads([(layer, head)], model.cfg.n_layers, model.cfg.n_heads)
+    ((layer, head),) = chosen_heads(model, [(layer, head)])
     V, O = value_weights(model, layer), output_weights(model, layer)  # noqa: E741
     device = float64_device(model)
     group = O.shape[0] // V.shape[0]
@@ -174,13 +174,13 @@ def folded_unembedding(model: ReadableModel) -> Float[Tensor, "d_model d_vocab"]
     """W_U with the final norm folded in, centred over the vocabulary; float32."""
     W_U = unembedding_matrix(model)
     rows = torch.empty(W_U.shape[1], W_U.shape[0], dtype=torch.float32, device=W_U.device)
-    blocks = [slice(start, start + SOURCE_BLOCK) for start in range(0, len(rows), SOURCE_BLOCK)]
+    blocks = W_U.split(SOURCE_BLOCK, dim=1)
     total = torch.zeros(W_U.shape[0], dtype=torch.float64, device=float64_device(model))
-    for s in blocks:
-        total += _fold64(model, final_norm(model), W_U[:, s]).sum(1)
-    for s in blocks:
-        folded = _fold64(model, final_norm(model), W_U[:, s]) - (total / len(rows))[:, None]
-        rows[s] = folded.T.float().to(rows.device)
+    for block in blocks:
+        total += _fold64(model, final_norm(model), block).sum(1)
+    for block, some in zip(blocks, rows.split(SOURCE_BLOCK), strict=True):
+        folded = _fold64(model, final_norm(model), block) - (total / len(rows))[:, None]
+        some.copy_(folded.T.float())
     return rows.T
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,8 +16,12 @@ from analysis.embeddings import (
     effective_embedding,
     embedding_at_layer,
 )
-from analysis.errors import ParameterError
+from analysis.errors import ParameterError, WeightsError
 from analysis.exact.batches import OVBatch
+from analysis.models.open_checkpoint import open_checkpoint
+from analysis.static.eigenvalues import eigenvalue_scores
+from analysis.static.scores import score_heads
+from analysis.static.vocabulary import score_vocabulary
 from analysis.weights import unembedding_matrix
 from tests import checkpoints, planted
 from tests.families.tiny import tiny_model
@@ -117,3 +123,43 @@ def test_the_scorer_gives_heads_these_vectors(kind: str) -> None:
 def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ParameterError, match="first_block_adds"):
         check_embedding("resid_mid")
+
+
+def no_epsilon(name: str) -> Any:
+    """A Llama whose norm makes NaN of one name, whose row of W_E is zero."""
+    model = checkpoints.llama_model(D_VOCAB, rms_norm_eps=0.0)
+    model.get_input_embeddings().weight.data[planted.name_tokens(TOKENIZER, [name])] = 0
+    return model
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+def test_a_source_vector_that_is_nan_is_refused_and_counts_nowhere(
+    by_path: bool, tmp_path: Path
+) -> None:
+    name = checkpoints.NAMES[3]
+    model = no_epsilon(name)
+    folder = checkpoints.save_checkpoint(model, TOKENIZER, tmp_path / "llama")
+    read = open_checkpoint(folder) if by_path else planted.boot(model, TOKENIZER, name="llama")
+    said = rf"llama: the source vector \(mlp\) of token \d+ \(' {name}'\) holds NaN"
+    for asked in (
+        lambda: score_heads(read, checkpoints.NAMES[:5]),
+        lambda: score_vocabulary(read),
+        lambda: eigenvalue_scores(read, embedding="mlp"),
+    ):
+        with pytest.raises(WeightsError, match=said):
+            asked()
+    assert np.isfinite(eigenvalue_scores(read)).all(axis=None)  # of W_E, which is finite
+
+
+def test_a_norm_with_a_negative_epsilon_is_refused_by_path_too(tmp_path: Path) -> None:
+    model = checkpoints.gpt2_model(D_VOCAB, layer_norm_epsilon=-1.0)
+    folder = checkpoints.save_checkpoint(model, TOKENIZER, tmp_path / "gpt2")
+    with pytest.raises(WeightsError, match=r"gpt2: the source vector .* of token 257"):
+        score_heads(str(folder), checkpoints.NAMES[:5])
+
+
+def test_a_weight_that_is_nan_is_named_before_the_vectors_made_of_it() -> None:
+    model = checkpoints.llama_model(D_VOCAB)
+    model.model.layers[0].mlp.down_proj.weight.data[0, 0] = torch.nan
+    with pytest.raises(WeightsError, match=r"mlp\.down_proj\.weight holds NaN"):
+        effective_embedding(planted.boot(model, TOKENIZER), torch.arange(3), "mlp")

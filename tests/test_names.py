@@ -414,6 +414,8 @@ def test_pairs_are_a_sequence_of_tuples(model: Any) -> None:
     assert list(pairs) == [("John", "Mary"), ("Mary", "Nan")]
     assert ("John", "Mary") in pairs and ("Mary", "John") not in pairs and "John" in pairs
     assert token_pairs(model, list(pairs[1:])).targets == ("Nan",)
+    assert list(pairs[[1, 0]]) == list(pairs)[::-1] and pairs[[1]].n_given == 1
+    assert (pairs.kind, token_pairs(model, ["Mary"]).kind) == ("pairs", "names")
 
 
 @pytest.mark.parametrize(

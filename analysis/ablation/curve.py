@@ -166,7 +166,7 @@ def ablation_curve(
         seed: of prompts and draws.
 
     Raises:
-        NamesError: fewer than 30 names are usable.
+        NamesError: fewer than 30 names are usable, or they are pairs of another relation.
         ParameterError: a head does not exist or is given twice, more heads would be removed than
             there are, two tasks have one name, or another parameter is out of its range.
         ArchitectureError: the model's architecture is not supported, its weights were processed,
@@ -282,9 +282,9 @@ def choose_control(
         heads: those removed.
 
     Returns:
-        Columns ``accuracy``, ``gap`` (from the task's accuracy), ``shared`` (of the removed heads,
-        with as many that the static score finds best for the control), ``fair`` and ``chosen``, a
-        row for each control.
+        Columns ``accuracy``, ``gap`` (from the task's accuracy), ``shared`` (share of the removed
+        heads that are among as many that the static score finds best for the control, and above
+        0), ``fair`` and ``chosen``, a row for each control.
     """
     columns = ["accuracy", "gap", "shared", "fair"]
     rows = {}
@@ -301,11 +301,15 @@ def choose_control(
 
 
 def _shared(model: TransformerBridge, control: Task, heads: Sequence[HeadPair]) -> float:
-    """Share of the heads that are also among as many best-scored ones of the control task."""
+    """Share of the heads that are also among as many best-scored ones of the control task.
+
+    A head that scores 0 is none of the best, however few score more.
+    """
     asked = control.tokens_asked
     scores = score_heads(model, asked, k=1 if asked.copying else RELATION_K)
-    best = scores.to_frame()[scores.score_columns[0]].sort_values(ascending=False, kind="stable")
-    return len(set(best.index[: len(heads)]) & set(heads)) / max(1, len(heads))
+    ranked = scores.to_frame()[scores.score_columns[0]].sort_values(ascending=False, kind="stable")
+    best = ranked[ranked > 0].index[: len(heads)]
+    return len(set(best) & set(heads)) / max(1, len(heads))
 
 
 def _check_removed(removed: Sequence[int], n_given: int) -> list[int]:

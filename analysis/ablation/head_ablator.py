@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.heads import HeadPair
-from analysis.models.precision import exact_forward, is_largest, plain_settings
+from analysis.models.precision import exact_forward, is_largest
 from analysis.prompts.few_shot import Task
 from analysis.prompts.prefix_cache import NO_LOGITS, PrefixCache, build_prefix_cache, prefix_kwargs
 from analysis.weights import embedding_matrix
@@ -80,15 +80,6 @@ class HeadAblator:
             mode: ``zero`` or ``mean``.
             done: told how many more prompts have been through the model.
         """
-        with plain_settings(), exact_forward(self.model):
-            return self._measure(cases, mode, done)
-
-    def _measure(
-        self,
-        cases: Sequence[Sequence[HeadPair]],
-        mode: str,
-        done: Callable[[int], object] | None,
-    ) -> Answers:
         n_cases, n = len(cases), len(self.last)
         gone = torch.zeros(
             n_cases, self.model.cfg.n_layers, self.model.cfg.n_heads, dtype=torch.bool
@@ -98,24 +89,25 @@ class HeadAblator:
                 gone[case, layer, head] = True
         gone = gone.to(self.last.device)
         right, log_probability, n_near_ties = [], [], 0
-        for rows in torch.arange(n_cases * n, device=self.last.device).split(ROWS):
-            prompt, removed = rows % n, gone[rows // n]
-            hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = []
-            for layer in removed.any(0).any(1).nonzero()[:, 0].tolist():
-                name = self._hook(layer)
-                fill = self.mean_z[name] if mode == "mean" else None
-                hooks.append((name, _Replace(removed[:, layer], fill)))
-            logits = self.model.run_with_hooks(
-                self.last[prompt], fwd_hooks=hooks, **prefix_kwargs(self.prefix, prompt)
-            )
-            answer = self.answers[prompt]
-            own = logits.gather(2, answer[..., None])[..., 0]
-            first, near = is_largest(own, logits)
-            n_near_ties += int(near.sum())
-            log_probability.append((own - logits.logsumexp(2)).sum(1).cpu())
-            right.append(first.all(1).cpu())
-            if done is not None:
-                done(len(rows))
+        with exact_forward(self.model):
+            for rows in torch.arange(n_cases * n, device=self.last.device).split(ROWS):
+                prompt, removed = rows % n, gone[rows // n]
+                hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = []
+                for layer in removed.any(0).any(1).nonzero()[:, 0].tolist():
+                    name = self._hook(layer)
+                    fill = self.mean_z[name] if mode == "mean" else None
+                    hooks.append((name, _Replace(removed[:, layer], fill)))
+                logits = self.model.run_with_hooks(
+                    self.last[prompt], fwd_hooks=hooks, **prefix_kwargs(self.prefix, prompt)
+                )
+                answer = self.answers[prompt]
+                own = logits.gather(2, answer[..., None])[..., 0]
+                first, near = is_largest(own, logits)
+                n_near_ties += int(near.sum())
+                log_probability.append((own - logits.logsumexp(2)).sum(1).cpu())
+                right.append(first.all(1).cpu())
+                if done is not None:
+                    done(len(rows))
         return Answers(
             right=torch.cat(right).view(n_cases, n).numpy(),
             log_probability=torch.cat(log_probability).view(n_cases, n).numpy(),

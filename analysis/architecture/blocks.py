@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,14 +38,12 @@ class Block:
     Attributes:
         hf_model: transformers' model with this block alone.
         paths: where its parts are.
-        attention: stands for the block's attention, or None where that is the model's own.
         d_embedding: width of the embedding matrix.
         mode: under which it runs; what it keeps is kept from one run to the next.
     """
 
     hf_model: Any
     paths: ModelPaths
-    attention: GivenAttention | None
     d_embedding: int
     mode: Float64Mode = field(default_factory=Float64Mode)
 
@@ -74,16 +72,15 @@ class Block:
     def output(
         self,
         rows: Float[Tensor, "n d_embedding"],
-        written: Float[Tensor, "n d_model"] | None = None,
+        written: Float[Tensor, "n d_model"],
     ) -> Float[Tensor, "n d_model"]:
-        """What leaves the block, its attention writing ``written``."""
-        if self.attention is None or written is None:
-            return self._run(rows, "")
-        self.attention.written = written
+        """What leaves a block of ``block_without_attention``, its attention writing ``written``."""
+        given = self.hf_model.get_submodule(f"{self.paths.block(0)}.{self.paths.attention}")
+        given.written = written
         try:
             return self._run(rows, "")
         finally:
-            self.attention.written = None
+            given.written = None
 
     def _run(
         self, rows: Tensor, part: str, before: bool = False, residual: Tensor | None = None
@@ -123,8 +120,7 @@ def block_without_attention(
     path = f"{paths.block(0)}.{paths.attention}"
     given = GivenAttention(block.hf_model.get_submodule(path))
     replace_submodule(block.hf_model, path, given)
-    mode = Float64Mode(keep_bytes=keep_bytes)
-    return Block(block.hf_model, paths, given, d_embedding, mode)
+    return replace(block, mode=Float64Mode(keep_bytes=keep_bytes))
 
 
 def block_without_biases(reader: WeightReader, d_embedding: int, *, folded: bool) -> Block:
@@ -162,4 +158,4 @@ def _built(
         return None if name.startswith(outside) or left_out(name) else reader.tensor(name)
 
     hf_model = one_block(reader.hf_config, paths, layer, tensor, reader.device)
-    return Block(hf_model, paths, None, d_embedding)
+    return Block(hf_model, paths, d_embedding)

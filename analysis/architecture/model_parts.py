@@ -42,8 +42,6 @@ class ModelPaths:
         blocks: the list of blocks (``model.layers``).
         attention: within a block (``self_attn``).
         norm: within a block, the norm before its attention, or None (OLMo 2).
-        attention_norm: within a block, the norm that what the attention writes goes through before
-            it is added to the residual stream (``post_attention_layernorm`` of Gemma 2); or None.
         mlp: within a block, the module whose output is what the MLP adds to the residual stream:
             the MLP, its last layer, or the norm after it.
         unembedding: ``lm_head``.
@@ -55,7 +53,6 @@ class ModelPaths:
     blocks: str
     attention: str
     norm: str | None
-    attention_norm: str | None
     mlp: str
     unembedding: str
     unread: tuple[str, ...]
@@ -90,7 +87,6 @@ def model_paths(adapter: Any) -> ModelPaths:
             blocks=mapping["blocks"].name,
             attention=attention.name,
             norm=block["ln1"].name if "ln1" in block else None,
-            attention_norm=block["ln1_post"].name if "ln1_post" in block else None,
             mlp=last.name,
             unembedding=mapping["unembed"].name,
             unread=unread,

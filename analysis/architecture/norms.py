@@ -26,11 +26,10 @@ def normalise(
     model: ReadableModel, norm: Any, x: Float[Tensor, "*rows d_model"]
 ) -> Float[Tensor, "*rows d_model"]:
     """What the model's norm makes of float64 ``x``; ``x`` itself where the norm is None."""
-    module = _module(norm)
-    if module is None:
+    if norm is None:
         return x
     with Float64Mode():
-        return torch.as_tensor(module(x)).double()
+        return torch.as_tensor(_module(norm)(x)).double()
 
 
 def norm_parameters(
@@ -47,8 +46,6 @@ def norm_parameters(
         device: where float64 can be computed.
     """
     module = _module(norm)
-    if module is None:
-        raise ValueError("a block without this norm has no gain.")
     width = getattr(module, "weight", None)
     d_model = model.cfg.d_model if width is None else width.numel()
     signs = torch.ones(d_model, dtype=torch.float64, device=device)
@@ -70,8 +67,6 @@ def norm_parameters(
 def takes_mean_away(model: ReadableModel, norm: Any) -> bool:
     """Whether a norm's answer stays the same when a constant is added to its input."""
     module = _module(norm)
-    if module is None:
-        return False
     width = getattr(module, "weight", None)
     d_model = model.cfg.d_model if width is None else width.numel()
     x = torch.linspace(-1, 2, d_model, dtype=torch.float64) ** 2
@@ -88,9 +83,7 @@ def centred(
     return x if model.cfg.uses_rms_norm else x - x.mean(-1, keepdim=True)
 
 
-def _module(norm: Any) -> nn.Module | None:
+def _module(norm: Any) -> Any:
     """The module of transformers behind a component of transformer_lens."""
-    if norm is None:
-        return None
     inner = getattr(norm, "original_component", None)
     return inner if isinstance(inner, nn.Module) else norm

@@ -11,12 +11,14 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from analysis.cli.run_notebook import BUILD
-from analysis.errors import AnalysisError, ParameterError
+from analysis.errors import AnalysisError, ExportError, ParameterError
 from analysis.models.load import AUTO
-from analysis.validation import shown
+from analysis.name_files import read_pairs
+from analysis.validation import check_int, check_path, shown
 
 if TYPE_CHECKING:
     from analysis.explorer.results import Results
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_options(parser, folder=BUILD)
     options = parser.parse_args(arguments)
     try:
+        check_options(options)
         results = build_results(options.model or AUTO, options, measured=options.measure)
         page = build_page(results, options.folder)
     except AnalysisError as error:
@@ -67,6 +70,41 @@ def add_options(parser: argparse.ArgumentParser, folder: Path) -> None:
         metavar="CSV",
         help="a file with the columns source and target; may be given more than once",
     )
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse, before a model is loaded, what could not be scored or written afterwards.
+
+    Args:
+        options: of :func:`add_options`.
+
+    Raises:
+        ExportError: the folder cannot be written.
+        NamesError: a file of pairs cannot be read.
+        ParameterError: k is out of its range, or two relations have one name.
+        PromptError: a prompt is empty.
+    """
+    _check_folder(check_path("folder", options.folder))
+    for path in named_files(options.relation).values():
+        read_pairs(path)
+    from analysis.explorer.on_prompt import check_prompt
+    from analysis.explorer.payload import MAX_RANK
+
+    check_int("k", options.k, 1, MAX_RANK, "the explorer's ranks")
+    for prompt in options.prompt:
+        check_prompt(prompt)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written; one that is not there yet is not made."""
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise ExportError(
+            f"cannot write to the folder {folder} ({error.strerror or error}): choose another "
+            "place with --folder."
+        ) from error
 
 
 def build_results(name: str, options: argparse.Namespace, *, measured: bool) -> Results:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import gc
 import glob
 import json
 import math
@@ -21,9 +22,10 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-from analysis.errors import AnalysisError, ParameterError
+from analysis.errors import AnalysisError, ExportError, ParameterError
 from analysis.validation import check_choice, check_text, shown
 
 BUILD = Path("build")
@@ -81,11 +83,20 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
     Raises:
         ParameterError: there is no such notebook, it has no such parameter, or a value is not of
             its type or range.
+        ExportError: ``build/`` cannot be written.
         AnalysisError: whatever the notebook's cells raise of this package's errors.
     """
     book = _read(notebook)
     place, defaults = _parameters(book["cells"])
     parameters = parse_assignments(assignments, defaults)
+    try:
+        BUILD.mkdir(exist_ok=True)
+        TemporaryFile(dir=BUILD).close()
+    except OSError as error:
+        raise ExportError(
+            f"cannot write to the folder {BUILD}, where the executed notebook is kept "
+            f"({error.strerror or error}): make room, or call from another folder."
+        ) from error
     _say(f"{notebook.stem}: loading libraries")
     from analysis.cli.run_cells import run_cells
 
@@ -97,7 +108,6 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
         if cell["cell_type"] == "markdown" and heading:
             _say(f"{notebook.stem}: {heading[1]}")
 
-    BUILD.mkdir(exist_ok=True)
     executed = (BUILD / notebook.name).resolve()
     try:
         run_cells(book["cells"], notebook.parent, announce)
@@ -323,4 +333,6 @@ def _absolute(path: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    gc.freeze()  # else Python looks through all libraries' objects once more as it ends: a second
+    sys.exit(status)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.cli.explore import add_options, build_page, build_results, named_files
+from analysis.cli.explore import add_options, build_page, build_results, check_options
 from analysis.errors import AnalysisError
 from analysis.explorer.page import write_page
 from analysis.explorer.site import Missing, export_site
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pages, missing, every = [], [], []
     taken = {ALL_MODELS}
     try:
-        named_files(options.relation)
+        check_options(options)
         for name in options.models:
             try:
                 every.append(build_results(name, options, measured=True))

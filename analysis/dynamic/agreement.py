@@ -160,10 +160,10 @@ def head_table(static: pd.DataFrame, dynamic: pd.DataFrame, kind: str) -> pd.Dat
 
     Returns:
         Columns ``static``, ``low``, ``high`` (Wilson, 95 %), ``dynamic`` (mean over templates),
-        ``fitted``, ``residual`` (studentized), indexed by ``layer`` and ``head``.
+        ``fitted``, ``residual`` (studentized), indexed by ``layer`` and ``head``. Where no line is
+        to be fitted, for there are fewer than 3 heads or all have one static score, ``fitted`` is
+        the mean and ``residual`` NaN.
     """
-    import statsmodels.api as sm
-
     table = pd.DataFrame(
         {
             "static": static[kind],
@@ -172,6 +172,10 @@ def head_table(static: pd.DataFrame, dynamic: pd.DataFrame, kind: str) -> pd.Dat
             "dynamic": dynamic[kind].groupby(["layer", "head"]).mean(),
         }
     )
+    if len(table) < 3 or table["static"].nunique() == 1:
+        return table.assign(fitted=table["dynamic"].mean(), residual=np.nan)
+    import statsmodels.api as sm
+
     fit = sm.OLS(table["dynamic"], sm.add_constant(table["static"], has_constant="add")).fit()
     return table.assign(
         fitted=fit.fittedvalues,

@@ -32,6 +32,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.embeddings import source_vectors
+from analysis.errors import NamesError
 from analysis.exact.arithmetic import TILE, full_float32, slices
 from analysis.exact.head_logits import OV
 from analysis.exact.prepared import PREPARED
@@ -122,12 +123,17 @@ def compare_with_nulls(
 
     Raises:
         ParameterError: ``n_draws`` is below ``MIN_DRAWS``, or the scores are another model's.
-        NamesError: they were made with another tokenizer.
+        NamesError: they were made with another tokenizer, or of fewer than 2 pairs.
     """
     from statsmodels.stats.multitest import multipletests
 
     check_scores_of(model, static)
     n_draws = check_int("n_draws", n_draws, MIN_DRAWS)
+    if static.n_pairs < 2:
+        raise NamesError(
+            "heads are asked about the targets of other sources, so at least 2 names or pairs are "
+            "needed: score the heads on more."
+        )
     counts = _null_counts(model, static, n_draws, seed)
     n_layers, n_heads, n_names = static.in_top_k.shape
     columns: dict[str, np.ndarray] = {}

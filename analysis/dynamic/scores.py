@@ -120,6 +120,10 @@ class DynamicScores:
         counted = zip(score_columns(self.names), (self.n_in_top_k, self.n_in_bottom_k), strict=True)
         return pd.DataFrame({c: n.ravel() / n_names for c, n in counted}, index=index)
 
+    def means(self) -> pd.DataFrame:
+        """The means over templates, indexed by ``context``, ``layer`` and ``head``."""
+        return self.to_frame().groupby(level=["context", "layer", "head"]).mean()
+
 
 @plain_settings()
 def dynamic_scores(
@@ -237,39 +241,30 @@ def head_z(
     Returns:
         For each of ``CONTEXTS`` a float64 tensor for each layer.
     """
-    with exact_forward(model):
-        return _head_z(model, prompts, part, done)
-
-
-def _head_z(
-    model: TransformerBridge,
-    prompts: Prompts,
-    part: slice,
-    done: Callable[[int], object] | None,
-) -> dict[str, list[Float[Tensor, "n n_heads d_head"]]]:
     n_layers = model.cfg.n_layers
     hooks = [f"blocks.{layer}.attn.{point}" for layer in range(n_layers) for point in _POINTS]
     tokens = prompts.tokens[part].to(embedding_matrix(model).device)
     at = prompts.position
-    prefix = build_prefix_cache(model, tokens[:1, :at], following=tokens[:1, at:])
     n_rows = _rows_at_once(len(prompts.tokens))
     first = torch.zeros(n_rows, dtype=torch.int64, device=tokens.device)
     found: dict[str, list[list[Tensor]]] = {c: [[] for _ in range(n_layers)] for c in CONTEXTS}
-    for block in tokens[:, prompts.position :].split(n_rows):
-        n = len(block)
-        # The last block is filled up with its last prompt.
-        rows = torch.cat([block, block[-1:].expand(n_rows - n, -1)])
-        _, cache = model.run_with_cache(
-            rows, names_filter=hooks, logits_to_keep=NO_LOGITS, **prefix_kwargs(prefix, first)
-        )
-        for layer in range(n_layers):
-            z = cache[f"blocks.{layer}.attn.hook_z"]
-            v = clip_values(model, cache[f"blocks.{layer}.attn.hook_v"])
-            group = z.shape[2] // v.shape[2]
-            found["with"][layer].append(z[:n, -1])
-            found["without"][layer].append(v[:n, 0].repeat_interleave(group, dim=1))
-        if done is not None:
-            done(n)
+    with exact_forward(model):
+        prefix = build_prefix_cache(model, tokens[:1, :at], following=tokens[:1, at:])
+        for block in tokens[:, prompts.position :].split(n_rows):
+            n = len(block)
+            # The last block is filled up with its last prompt.
+            rows = torch.cat([block, block[-1:].expand(n_rows - n, -1)])
+            _, cache = model.run_with_cache(
+                rows, names_filter=hooks, logits_to_keep=NO_LOGITS, **prefix_kwargs(prefix, first)
+            )
+            for layer in range(n_layers):
+                z = cache[f"blocks.{layer}.attn.hook_z"]
+                v = clip_values(model, cache[f"blocks.{layer}.attn.hook_v"])
+                group = z.shape[2] // v.shape[2]
+                found["with"][layer].append(z[:n, -1])
+                found["without"][layer].append(v[:n, 0].repeat_interleave(group, dim=1))
+            if done is not None:
+                done(n)
     return {context: [torch.cat(z) for z in layers] for context, layers in found.items()}
 
 

@@ -7,8 +7,10 @@ fit into memory, and each part is handed to the exact scorer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -30,6 +32,8 @@ from analysis.weights import (
     output_weights,
     value_weights,
 )
+
+T = TypeVar("T")
 
 N_REFERENCE = 400
 """Tokens, about, whose average source names the tokens that a head writes most and least."""
@@ -71,23 +75,14 @@ class OVBatch:
         Yields:
             Place in ``heads``, some of the pairs, and the answers for these.
         """
-        return in_full_float32(self._decisions(k, what, ranks))
+        reference = cache(self._reference)
 
-    def _decisions(self, k: int, what: str, ranks: bool) -> Iterator[tuple[int, slice, Decisions]]:
-        with progress_bar(self._n_steps, what, "head") as bar:
-            for places, part in self._steps():
-                x = self._source_vectors(places[0], part)
-                targets = self.targets[part]
-                reference = self._reference(places[0])
-                for some in slices(len(places), self._heads_at_once):
-                    heads = self._weights(places[some])
-                    decided = decide_heads(
-                        x, targets, heads, self.vocabulary, k, ranks=ranks, reference=reference
-                    )
-                    for place, answers in zip(places[some], decided, strict=True):
-                        yield place, part, answers
-                        bar.update()
-                del x  # before the next is made: it is the largest thing in memory
+        def decide(x: Tensor, targets: Tensor, heads: list[OV], place: int) -> Iterator[Decisions]:
+            return decide_heads(
+                x, targets, heads, self.vocabulary, k, ranks=ranks, reference=reference(place)
+            )
+
+        return in_full_float32(self._answers(what, decide))
 
     def ranks(self, what: str) -> Iterator[tuple[int, slice, Ranks]]:
         """Rank every pair's target for every head, with a progress bar like ``decisions``.
@@ -95,23 +90,26 @@ class OVBatch:
         Yields:
             Place in ``heads``, some of the pairs, and their targets' ranks.
         """
-        return in_full_float32(self._ranks(what))
 
-    def _ranks(self, what: str) -> Iterator[tuple[int, slice, Ranks]]:
+        def rank(x: Tensor, targets: Tensor, heads: list[OV], _: int) -> Iterator[Ranks]:
+            vocabulary = self.vocabulary
+            return vocabulary.map(lambda ov: rank_targets(x, targets, ov, vocabulary), heads)
+
+        return in_full_float32(self._answers(what, rank))
+
+    def _answers(
+        self, what: str, ask: Callable[[Tensor, Tensor, list[OV], int], Iterator[T]]
+    ) -> Iterator[tuple[int, slice, T]]:
+        """What ``ask`` gives for source vectors, targets, heads and a place that reads them."""
         with progress_bar(self._n_steps, what, "head") as bar:
             for places, part in self._steps():
                 x = self._source_vectors(places[0], part)
-                targets = self.targets[part]
-
-                def rank(ov: OV, x: Tensor = x, targets: Tensor = targets) -> Ranks:
-                    return rank_targets(x, targets, ov, self.vocabulary)
-
                 for some in slices(len(places), self._heads_at_once):
-                    ranks = self.vocabulary.map(rank, self._weights(places[some]))
-                    for place, found in zip(places[some], ranks, strict=True):
-                        yield place, part, found
+                    answers = ask(x, self.targets[part], self._weights(places[some]), places[0])
+                    for place, answer in zip(places[some], answers, strict=True):
+                        yield place, part, answer
                         bar.update()
-                del x
+                del x  # before the next is made: it is the largest thing in memory
 
     @property
     def _parts(self) -> list[slice]:

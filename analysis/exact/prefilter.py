@@ -49,7 +49,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Question:
+class TopKQuestion:
     """What ``decide_heads`` asks, the same for all heads."""
 
     common: Sources
@@ -88,7 +88,7 @@ class Extremes:
     projected: Float[Tensor, "n_both r"] | None = None
 
 
-def extremes_of(asked: Question, heads: Sequence[OV]) -> list[Extremes]:
+def extremes_of(asked: TopKQuestion, heads: Sequence[OV]) -> list[Extremes]:
     """The extreme tokens of each head."""
     vocabulary, reference = asked.vocabulary, asked.reference
 
@@ -144,7 +144,7 @@ class Prefiltered:
         """Whether so many pairs are open that the vocabulary is best projected for them."""
         return len(self.open) >= self.head.Q.shape[0]
 
-    def check(self, asked: Question) -> ConfirmedPairs:
+    def check(self, asked: TopKQuestion) -> ConfirmedPairs:
         """Step 3 for this head alone."""
         own = replace(self.open, head=torch.zeros_like(self.open.head))
         confirmed = check_full_vocabulary(
@@ -160,7 +160,7 @@ class Prefiltered:
 
 
 def prefilter(
-    asked: Question,
+    asked: TopKQuestion,
     heads: Sequence[OV],
     start: int,
     extremes: Sequence[Extremes],
@@ -190,7 +190,7 @@ def prefilter(
 
 
 def _meet_extremes(
-    asked: Question,
+    asked: TopKQuestion,
     head: Head,
     pairs: OpenPairs,
     possible: Bool[Tensor, "n_pairs"],
@@ -219,7 +219,9 @@ def _meet_extremes(
     return OpenPairs.joined(left)
 
 
-def _values(asked: Question, heads: Sequence[Head]) -> Iterator[Float[Tensor, "n_pairs d_head"]]:
+def _values(
+    asked: TopKQuestion, heads: Sequence[Head]
+) -> Iterator[Float[Tensor, "n_pairs d_head"]]:
     """``x·W_V`` of each head in float64; those of few pairs in one product."""
     in_one: dict[int, Tensor] = {}
     shared = {id(head.ov.W_V): head for head in heads if head.ov.x is None}
@@ -239,7 +241,7 @@ def _values(asked: Question, heads: Sequence[Head]) -> Iterator[Float[Tensor, "n
 
 
 def _open_pairs(
-    asked: Question, head: Head, number: int, values: Float[Tensor, "m d_head"]
+    asked: TopKQuestion, head: Head, number: int, values: Float[Tensor, "m d_head"]
 ) -> tuple[OpenPairs, Bool[Tensor, "m"]]:
     """Every pair as an open one for the top k, and where the head writes nothing.
 

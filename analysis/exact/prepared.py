@@ -3,8 +3,8 @@
 Whether all weights are finite, the length of every row of W_U, each head's orthonormal factors, the
 tokens that it writes most and least with their projections, and the vocabulary projected by the
 heads that many names had to be held against: none of it depends on the names. It is kept for one
-model, the last one scored, and let go with it. A checksum of all weights, taken at each call, tells
-whether they are still those of before.
+model, the last one scored, and let go with it. A fingerprint of all weights, taken at each call,
+tells whether they are still those of before.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEEP_BYTES = MEMORY // 4
 @dataclass(frozen=True)
 class _Kept:
     model: weakref.ref[torch.nn.Module]
-    checksum: int
+    fingerprint: int
     n_tokens: int
     vocabulary: Vocabulary
 
@@ -55,13 +55,13 @@ class PreparedWeights:
         n_tokens = W_U.shape[1] if n_tokens is None else n_tokens
         if not isinstance(model, torch.nn.Module):  # a checkpoint, which is never held
             return Vocabulary(W_U[:, :n_tokens])
-        checksum = weights_checksum(model)
+        found = fingerprint(model)
         with self._lock:
             kept = self._kept
         if (
             kept is not None
             and kept.model() is model
-            and (kept.checksum, kept.n_tokens) == (checksum, n_tokens)
+            and (kept.fingerprint, kept.n_tokens) == (found, n_tokens)
         ):
             return kept.vocabulary
         self.clear()
@@ -69,7 +69,7 @@ class PreparedWeights:
         vocabulary = Vocabulary(W_U[:, :n_tokens], KEEP_BYTES)
         gone = weakref.ref(model, lambda _: self.clear())
         with self._lock:
-            self._kept = _Kept(gone, checksum, n_tokens, vocabulary)
+            self._kept = _Kept(gone, found, n_tokens, vocabulary)
         return vocabulary
 
     def clear(self) -> None:
@@ -82,7 +82,7 @@ PREPARED = PreparedWeights()
 """What ``score_heads`` and ``score_vocabulary`` reuse; ``PREPARED.clear()`` frees it."""
 
 
-def weights_checksum(model: ReadableModel) -> int:
+def fingerprint(model: ReadableModel) -> int:
     """A number of every parameter's place, shape and bits.
 
     The bits are added up as whole numbers, which no change of one weight leaves as it was.

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from analysis.exact.arithmetic import MEMORY, TILE, full_float32, slices
 from analysis.exact.head_logits import OV, ResidualStream, Sources
-from analysis.exact.prefilter import Prefiltered, Question, Reference, extremes_of, prefilter
+from analysis.exact.prefilter import Prefiltered, Reference, TopKQuestion, extremes_of, prefilter
 from analysis.exact.sweep import (
     ConfirmedPairs,
     OpenPairs,
@@ -143,12 +143,12 @@ def decide_heads(
     """
     few = len(targets) * vocabulary.rows.shape[1] <= tile
     rows = vocabulary.block(targets.to(vocabulary.rows.device)) if few else None
-    asked = Question(Sources(x), targets, vocabulary, k, ranks, tile, reference, rows)
+    asked = TopKQuestion(Sources(x), targets, vocabulary, k, ranks, tile, reference, rows)
     for together in slices(len(heads), _heads_together(asked, heads)):
         yield from _decide_together(asked, heads[together])
 
 
-def _heads_together(asked: Question, heads: Sequence[OV]) -> int:
+def _heads_together(asked: TopKQuestion, heads: Sequence[OV]) -> int:
     """Heads whose last open pairs are held against the vocabulary together.
 
     Their answers come together too, so that they are not too many; what is held of each, its
@@ -161,7 +161,7 @@ def _heads_together(asked: Question, heads: Sequence[OV]) -> int:
     return max(1, -(-len(heads) // n_parts))
 
 
-def _decide_together(asked: Question, heads: Sequence[OV]) -> Iterator[Decisions]:
+def _decide_together(asked: TopKQuestion, heads: Sequence[OV]) -> Iterator[Decisions]:
     """All answers of some heads."""
     vocabulary = asked.vocabulary
     extremes = extremes_of(asked, heads)
@@ -222,7 +222,7 @@ def _shares(prefiltered: Sequence[Prefiltered]) -> tuple[list[list[int]], list[l
 
 
 def _answers(
-    asked: Question, one: Prefiltered, confirmed: Sequence[ConfirmedPairs], multiply_adds: int
+    asked: TopKQuestion, one: Prefiltered, confirmed: Sequence[ConfirmedPairs], multiply_adds: int
 ) -> Decisions:
     """The answers of one head, from the pairs that nothing refutes."""
     top = torch.full_like(one.zero_output, asked.k, dtype=torch.int64)

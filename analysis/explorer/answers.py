@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ from analysis.tokenizers import token_texts
 from analysis.validation import check_int, shown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import plotly.graph_objects as go
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -147,7 +149,7 @@ class Answers:
         """Measure what has not been measured."""
         what, before = str(args.get("what")), self.results.evidence
         evidence = measure(self.model, self.results.scores, what, before)
-        self._add(replace(self.results, evidence=evidence))
+        self._add(self.results.with_evidence(evidence))
         old = {measure.key for measure in before.measures}
         return {
             "measures": [pack_measure(one) for one in evidence.measures if one.key not in old],
@@ -169,12 +171,13 @@ class Answers:
         state = args.get("state")
         state = state if isinstance(state, Mapping) else {}
         k = args.get("k", self.results.scores.k)
-        figures = {}
+        figures: dict[Path, go.Figure] = {}
         for one in (args, *args.get("beside", ())):
             results = every[check_int("model", one.get("model", 0), 0, len(every) - 1)]
             known = _set(results, one.get("key"), bool(one.get("first_mlp", True)))
             scores = holding(known.scores.at_k(k), str(state.get("only") or ""))
-            figures[figure_stem(scores)] = _figure(scores, results, state.get("classes"))
+            stem = _free(figure_stem(scores), figures)
+            figures[stem] = _figure(scores, results, state.get("classes"))
         first = next(iter(figures))
         page = write_page(every, first.with_name(f"{first.name}_explorer.html"), state)
         files = [file for stem, figure in figures.items() for file in export_figure(figure, stem)]
@@ -204,6 +207,12 @@ def _set(results: Results, key: object, first_mlp: bool) -> NameSet:
     return found
 
 
+def _free(stem: Path, taken: Container[Path]) -> Path:
+    """The stem, with a number where another model of its name has it already."""
+    numbered = (stem.with_name(f"{stem.name}_{n}") for n in count(2))
+    return stem if stem not in taken else next(one for one in numbered if one not in taken)
+
+
 def _figure(scores: HeadScores, results: Results, origin: object) -> go.Figure:
     """The static scores, with the classes of one origin, or of both."""
     from analysis.plots.heatmaps import plot_heatmaps
@@ -215,9 +224,9 @@ def _figure(scores: HeadScores, results: Results, origin: object) -> go.Figure:
     chosen = scores.provenance.get("filter")
     title = None
     if isinstance(chosen, Mapping):
-        kind = "names" if scores.pairs.copying else "pairs"
         title = as_plain(
-            f'{scores.n_pairs:,} of {chosen["pairs"]:,} {kind}, those that hold "{chosen["text"]}"'
+            f"{scores.n_pairs:,} of {chosen['pairs']:,} {scores.pairs.kind}, "
+            f'those that hold "{chosen["text"]}"'
         )
     return plot_heatmaps(scores, classes, title=title)
 

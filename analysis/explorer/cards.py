@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from analysis.explorer.evidence import Evidence, absent_measurements
+from analysis.explorer.evidence import MEASUREMENTS, Evidence, absent_measurements
 from analysis.explorer.payload import N_EXTREMES
 from analysis.explorer.queries import AskedHead, Extremes, extreme_tokens
 from analysis.explorer.results import Relations, Results, collect
-from analysis.heads import HeadPair, check_heads, head_name
+from analysis.heads import HeadPair, check_head, head_name
 from analysis.names import TokenPairs
+from analysis.prompts.templates import MIN_NAMES
 from analysis.static.head_scores import HeadScores, check_scores_of
-from analysis.statistics import wilson_interval
 from analysis.tokenizers import token_texts
 from analysis.validation import check_flag, check_model, check_type
 
@@ -55,7 +55,9 @@ class HeadCard(AskedHead):
         relations: indexed by ``relation``, the strongest for this head first: ``relation_score``
             and ``suppression_score`` (float64) with ``_low`` and ``_high``, 95 % intervals, and
             ``n_pairs``, at the k of ``scores``. Without rows where no relation was scored.
-        absent: what has not been measured, and what would measure it.
+        absent: what has not been measured.
+        results: of which this is one card; with other measured numbers,
+            ``results.with_evidence(...)``, they make another.
     """
 
     scores: HeadScores = field(repr=False)
@@ -64,6 +66,7 @@ class HeadCard(AskedHead):
     names: pd.DataFrame = field(repr=False)
     classes: pd.DataFrame = field(repr=False)
     relations: pd.DataFrame = field(repr=False)
+    results: Results = field(repr=False)
     absent: tuple[str, ...] = ()
 
     @property
@@ -108,9 +111,11 @@ class HeadCard(AskedHead):
         if table:
             numbers = self.table[["value", "low", "high"]].astype(float).round(4)
             lines.append(numbers.to_string(na_rep=""))
+        pairs = self.scores.pairs
+        verb = "copies" if pairs.copying else "answers"
         for what, names, rank in (
-            ("copies", self.copied, "rank_top"),
-            ("nearly copies", self.nearly_copied, "rank_top"),
+            (verb, self.copied, "rank_top"),
+            (f"nearly {verb}", self.nearly_copied, "rank_top"),
             ("misses", self.missed, "rank_top"),
             ("suppresses", self.suppressed, "rank_bottom"),
         ):
@@ -120,7 +125,7 @@ class HeadCard(AskedHead):
             )
             more = f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else ""
             lines.append(
-                f"{what} {len(names)} of {len(self.names)} names"
+                f"{what} {len(names)} of {len(self.names)} {pairs.kind}"
                 + (f": {shown}{more}" if len(names) else "")
             )
         if len(self.relations):
@@ -132,7 +137,19 @@ class HeadCard(AskedHead):
             lines.append(f"strongest relations: {shown}")
         if self.absent:
             lines.append("not measured: " + "; ".join(self.absent))
+        if self._can_be_measured():
+            lines.append(
+                "to measure that, in minutes, with this as card: "
+                "from analysis import head_card, measure_all; "
+                f"head_card(model, {self.head}, "
+                "results=card.results.with_evidence(measure_all(model, card.scores)))"
+            )
         return lines
+
+    def _can_be_measured(self) -> bool:
+        """Whether ``measure_all`` would add to this card."""
+        lacking = set(MEASUREMENTS) - set(self.evidence.done)
+        return bool(lacking - ({"dynamic"} if self.scores.n_pairs < MIN_NAMES else set()))
 
 
 def head_card(
@@ -163,7 +180,7 @@ def head_card(
         NamesError: no name is usable, or the results' are those of another tokenizer.
     """
     check_model(model)
-    check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
+    check_head(head, model.cfg.n_layers, model.cfg.n_heads)
     check_flag("first_mlp", first_mlp)
     if results is not None:
         check_type("results", results, Results, "explore(model).results")
@@ -176,33 +193,38 @@ def head_card(
 def card_of(model: TransformerBridge, head: HeadPair, results: Results) -> HeadCard:
     """The card of one head from results made already."""
     scores, evidence = results.scores, results.evidence
-    ((layer, number),) = check_heads([head], scores.n_layers, scores.n_heads)
-    around = extreme_tokens(
-        model, (layer, number), scores.pairs, N_EXTREMES, first_mlp=scores.first_mlp
-    )
+    head = check_head(head, scores.n_layers, scores.n_heads)
+    around = extreme_tokens(model, head, scores.pairs, N_EXTREMES, first_mlp=scores.first_mlp)
     classes = evidence.classes
     if classes is None or not len(classes):
         own = pd.DataFrame(columns=["class", "model", "source", "origin"])
     else:
-        own = classes[[at == (layer, number) for at in classes.index]]
+        own = classes[[at == head for at in classes.index]]
     return HeadCard(
         model=model,
-        head=(layer, number),
+        head=head,
         first_mlp=scores.first_mlp,
         scores=scores,
         evidence=evidence,
-        table=_table(scores, evidence, layer, number),
-        names=_with_tokens(model, scores.names_of((layer, number)), scores, around),
+        table=_table(scores, evidence, head),
+        names=_with_tokens(model, scores.names_of(head), scores, around),
         classes=own,
-        relations=_relations(results, layer, number),
-        absent=tuple(
-            f"{one['title']} ({one['python']})"
-            for one in absent_measurements(evidence, relations=results.has_relations)
-        ),
+        relations=_relations(results, head),
+        results=results,
+        absent=_absent(results, head),
     )
 
 
-def _relations(results: Results, layer: int, head: int) -> pd.DataFrame:
+def _absent(results: Results, head: HeadPair) -> tuple[str, ...]:
+    """The titles of what has not been measured, and what else these need."""
+    needs = {"": f' (head_card(model, {head}, relations={{"capitals": "capitals.csv"}}))'}
+    if results.scores.n_pairs < MIN_NAMES:
+        needs["dynamic"] = f" (of {MIN_NAMES} {results.scores.pairs.kind} or more)"
+    absent = absent_measurements(results.evidence, relations=results.has_relations)
+    return tuple(one["title"] + needs.get(one["what"], "") for one in absent)
+
+
+def _relations(results: Results, head: HeadPair) -> pd.DataFrame:
     """The scores of every relation for one head, the strongest first."""
     k, first_mlp = results.scores.k, results.scores.first_mlp
     labels: list[str] = []
@@ -211,18 +233,8 @@ def _relations(results: Results, layer: int, head: int) -> pd.DataFrame:
         if one.scores.pairs.copying or one.scores.first_mlp != first_mlp:
             continue
         scores = one.scores.at_k(k)
-        row: dict[str, float] = {}
-        for column, counts in (
-            ("relation_score", scores.n_in_top_k),
-            ("suppression_score", scores.n_in_bottom_k),
-        ):
-            low, high = wilson_interval(counts, scores.n_pairs)
-            row[column] = float(counts[layer, head] / scores.n_pairs)
-            row[f"{column}_low"] = float(low[layer, head])
-            row[f"{column}_high"] = float(high[layer, head])
-        row["n_pairs"] = scores.n_pairs
         labels.append(one.label)
-        rows.append(row)
+        rows.append({**scores.to_frame(intervals=True).loc[head], "n_pairs": scores.n_pairs})
     frame = pd.DataFrame(rows, index=pd.Index(labels), columns=_RELATION_COLUMNS)
     strength = frame[["relation_score", "suppression_score"]].max(axis=1)
     order = np.argsort(-strength.to_numpy(), kind="stable")
@@ -234,18 +246,19 @@ def _name(key: object) -> str:
     return " → ".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
-def _table(scores: HeadScores, evidence: Evidence, layer: int, head: int) -> pd.DataFrame:
+def _table(scores: HeadScores, evidence: Evidence, head: HeadPair) -> pd.DataFrame:
     rows: dict[str, dict[str, object]] = {}
-    counted = zip(scores.score_columns, (scores.n_in_top_k, scores.n_in_bottom_k), strict=True)
-    for column, counts in counted:
-        low, high = wilson_interval(counts, scores.n_pairs)
+    own = scores.to_frame(intervals=True).loc[head]
+    for column, counted in zip(
+        scores.score_columns, (scores.in_top_k, scores.in_bottom_k), strict=True
+    ):
         rows[column] = {
-            "value": counts[layer, head] / scores.n_pairs,
-            "low": float(low[layer, head]),
-            "high": float(high[layer, head]),
-            "of": f"{counts[layer, head]} of {scores.n_pairs} names, k = {scores.k}",
+            "value": own[column],
+            "low": own[f"{column}_low"],
+            "high": own[f"{column}_high"],
+            "of": f"{counted[head].sum()} of {scores.n_pairs} {scores.pairs.kind}, k = {scores.k}",
         }
-    at = layer * scores.n_heads + head
+    at = head[0] * scores.n_heads + head[1]
     for measure in evidence.measures:
         nothing = float("nan")
         rows[measure.key] = {
@@ -261,9 +274,7 @@ def _with_tokens(
     model: TransformerBridge, names: pd.DataFrame, scores: HeadScores, around: Extremes
 ) -> pd.DataFrame:
     """The names with the tokens before them, at most ``N_EXTREMES``, at either end."""
-    pairs = scores.pairs
-    keys = pairs.sources if pairs.copying else zip(pairs.sources, pairs.targets, strict=True)
-    places = {key: place for place, key in enumerate(keys)}
+    places = {key: place for place, key in enumerate(scores.pairs)}
     columns: dict[str, list[str]] = {}
     for end, ids in (("top", around.top), ("bottom", around.bottom)):
         ranks = names[f"rank_{end}"].fillna(ids.shape[1]).clip(upper=ids.shape[1])

@@ -16,12 +16,12 @@ from jaxtyping import Float
 
 from analysis.errors import ParameterError
 from analysis.ioi.head_classes import published_classes
-from analysis.names import TokenPairs, load_names
+from analysis.names import TokenPairs, are_shipped, load_names
 from analysis.prompts.templates import MIN_NAMES
-from analysis.provenance import model_identity
+from analysis.provenance import ModelIdentity, is_same_model, model_identity
 from analysis.static.head_scores import HeadScores, check_scores_of
 from analysis.static.padding import n_real_tokens
-from analysis.validation import check_choice, shown
+from analysis.validation import check_choice, check_model, check_type, shown
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -30,6 +30,54 @@ N_DYNAMIC = 60
 """Names, taken evenly from the list, that the dynamic scores run."""
 N_VOCABULARY = 1000
 """Tokens drawn for the whole-vocabulary shares."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a number depends on besides the model.
+
+    Attributes:
+        pairs: names, or pairs, that were asked about.
+        k: of the scores.
+        first_mlp: as ``score_heads`` takes it; None where static scores play no part.
+    """
+
+    pairs: TokenPairs
+    k: int
+    first_mlp: bool | None = None
+
+    def is_of(self, scores: HeadScores) -> bool:
+        """Whether these scores were asked the same."""
+        return (
+            self.pairs.checksum == scores.pairs.checksum
+            and self.k == scores.k
+            and self.first_mlp in (None, scores.first_mlp)
+        )
+
+    @property
+    def python(self) -> str:
+        """Lines that make ``names``, and ``scores`` where they play a part."""
+        given = "" if are_shipped(self.pairs) else f", {list(self.pairs)}"
+        lines = (
+            f"from analysis import load_names\nnames = load_names(model{given})\n"
+            if self.pairs.copying
+            else f"names = {list(self.pairs)}\n"
+        )
+        if self.first_mlp is not None:
+            lines += (
+                "from analysis import score_heads\n"
+                f"scores = score_heads(model, names, k={self.k}, first_mlp={self.first_mlp})\n"
+            )
+        return lines
+
+    @property
+    def note(self) -> str:
+        """Whose names they are, for a note beside other names."""
+        some = ", ".join(
+            source if source == target else f"{source} → {target}"
+            for source, target in zip(self.pairs.sources[:3], self.pairs.targets, strict=False)
+        )
+        return f"; {self.pairs.kind} of its own: {some}{', …' if len(self.pairs) > 3 else ''}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +93,8 @@ class Measure:
         low: lower ends of 95 % intervals, likewise, or None.
         high: upper ends.
         note: how it was measured.
-        python: lines that return it, given ``model`` and ``names``.
+        python: lines that return it, given ``model``, and ``names`` and ``scores`` as ``asked``.
+        asked: the names, k and first MLP's setting that it depends on; None where on none.
     """
 
     key: str
@@ -57,6 +106,20 @@ class Measure:
     high: Float[np.ndarray, "n"] | None = field(default=None, repr=False)
     note: str = ""
     python: str = ""
+    asked: Asked | None = field(default=None, repr=False)
+
+    def beside(self, scores: HeadScores) -> Measure:
+        """This as it is shown with scores that may have been asked something else.
+
+        The lines then make names and scores of their own, and the note names other names.
+        """
+        if self.asked is None:
+            return self
+        own, note = self.asked.python, self.asked.note
+        python, says = self.python.removeprefix(own), self.note.removesuffix(note)
+        if self.asked.pairs.checksum != scores.pairs.checksum:
+            says += note
+        return replace(self, note=says, python=python if self.asked.is_of(scores) else own + python)
 
 
 @dataclass(frozen=True)
@@ -67,11 +130,13 @@ class Evidence:
         measures: in the order shown.
         classes: as ``published_classes`` and ``measured_classes`` return them; None if unknown.
         done: names of the measurements made, keys of ``MEASUREMENTS``.
+        model: that was measured; None if nobody recorded it.
     """
 
     measures: tuple[Measure, ...] = ()
     classes: pd.DataFrame | None = field(default=None, repr=False)
     done: tuple[str, ...] = ()
+    model: ModelIdentity | None = None
 
     def with_(self, what: str, measures: Iterable[Measure], classes: pd.DataFrame) -> Evidence:
         """This with one more measurement, in place of an earlier one of the same name."""
@@ -89,19 +154,14 @@ class Evidence:
             done=(*(name for name in self.done if name != what), what),
         )
 
-    def column(self, key: str) -> Measure:
-        """The measure of that key.
+    def beside(self, scores: HeadScores) -> Evidence:
+        """This as it is shown with a model's scores (:meth:`Measure.beside`).
 
         Raises:
-            ParameterError: it has not been measured.
+            ParameterError: it is of another model (:func:`check_evidence_of`).
         """
-        for measure in self.measures:
-            if measure.key == key:
-                return measure
-        raise ParameterError(
-            f"{shown(key)} has not been measured; known are "
-            f"{', '.join(measure.key for measure in self.measures) or 'none'}."
-        )
+        check_evidence_of(scores.model, scores.n_layers * scores.n_heads, self)
+        return replace(self, measures=tuple(one.beside(scores) for one in self.measures))
 
 
 @dataclass(frozen=True)
@@ -123,7 +183,36 @@ class Measurement:
 
 def first_evidence(model: TransformerBridge) -> Evidence:
     """What is known before anything is measured: the published classes."""
-    return Evidence(classes=published_classes(model_identity(model)))
+    identity = model_identity(model)
+    return Evidence(classes=published_classes(identity), model=identity)
+
+
+def check_evidence_of(model: ModelIdentity, n_heads: int, evidence: object) -> None:
+    """Refuse what is no evidence, or that of another model.
+
+    Args:
+        model: that is shown.
+        n_heads: of all its layers together.
+        evidence: to be shown with it.
+
+    Raises:
+        ParameterError: it is none, is another model's, or has not a number for each head.
+    """
+    check_type("evidence", evidence, Evidence, "measure_all")
+    assert isinstance(evidence, Evidence)
+    of = evidence.model
+    if of is not None and not is_same_model(of, model):
+        raise ParameterError(
+            f"the evidence was measured of {shown(of.title)}, and this is another model, "
+            f"{shown(model.title)}: measure this one with measure_all(model, scores)."
+        )
+    for one in evidence.measures:
+        if len(one.values) != n_heads:
+            raise ParameterError(
+                f"the evidence was measured of another model: {shown(one.key)} has "
+                f"{len(one.values)} numbers, and this one {n_heads} heads: measure this one with "
+                "measure_all(model, scores)."
+            )
 
 
 def measure(
@@ -138,19 +227,41 @@ def measure(
         evidence: that it is added to.
 
     Raises:
-        ParameterError: no measurement has that name, or the scores are another model's.
+        ParameterError: no measurement has that name, or the scores or the evidence are another
+            model's.
     """
+    check_model(model)
     check_choice("what", what, tuple(MEASUREMENTS))
+    check_type("scores", scores, HeadScores, "score_heads")
     check_scores_of(model, scores)
+    evidence = evidence or first_evidence(model)
+    check_evidence_of(scores.model, scores.n_layers * scores.n_heads, evidence)
     measures, classes = MEASUREMENTS[what].measure(model, scores)
-    return (evidence or first_evidence(model)).with_(what, measures, classes)
+    return replace(evidence, model=scores.model).with_(what, measures, classes)
 
 
 def measure_all(model: TransformerBridge, scores: HeadScores) -> Evidence:
-    """Make every measurement; minutes on a laptop for a model of a hundred million parameters."""
+    """Make every measurement; minutes on a laptop for a model of a hundred million parameters.
+
+    Of fewer than ``MIN_NAMES`` names there are no dynamic scores.
+
+    Args:
+        model: that was scored.
+        scores: its static scores, from ``score_heads``.
+
+    Returns:
+        What ``explore(model, evidence=...)`` takes.
+
+    Raises:
+        NamesError: there are fewer than 2 names, or they are another tokenizer's.
+        ParameterError: the scores are another model's.
+    """
+    check_model(model)
     evidence = first_evidence(model)
+    check_type("scores", scores, HeadScores, "score_heads")
     for what in MEASUREMENTS:
-        evidence = measure(model, scores, what, evidence)
+        if what != "dynamic" or len(scores.pairs) >= MIN_NAMES:
+            evidence = measure(model, scores, what, evidence)
     return evidence
 
 
@@ -166,7 +277,7 @@ def _dynamic(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure
 
     if len(scores.pairs) < MIN_NAMES:
         raise ParameterError(
-            f"dynamic scores need at least {MIN_NAMES} names, not {len(scores.pairs)}."
+            f"dynamic scores need at least {MIN_NAMES} {scores.pairs.kind}, not {scores.n_pairs}."
         )
     names = dynamic_names(model, scores.pairs)
     found_in = dynamic_scores(model, names, k=scores.k)
@@ -183,12 +294,12 @@ def _dynamic(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure
         'running.groupby(level=["context", "layer", "head"]).mean()'
     )
     n = len(found_in.templates)
-    note = f"mean over {n} templates, {len(names)} {_kind(names)}, k = {found_in.k}"
+    note = f"mean over {n} templates, {len(names)} {names.kind}, k = {found_in.k}"
     top, bottom = scores.score_columns
     found = []
     for context in CONTEXTS[::-1]:
         of_context = means.xs(context, level="context")
-        for column, title in ((top, "Copying"), (bottom, "Suppression")):
+        for column, title in ((top, scores.relation.capitalize()), (bottom, "Suppression")):
             found.append(
                 Measure(
                     key=f"dynamic_{context}_{column}",
@@ -198,13 +309,10 @@ def _dynamic(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure
                     range=(0.0, 1.0),
                     note=note,
                     python=python,
+                    asked=Asked(scores.pairs, scores.k),
                 )
             )
     return found, pd.DataFrame()
-
-
-def _kind(pairs: TokenPairs) -> str:
-    return "names" if pairs.copying else "pairs"
 
 
 def _vocabulary(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], pd.DataFrame]:
@@ -252,7 +360,7 @@ def _null(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], 
 
     frame = compare_with_nulls(model, scores).frame
     setting = (
-        f"{scores.n_pairs} {_kind(scores.pairs)}, k = {scores.k}, "
+        f"{scores.n_pairs} {scores.pairs.kind}, k = {scores.k}, "
         f"first MLP {'on' if scores.first_mlp else 'off'}"
     )
     python = (
@@ -269,8 +377,11 @@ def _null(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], 
             note="largest of three: against random weights, against a random W_V, and against the "
             f"head asked about other names; false discovery rate over heads; {setting}",
             python=python,
+            asked=Asked(scores.pairs, scores.k, scores.first_mlp),
         )
-        for column, title in zip(scores.score_columns, ("copying", "suppression"), strict=True)
+        for column, title in zip(
+            scores.score_columns, (scores.relation, "suppression"), strict=True
+        )
     ], pd.DataFrame()
 
 
@@ -312,7 +423,8 @@ MEASUREMENTS: dict[str, Measurement] = {
         "Against chance",
         "null",
         _null,
-        "compare_with_nulls(model, scores)",
+        "from analysis.dynamic.null_heads import compare_with_nulls; "
+        "compare_with_nulls(model, score_heads(model, names))",
     ),
     "vocabulary": Measurement(
         "Share of the whole vocabulary", "vocabulary", _vocabulary, "score_vocabulary(model)"

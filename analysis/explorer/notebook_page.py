@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,19 @@ math[display="block"] { margin: 12px 0; overflow-x: auto; }
   background: #ffffff; }
 """
 
-_MATH = re.compile(r"\$\$(.+?)\$\$|(?<![\\$])\$(?!\s)([^$\n]+?)(?<!\s)\$", re.DOTALL)
-_CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
+_MATH = re.compile(
+    r"(?<!\\)\$\$(.+?)\$\$|(?<![\\$])\$(?!\s)((?:\\[^\n]|[^$\\\n])+?)(?<!\s)\$(?!\d)", re.DOTALL
+)
+_BLOCKS = re.compile(  # fenced code, open to the end of the text if need be, and indented code
+    r"^[ \t]*(?P<fence>`{3,}(?=[^`\n]*$)|~{3,})[^\n]*\n(?:.*?^[ \t]*(?P=fence)[`~]*[ \t]*$|.*)"
+    r"|(?P<indented>(?:\A|^[ \t]*\n)(?:(?: {4}|\t)[^\n]*(?:\n|\Z))+)",
+    re.DOTALL | re.MULTILINE,
+)
+_SPANS = re.compile(
+    r"(?<!`)(?P<ticks>`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)(?P=ticks)(?!`)", re.DOTALL
+)
+_ITEM = re.compile(r" {0,3}(?:[-*+]|\d+[.)])\s")
+"""How an item of a list begins; what is indented below it is its text, no code."""
 
 
 def notebook_page(path: Path, css: str) -> tuple[str, str]:
@@ -91,6 +103,32 @@ def _converted(notebook: Any, path: Path, css: str) -> tuple[str, str]:
 
 def with_mathml(markdown: str) -> str:
     """Markdown with its formulas as MathML; code is left as it is."""
+    blocks = [
+        block
+        for block in _BLOCKS.finditer(markdown)
+        if not (block["indented"] and _in_list(markdown[: block.start()]))
+    ]
+    return _outside(
+        blocks, markdown, lambda text: _outside(_SPANS.finditer(text), text, _with_formulas)
+    )
+
+
+def _outside(code: Iterable[re.Match[str]], text: str, changed: Callable[[str], str]) -> str:
+    """A text with what lies outside code changed."""
+    parts, end = [], 0
+    for found in code:
+        parts += [changed(text[end : found.start()]), found[0]]
+        end = found.end()
+    return "".join([*parts, changed(text[end:])])
+
+
+def _in_list(before: str) -> bool:
+    """Whether the last line at the margin is an item of a list."""
+    lines = [line for line in before.splitlines() if re.match(r" {0,3}\S", line)]
+    return bool(lines and _ITEM.match(lines[-1]))
+
+
+def _with_formulas(text: str) -> str:
     from latex2mathml.converter import convert
 
     def formula(found: re.Match[str]) -> str:
@@ -100,8 +138,7 @@ def with_mathml(markdown: str) -> str:
         made = convert(" ".join(tex.split()), display="block" if block else "inline")
         return " ".join(made.split())
 
-    parts = _CODE.split(markdown)
-    return "".join(part if i % 2 else _MATH.sub(formula, part) for i, part in enumerate(parts))
+    return _MATH.sub(formula, text)
 
 
 def _still(output: Any) -> Any:

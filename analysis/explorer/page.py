@@ -20,7 +20,8 @@ from analysis.errors import ExportError, ParameterError
 from analysis.explorer.payload import pack
 from analysis.explorer.results import Results, checked_results
 from analysis.explorer.still import still_picture
-from analysis.export.whole_files import as_export_error, move_into_place, staging
+from analysis.export.records import ready_for_json
+from analysis.export.whole_files import write_whole
 from analysis.validation import check_path
 
 PARTS = (
@@ -107,7 +108,7 @@ def explorer_page(
         css=front_end("css"),
         picture="".join(still_picture(one.scores, one.evidence.classes) for one in every),
         payload=base64.b64encode(packed(every)).decode(),
-        state=base64.b64encode(json.dumps(dict(state or {})).encode()).decode(),
+        state=base64.b64encode(json.dumps(ready_for_json(state or {})).encode()).decode(),
         module=front_end("js"),
     )
 
@@ -126,12 +127,7 @@ def write_page(
     path = check_path("path", path)
     if not path.name:
         raise ExportError(f"a page needs a name to write it under; got {str(path)!r}")
-    text = explorer_page(results, state)
-    with staging(path) as folder:
-        made = folder / path.name
-        with as_export_error(path):
-            made.write_text(text, encoding="utf-8")
-        return move_into_place([made], path.parent)[0]
+    return write_whole(path, explorer_page(results, state).encode())
 
 
 @cache

@@ -106,18 +106,17 @@ def build_payload(
         "views": views_of(evidence, scores.pairs.copying),
         "absent": absent_measurements(evidence, relations=hold_relations(sets)),
         "prompts": [pack_prompt(text, heads) for text, heads in (prompts or {}).items()],
-        "provenance": {k: v for k, v in scores.provenance.items() if k not in _NAMES_IN_RECORD},
     }
-
-
-_NAMES_IN_RECORD = ("names", "source_target_pairs")
-"""Already in the sets."""
 
 
 def pack(payload: Mapping[str, Any]) -> bytes:
     """The payload as gzip-packed JSON, without a time in it."""
     text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return gzip.compress(text.encode(), 9, mtime=0)
+
+
+_NAMES_IN_RECORD = ("names", "source_target_pairs")
+"""Of a set's provenance, what the set says itself."""
 
 
 def pack_set(one: NameSet, places: Mapping[int, int]) -> dict[str, Any]:
@@ -146,6 +145,7 @@ def pack_set(one: NameSet, places: Mapping[int, int]) -> dict[str, Any]:
         "extremes": {
             head_name(*head): pack_extremes(found, places) for head, found in one.extremes.items()
         },
+        "provenance": {k: v for k, v in scores.provenance.items() if k not in _NAMES_IN_RECORD},
     }
 
 

@@ -6,6 +6,7 @@ define them (MAPS, arXiv 2412.11965, section 3.1).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,20 +17,27 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.embeddings import source_vectors
+from analysis.errors import NamesError
 from analysis.exact.arithmetic import slices
 from analysis.explorer.logits import extreme_frames, side_by_side, token_unembeddings
-from analysis.explorer.on_prompt import HeadOnPrompt, head_on_prompt
-from analysis.heads import HeadPair, check_heads
+from analysis.explorer.on_prompt import HeadOnPrompt, heads_on_prompt
+from analysis.heads import HeadPair, check_head
 from analysis.models.admission import admit
+from analysis.name_files import MAX_CELL
 from analysis.names import TokenPairs, token_pairs
 from analysis.progress import progress_bar
 from analysis.static.top_tokens import BLOCK, logits_of
 from analysis.tokenizers import token_texts
-from analysis.validation import check_int
+from analysis.validation import check_int, is_unicode, shown
 from analysis.weights import ov_weights
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+_N_WRITES = 5
+"""Of a head's strongest outputs, shown for each token that it changes."""
+N_PARTS = 6
+"""Tokens that the error of a word of several shows."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +91,153 @@ class AskedHead:
     head: HeadPair
     first_mlp: bool
 
-    def writes_for(self, word: str, n: int = 10) -> WrittenTokens:
-        """What it writes for one token, most and least (:func:`written_for`)."""
-        return written_for(self.model, self.head, word, n, first_mlp=self.first_mlp)
+    @torch.no_grad()
+    def writes_for(self, word: str | int, n: int = 10) -> WrittenTokens:
+        """What it writes for one token.
 
-    def written_from(self, word: str, n: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The tokens for which it writes one token most, and least (:func:`written_from`)."""
-        return written_from(self.model, self.head, word, n, first_mlp=self.first_mlp)
+        Args:
+            word: one token with a leading space, or a token id.
+            n: tokens at each end.
 
+        Raises:
+            NamesError: the word is not one token.
+            ParameterError: the head does not exist, or the id or n is out of range.
+        """
+        W_V, W_O, W_U, n = self._weights(n)
+        token = one_token(self.model, word, W_U.shape[1])
+        logits = logits_of((self._read(torch.tensor([token])) @ W_V @ W_O)[0], W_U)
+        most, least = extreme_frames(self.model, logits, n)
+        return WrittenTokens(
+            token=token_texts(self.model.tokenizer, [token])[0],
+            most=most,
+            least=least,
+            larger=int((logits > logits[token]).sum()),
+            smaller=int((logits < logits[token]).sum()),
+        )
+
+    @torch.no_grad()
+    def written_from(self, word: str | int, n: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The source tokens for which it writes one token most, and least.
+
+        Every token of the vocabulary is a source; a progress bar appears after two seconds.
+
+        Args: as :meth:`writes_for` takes them.
+
+        Returns:
+            Two frames with the columns ``token`` (the source's text) and ``logit`` (of ``word``,
+            float64), the largest logit first and the smallest first.
+
+        Raises: as :meth:`writes_for`.
+        """
+        W_V, W_O, W_U, n = self._weights(n)
+        target = one_token(self.model, word, W_U.shape[1])
+        reads = W_V @ (W_O @ W_U[:, target].to(W_O.device).double())
+        logits = self._of_every_token(W_U.shape[1], lambda x: x @ reads)
+        return extreme_frames(self.model, logits, n)
+
+    @torch.no_grad()
     def changes_most(self, n: int = 10) -> pd.DataFrame:
-        """The tokens that it changes most (:func:`amplified_tokens`)."""
-        return amplified_tokens(self.model, self.head, n, first_mlp=self.first_mlp)
+        """The tokens that it changes most, its salient operations (MAPS, section 5).
+
+        Every token of the vocabulary is a source; a progress bar appears after two seconds.
+
+        Args:
+            n: tokens.
+
+        Returns:
+            Columns ``token`` (text), ``amplification`` (float64, ``|x·W_V·W_O| / |x|``, the largest
+            first) and ``writes`` (list of the 5 texts of the largest logits, the largest first).
+
+        Raises:
+            ParameterError: the head does not exist, or n is out of range.
+        """
+        W_V, W_O, W_U, n = self._weights(n)
+
+        def amplified(x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n"]:
+            length = x.norm(dim=1)
+            return (x @ W_V @ W_O).norm(dim=1) / torch.where(length > 0, length, torch.inf)
+
+        amplification = self._of_every_token(W_U.shape[1], amplified)
+        order = amplification.argsort(descending=True, stable=True)[:n]
+        written = _extremes(self._read(order) @ W_V, W_O, W_U, _N_WRITES, largest=True).tolist()
+        return pd.DataFrame(
+            {
+                "token": token_texts(self.model.tokenizer, order.tolist()),
+                "amplification": amplification[order].numpy(),
+                "writes": [token_texts(self.model.tokenizer, ids) for ids in written],
+            }
+        )
 
     def on_prompt(self, prompt: str, n: int = 10) -> HeadOnPrompt:
-        """Where it attends while the model reads a prompt (:func:`head_on_prompt`)."""
-        return head_on_prompt(self.model, self.head, prompt, n)
+        """Where it attends while the model reads a prompt (:func:`heads_on_prompt`)."""
+        (found,) = heads_on_prompt(self.model, prompt, n, [self.head]).values()
+        return found
+
+    def _weights(
+        self, n: int
+    ) -> tuple[
+        Float[Tensor, "d_model d_head"],
+        Float[Tensor, "d_head d_model"],
+        Float[Tensor, "d_model n_tokens"],
+        int,
+    ]:
+        """The head's W_V and W_O, W_U without padding, and n if there are so many tokens.
+
+        Raises:
+            ParameterError: the head does not exist, or n is out of range.
+        """
+        model = self.model
+        admit(model)
+        layer, number = check_head(self.head, model.cfg.n_layers, model.cfg.n_heads)
+        W_U = token_unembeddings(model)
+        n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
+        return *ov_weights(model, layer, number), W_U, n
+
+    def _read(self, tokens: Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
+        """What the head is given for each source token, float64."""
+        return source_vectors(self.model, tokens, layer=self.head[0], first_mlp=self.first_mlp)
+
+    def _of_every_token(
+        self, n_tokens: int, asked: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "n_tokens"]:
+        """A number for every source token, float64, from what the head is given for it."""
+        found = torch.empty(n_tokens, dtype=torch.float64)
+        with progress_bar(n_tokens, "asking every token", "token") as bar:
+            for s in slices(n_tokens, BLOCK):
+                tokens = torch.arange(s.start, s.stop)
+                found[s] = asked(self._read(tokens)).cpu()
+                bar.update(len(tokens))
+        return found
+
+
+def one_token(model: TransformerBridge, word: str | int, n_tokens: int) -> int:
+    """The token of a word with a leading space, or a token id as it is.
+
+    Raises:
+        NamesError: the word is not one token; says which tokens it is.
+        ParameterError: it is no word, and the id of none of ``n_tokens``.
+    """
+    if not isinstance(word, str):
+        return check_int("a token id", word, 0, n_tokens - 1, "the vocabulary's last token")
+    try:
+        return token_pairs(model, [word]).source_tokens[0]
+    except NamesError:
+        word = word.strip()
+        if not word or not is_unicode(word) or len(word) > MAX_CELL:
+            raise
+        parts = _tokens_of(model, word)
+        raise NamesError(
+            f"{shown(word)} is {'not one token' if len(parts) == 1 else f'{len(parts)} tokens'} "
+            f"with a leading space ({', '.join(parts[:N_PARTS])}{', …' * (len(parts) > N_PARTS)}): "
+            "give another word, or in Python a token id."
+        ) from None
+
+
+def _tokens_of(model: TransformerBridge, word: str) -> list[str]:
+    """The tokens of a word inside a text, quoted."""
+    before, whole = model.tokenizer(["the", f"the {word}"], add_special_tokens=False)["input_ids"]
+    own = whole[len(before) :] if whole[: len(before)] == before else whole
+    return list(map(repr, token_texts(model.tokenizer, own)))
 
 
 @torch.no_grad()
@@ -114,147 +254,13 @@ def extreme_tokens(
     Raises:
         ParameterError: the head does not exist, or n is out of range.
     """
-    admit(model)
-    ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    W_V, W_O = ov_weights(model, layer, number)
-    W_U = token_unembeddings(model)
-    n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
-    sources = torch.tensor(pairs.source_tokens)
-    x = source_vectors(model, sources, layer=layer, first_mlp=first_mlp)
+    asked = AskedHead(model, head, first_mlp)
+    W_V, W_O, W_U, n = asked._weights(n)
+    values = asked._read(torch.tensor(pairs.source_tokens)) @ W_V
     top, bottom = (
-        _extremes(x @ W_V, W_O, W_U, n, largest=largest).cpu().numpy() for largest in (True, False)
+        _extremes(values, W_O, W_U, n, largest=largest).cpu().numpy() for largest in (True, False)
     )
     return Extremes(top, bottom)
-
-
-@torch.no_grad()
-def written_for(
-    model: TransformerBridge, head: HeadPair, word: str, n: int = 10, *, first_mlp: bool = True
-) -> WrittenTokens:
-    """What a head writes for one token.
-
-    Args:
-        model: raw weights, from ``load_model``.
-        head: (layer, head).
-        word: one token with a leading space.
-        n: tokens at each end.
-        first_mlp: as ``score_heads`` takes it.
-
-    Raises:
-        NamesError: the word is not one token.
-        ParameterError: the head does not exist, or n is out of range.
-    """
-    admit(model)
-    ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    W_U = token_unembeddings(model)
-    n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
-    pairs = token_pairs(model, [word])
-    token = pairs.source_tokens[0]
-    W_V, W_O = ov_weights(model, layer, number)
-    x = source_vectors(model, torch.tensor([token]), layer=layer, first_mlp=first_mlp)
-    logits = logits_of((x @ W_V @ W_O)[0], W_U)
-    most, least = extreme_frames(model, logits, n)
-    return WrittenTokens(
-        token=token_texts(model.tokenizer, [token])[0],
-        most=most,
-        least=least,
-        larger=int((logits > logits[token]).sum()),
-        smaller=int((logits < logits[token]).sum()),
-    )
-
-
-@torch.no_grad()
-def written_from(
-    model: TransformerBridge,
-    head: HeadPair,
-    word: str,
-    n: int = 10,
-    *,
-    first_mlp: bool = True,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The source tokens for which a head writes one token most, and least.
-
-    Every token of the vocabulary is a source; a progress bar appears after two seconds.
-
-    Args: as :func:`written_for` takes them.
-
-    Returns:
-        Two frames with the columns ``token`` (the source's text) and ``logit`` (of ``word``,
-        float64), the largest logit first and the smallest first.
-
-    Raises: as :func:`written_for`.
-    """
-    admit(model)
-    ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    W_U = token_unembeddings(model)
-    n_tokens = W_U.shape[1]
-    n = check_int("n", n, 1, n_tokens, "the vocabulary's size")
-    target = token_pairs(model, [word]).source_tokens[0]
-    W_V, W_O = ov_weights(model, layer, number)
-    reads = W_V @ (W_O @ W_U[:, target].to(W_O.device).double())
-    logits = torch.empty(n_tokens, dtype=torch.float64)
-    with progress_bar(n_tokens, "asking every token", "token") as bar:
-        for s in slices(n_tokens, BLOCK):
-            tokens = torch.arange(s.start, s.stop)
-            x = source_vectors(model, tokens, layer=layer, first_mlp=first_mlp)
-            logits[s] = (x @ reads).cpu()
-            bar.update(len(tokens))
-    return extreme_frames(model, logits, n)
-
-
-@torch.no_grad()
-def amplified_tokens(
-    model: TransformerBridge,
-    head: HeadPair,
-    n: int = 10,
-    n_written: int = 5,
-    *,
-    first_mlp: bool = True,
-) -> pd.DataFrame:
-    """The tokens that a head changes most, its salient operations (MAPS, section 5).
-
-    Every token of the vocabulary is a source; a progress bar appears after two seconds.
-
-    Args:
-        model: raw weights, from ``load_model``.
-        head: (layer, head).
-        n: tokens.
-        n_written: of the head's strongest outputs for each.
-        first_mlp: as ``score_heads`` takes it.
-
-    Returns:
-        Columns ``token`` (text), ``amplification`` (float64, ``|x·W_V·W_O| / |x|``, the largest
-        first) and ``writes`` (list of texts, the largest logit first).
-
-    Raises:
-        ParameterError: the head does not exist, or n is out of range.
-    """
-    admit(model)
-    ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    W_U = token_unembeddings(model)
-    n_tokens = W_U.shape[1]
-    n = check_int("n", n, 1, n_tokens, "the vocabulary's size")
-    n_written = check_int("n_written", n_written, 1, W_U.shape[1], "the vocabulary's size")
-    W_V, W_O = ov_weights(model, layer, number)
-    amplification = torch.empty(n_tokens, dtype=torch.float64)
-    with progress_bar(n_tokens, "asking every token", "token") as bar:
-        for s in slices(n_tokens, BLOCK):
-            tokens = torch.arange(s.start, s.stop)
-            x = source_vectors(model, tokens, layer=layer, first_mlp=first_mlp)
-            length = x.norm(dim=1)
-            ratio = (x @ W_V @ W_O).norm(dim=1) / torch.where(length > 0, length, torch.inf)
-            amplification[s] = ratio.cpu()
-            bar.update(len(tokens))
-    order = amplification.argsort(descending=True, stable=True)[:n]
-    x = source_vectors(model, order, layer=layer, first_mlp=first_mlp)
-    written = _extremes(x @ W_V, W_O, W_U, n_written, largest=True).tolist()
-    return pd.DataFrame(
-        {
-            "token": token_texts(model.tokenizer, order.tolist()),
-            "amplification": amplification[order].numpy(),
-            "writes": [token_texts(model.tokenizer, ids) for ids in written],
-        }
-    )
 
 
 def _extremes(

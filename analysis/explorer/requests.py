@@ -1,10 +1,12 @@
 """Questions from the front end, answered off the kernel's main path.
 
-A question is a message ``{"ask": what, "id": number, "args": {...}}``. Its answers carry the same
-id: ``taken`` at once, ``progress`` while it runs, then ``result`` or ``error``. Each runs in a
-thread of its own, one at a time; ``{"ask": "stop", "id": number}`` stops it at its next step of
-progress, and one that has not begun is never begun. A newer question about the same thing stops the
-older one, so that nothing queues up behind what nobody waits for any more.
+A question is a message ``{"ask": what, "id": number, "view": text, "args": {...}}``. Its answers
+carry the same id, which is no other question's in any view: ``taken`` at once, ``progress`` while
+it runs, then ``result`` or ``error``. Each runs in a thread of its own, one at a time;
+``{"ask": "stop", "id": number}`` stops it at its next step of progress, and one that has not begun
+is never begun. A newer question of the same view about the same thing stops the older one, so that
+nothing queues up behind what nobody waits for any more; a measurement, which all views share, is
+stopped by the same one of any view.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class Requests:
         self._send = send
         self._turn = threading.Lock()
         self._guard = threading.Lock()
-        self._open: dict[int, tuple[str, threading.Event, threading.Thread]] = {}
+        self._open: dict[int, tuple[object, threading.Event, threading.Thread]] = {}
 
     def take(self, message: object) -> None:
         """Take one message from the front end; what is no question is ignored."""
@@ -58,7 +60,7 @@ class Requests:
             self._send({"id": number, "error": f"there is no answer to {what!r}."})
             return
         args = message.get("args")
-        self._begin(what, number, args if isinstance(args, Mapping) else {})
+        self._begin(what, number, args if isinstance(args, Mapping) else {}, message.get("view"))
 
     def stop(self, number: int) -> None:
         """Stop one question; one that has ended already is left alone."""
@@ -73,12 +75,12 @@ class Requests:
         for thread in threads:
             thread.join(timeout)
 
-    def _begin(self, what: str, number: int, args: Mapping[str, Any]) -> None:
+    def _begin(self, what: str, number: int, args: Mapping[str, Any], view: object) -> None:
         stop = threading.Event()
         thread = threading.Thread(
             target=self._run, args=(what, number, args, stop), name=f"explorer {what}", daemon=True
         )
-        about = f"measure {args.get('what')}" if what == "measure" else what
+        about = (what, args.get("what")) if what == "measure" else (what, view)
         with self._guard:
             for older, earlier, _ in self._open.values():
                 if older == about:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.errors import ParameterError
-from analysis.explorer.evidence import Evidence, first_evidence
-from analysis.explorer.on_prompt import HeadOnPrompt, heads_on_prompt
+from analysis.explorer.evidence import Evidence, check_evidence_of, first_evidence
+from analysis.explorer.on_prompt import HeadOnPrompt, check_prompt, heads_on_prompt
 from analysis.explorer.payload import (
     MAX_RANK,
     N_EXTREMES,
@@ -27,7 +27,7 @@ from analysis.heads import HeadPair, chosen_heads
 from analysis.name_files import read_pairs
 from analysis.names import TokenPairs, are_shipped, load_names, token_pairs
 from analysis.progress import progress_bar
-from analysis.provenance import ModelIdentity
+from analysis.provenance import ModelIdentity, model_identity
 from analysis.static.head_scores import HeadScores
 from analysis.static.scores import score_heads
 from analysis.tokenizers import token_texts
@@ -98,8 +98,12 @@ class Results:
         return None
 
     def with_evidence(self, evidence: Evidence) -> Results:
-        """This with other measured numbers."""
-        return replace(self, evidence=evidence)
+        """This with other measured numbers.
+
+        Raises:
+            ParameterError: they are another model's.
+        """
+        return replace(self, evidence=evidence.beside(self.scores))
 
     def with_set(self, new: NameSet) -> Results:
         """This with one more set; of other names under the same key, it takes the place."""
@@ -142,7 +146,7 @@ def score_names(
     shipped = are_shipped(scores.pairs)
     return NameSet(
         key=key or (SHIPPED if shipped else GIVEN),
-        label=label or ("Shipped names" if shipped else "Given names"),
+        label=label or ("Shipped names" if shipped else f"Given {scores.pairs.kind}"),
         scores=scores,
     )
 
@@ -164,25 +168,12 @@ def holding(scores: HeadScores, text: str) -> HeadScores:
     ]
     if not text or not places:
         return scores
-
-    def picked(given: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(given[place] for place in places)
-
-    chosen = replace(
-        pairs,
-        sources=picked(pairs.sources),
-        targets=picked(pairs.targets),
-        source_tokens=picked(pairs.source_tokens),
-        target_tokens=picked(pairs.target_tokens),
-        n_given=len(places),
-        dropped=pairs.dropped.iloc[:0],
-    )
-    words = chosen.sources if pairs.copying else zip(chosen.sources, chosen.targets, strict=True)
+    chosen, every = pairs[places], list(pairs)
     made = {
         "pairs": len(places),
         "pairs_given": len(places),
         "pairs_sha256": chosen.checksum,
-        "names" if pairs.copying else "source_target_pairs": list(words),
+        "names" if pairs.copying else "source_target_pairs": [every[place] for place in places],
         "filter": {"text": text, "pairs": len(pairs), "pairs_sha256": pairs.checksum},
     }
     top, bottom = scores.ranks_top, scores.ranks_bottom
@@ -226,14 +217,21 @@ def collect(
 
     Raises:
         NamesError: no name is usable.
-        ParameterError: a parameter is out of its range.
+        ParameterError: a parameter is out of its range, or the evidence is another model's.
         PromptError: a prompt is empty or too long.
     """
+    # First all that can be refused at once: scoring takes its time.
+    k = check_int("k", k, 1, MAX_RANK, "the explorer's ranks")
     n_kept = check_int("n_heads_with_tokens", n_heads_with_tokens, 0)
-    read = {text: heads_on_prompt(model, text) for text in check_list("prompts", prompts, "texts")}
+    if evidence is None:
+        evidence = first_evidence(model)
+    check_evidence_of(model_identity(model), model.cfg.n_layers * model.cfg.n_heads, evidence)
+    texts = list(map(check_prompt, check_list("prompts", prompts, "texts")))
+    related = named_pairs(model, relations)
+    read = {text: heads_on_prompt(model, text) for text in texts}
     settings = [first_mlp] if isinstance(first_mlp, bool) else list(first_mlp)
     sets = [score_names(model, names, k=k, first_mlp=setting) for setting in settings]
-    for label, pairs in named_pairs(model, relations).items():
+    for label, pairs in related.items():
         sets += [
             score_names(model, pairs, k=k, first_mlp=setting, key=f"relation {label}", label=label)
             for setting in settings
@@ -251,7 +249,7 @@ def collect(
         words = dict(zip(ordered, token_texts(model.tokenizer, ordered), strict=True))
     return Results(
         sets=tuple(sets),
-        evidence=evidence or first_evidence(model),
+        evidence=evidence.beside(sets[0].scores),
         d_vocab=int(unembedding_matrix(model).shape[1]),
         words=words,
         prompts=read,

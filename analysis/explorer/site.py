@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from analysis.errors import ExportError
 from analysis.explorer.notebook_page import notebook_page
-from analysis.export.whole_files import move_into_place, staging
+from analysis.export.whole_files import write_whole
 from analysis.validation import check_list, check_path, check_type
 
 EXPLORER = "_explorer"
@@ -118,18 +118,9 @@ def export_site(
             "notebooks": _notebooks(site, folders[0], taken),
             "figures": _figures(site, folders[1]),
         }
-        index = site / "index.html"
-        _write(index, _INDEX.format(css=CSS, **entries).encode())
+        return write_whole(site / "index.html", _INDEX.format(css=CSS, **entries).encode())
     except OSError as error:
         raise ExportError(f"cannot write the site {site}: {error}") from error
-    return index
-
-
-def _write(path: Path, content: bytes) -> None:
-    """A file, whole or not at all."""
-    with staging(path) as folder:
-        (folder / path.name).write_bytes(content)
-        move_into_place([folder / path.name], path.parent)
 
 
 def _folder(name: str, path: str | Path | None) -> Path | None:
@@ -170,7 +161,7 @@ def _explorers(
     for page, content in contents.items():
         name = names[page]
         if page != site.resolve() / name:
-            _write(site / name, content)
+            write_whole(site / name, content)
         title = Path(name).stem.removesuffix(EXPLORER)
         size = len(content) / 1e6
         items.append(f"<li>{_link(name, title)} <span class=muted>({size:.1f} MB)</span></li>")
@@ -187,7 +178,7 @@ def _notebooks(site: Path, folder: Path | None, taken: set[str]) -> str:
     for path in sorted(folder.glob("*.ipynb")) if folder else []:
         title, text = notebook_page(path, CSS)
         name = free_name(f"{path.stem}.html", taken)
-        _write(site / name, text.encode())
+        write_whole(site / name, text.encode())
         items.append(f"<li>{_link(name, title)}</li>")
     return f"<ul>{''.join(items)}</ul>" if items else "<p class=muted>None.</p>"
 
@@ -201,7 +192,7 @@ def _figures(site: Path, folder: Path | None) -> str:
     for stem, paths in stems.items():
         (site / "figures").mkdir(exist_ok=True)
         for path in paths:
-            _write(site / "figures" / path.name, path.read_bytes())
+            write_whole(site / "figures" / path.name, path.read_bytes())
         picture = next(
             (path for ending in PICTURES for path in paths if path.suffix == ending), None
         )

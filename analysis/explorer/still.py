@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.plots.marks import HeadSet, Look, class_sets
 from analysis.plots.style import PAPER
+from analysis.plots.texts import label_step
 from analysis.static.head_scores import HeadScores
 
 VIRIDIS = (
@@ -58,11 +59,10 @@ def still_picture(
         left = _LEFT + side * (panel + _GAP)
         parts.append(_panel(scores, counts, name, left, cell, tall))
         parts.append(_marks(sets[side], scores, left, cell, tall))
-    names = "names" if scores.relation == "copying" else "pairs"
     parts.append(
-        f'<text x="{_LEFT}" y="{height - 8:.0f}" font-size="10">{scores.n_pairs} {names}; first '
-        f"MLP {'on' if scores.first_mlp else 'off'}; grey: exactly 0; colours from 0 (purple) to 1 "
-        "(yellow)</text></svg>"
+        f'<text x="{_LEFT}" y="{height - 8:.0f}" font-size="10">{scores.n_pairs} '
+        f"{scores.pairs.kind}; first MLP {'on' if scores.first_mlp else 'off'}; grey: exactly 0; "
+        "colours from 0 (purple) to 1 (yellow)</text></svg>"
     )
     return "".join(parts)
 
@@ -79,14 +79,12 @@ def _panel(
                 f'<rect x="{left + layer * cell:.1f}" y="{bottom - (head + 1) * tall:.1f}" '
                 f'width="{cell - 0.8:.1f}" height="{tall - 0.8:.1f}" fill="{_color(share)}"/>'
             )
-    step = next(n for n in (1, 2, 5, 10, 20, 50, 100) if n * cell >= 18 or n == 100)
-    for layer in range(0, scores.n_layers, step):
+    for layer in range(0, scores.n_layers, label_step(cell, 18)):
         parts.append(
             f'<text x="{left + (layer + 0.5) * cell:.1f}" y="{bottom + 14:.1f}" '
             f'text-anchor="middle">{layer}</text>'
         )
-    rows = next(n for n in (1, 2, 5, 10, 20, 50, 100) if n * tall >= 13 or n == 100)
-    for head in range(0, scores.n_heads, rows):
+    for head in range(0, scores.n_heads, label_step(tall, 13)):
         parts.append(
             f'<text x="{left - 5:.1f}" y="{bottom - (head + 0.5) * tall + 4:.1f}" '
             f'text-anchor="end">{head}</text>'

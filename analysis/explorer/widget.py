@@ -99,10 +99,9 @@ class Explorer(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         scores = self.results.scores
-        kind = "names" if scores.pairs.copying else "pairs"
         return (
             f"Explorer of {scores.model.title}: {scores.n_layers} layers of {scores.n_heads} "
-            f"heads, {scores.n_pairs} {kind}, k = {scores.k}"
+            f"heads, {scores.n_pairs} {scores.pairs.kind}, k = {scores.k}"
         )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -134,22 +133,20 @@ def explore(
         first_mlp: shown first; the other setting is computed when it is switched.
         relations: pairs by what they are called, such as ``{"capitals": [("France", "Paris")]}``,
             or CSV files with the columns ``source`` and ``target``.
-        evidence: measured numbers (``analysis.explorer.evidence.measure_all``); the explorer offers
-            to measure what is not in it.
+        evidence: this model's measured numbers (``measure_all``); the explorer offers to measure
+            what is not in it.
         beside: results of other models (``explore(other).results``), to be shown beside this one or
             taken away from it.
 
     Raises:
         NamesError: no name is usable.
-        ParameterError: k is out of its range.
+        ParameterError: k is out of its range, or the evidence is another model's.
         ArchitectureError: the model's weights would not be read rightly.
     """
     check_model(model)
     beside = checked_results("beside", beside)
     k = check_int("k", k, 1, MAX_RANK, "the explorer's ranks")
     check_flag("first_mlp", first_mlp)
-    if evidence is not None:
-        check_type("evidence", evidence, Evidence, "analysis.explorer.evidence.measure_all")
     twin = _twin(model)
     results = collect(twin, names, k=k, first_mlp=first_mlp, relations=relations, evidence=evidence)
     return Explorer(twin, results, beside)

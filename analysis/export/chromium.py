@@ -24,7 +24,7 @@ from types import FrameType
 import plotly.graph_objects as go
 
 from analysis.errors import ExportError
-from analysis.export.html_page import packed_plotly
+from analysis.export.html_page import packed_plotly, unpacking
 
 INSTALL_HINT = "install Chromium (Debian: apt install chromium) or Chrome"
 
@@ -42,12 +42,7 @@ _PAGE = """<!doctype html><meta charset="utf-8">
 <div id="figure"></div>
 <script id="packed" type="text/plain">{packed}</script>
 <script type="module">
-const bytes = Uint8Array.from(atob(document.getElementById("packed").textContent),
-                              (c) => c.charCodeAt(0));
-const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-const script = document.createElement("script");
-script.textContent = await new Response(unpacked).text();
-document.head.append(script);
+{unpack}
 const {{data, layout}} = {figure};
 const drawn = await Plotly.newPlot("figure", data, layout, {{staticPlot: true}});
 if ({as_svg}) {{
@@ -94,6 +89,7 @@ def draw_in_browser(fig: go.Figure, picture_format: str, scale: float, chromium:
         page.write_text(
             _PAGE.format(
                 packed=packed_plotly(),
+                unpack=unpacking("packed"),
                 figure=fixed.to_json(),
                 width=width,
                 height=height,

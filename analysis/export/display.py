@@ -11,7 +11,7 @@ from IPython.display import display
 from analysis.export.html_page import VIEW_CONFIG
 from analysis.export.still.render import needs_browser, render_all
 from analysis.export.still.resolved import plain
-from analysis.plots.heatmap_layout import fit_width, is_heatmap_figure
+from analysis.plots.heatmap_layout import fit_width
 from analysis.validation import check_type
 
 MIME_TYPE = "application/vnd.plotly.v1+json"
@@ -31,16 +31,14 @@ def show_figure(fig: go.Figure) -> None:
         ParameterError: it is no figure.
     """
     check_type("fig", fig, go.Figure, "plot_heatmaps")
-    fitted = fit_width(fig, fig.layout.width) if is_heatmap_figure(fig) else fig
-    live = json.loads(fitted.to_json())
+    live = json.loads(fit_width(fig, None).to_json())
     live["layout"].pop("meta", None)  # what an export needs, such as the time of scoring
     bundle: dict[str, object] = {
         MIME_TYPE: live | {"config": VIEW_CONFIG},
         "text/plain": _title(fig),
     }
     if not needs_browser(fig):
-        still = fit_width(fig, fig.layout.width, screen=False) if is_heatmap_figure(fig) else fig
-        png, svg = render_all(still, ["png", "svg"])
+        png, svg = render_all(fit_width(fig, None, screen=False), ["png", "svg"])
         bundle["image/png"] = base64.b64encode(png).decode()
         bundle["image/svg+xml"] = svg[svg.index(b"<svg") :].decode()  # as a part of pages
     display(bundle, raw=True)

@@ -22,7 +22,7 @@ import plotly.graph_objects as go
 from analysis.errors import ExportError, ParameterError
 from analysis.export.chromium import INSTALL_HINT, draw_in_browser, find_chromium
 from analysis.export.html_page import html_page
-from analysis.export.places import FIGURES, FORMATS, checked_formats, checked_stem, figure_stem
+from analysis.export.places import FORMATS, checked_formats, checked_stem, figure_stem, name_of
 from analysis.export.records import as_json, ready_for_json
 from analysis.export.still.render import missing_font, needs_browser, render
 from analysis.export.whole_files import as_export_error, move_into_place, staging
@@ -32,9 +32,9 @@ from analysis.plots.heatmaps import facts_of
 from analysis.plots.style import TEXT_PX
 from analysis.provenance import timeless
 from analysis.static.head_scores import COPYING_SCORE, RELATION_SCORE, SUPPRESSION_SCORE, HeadScores
-from analysis.validation import check_type, shown
+from analysis.validation import check_number, check_type
 
-__all__ = ["FIGURES", "FORMATS", "export_figure", "figure_stem", "score_table"]
+__all__ = ["export_figure", "figure_stem"]
 
 PAGE_WIDTH_MM = 171.45
 """Text width of a common two-column page (6.75 in); a single column is about 85 mm."""
@@ -64,7 +64,8 @@ def export_figure(
     Args:
         fig: what to write.
         stem: folder and name of the files; the folder is made if need be. With the ending of a
-            format, only that format is written. A folder alone takes the model's name.
+            format, only that format, the table and the record are written. In a folder alone
+            the files are named as ``figure_stem`` names them.
         formats: some of ``html``, ``png``, ``svg``, ``pdf``, as a list or as ``"png,svg"``; all
             of them if None.
         scores: what the figure shows; a figure of ``plot_heatmaps`` holds it. Without scores no
@@ -84,14 +85,15 @@ def export_figure(
     """
     check_type("fig", fig, go.Figure, "plot_heatmaps")
     facts = _facts(fig, scores)
-    default = Path(figure_stem(scores)).name if scores else _default_name(facts)
+    default = name_of(facts) if facts else "figure"
     path, ending = checked_stem(stem, default)
     path = path / default if path.is_dir() else path
     chosen = checked_formats(ending if formats is None and ending else formats)
     if not chosen and scores is None and not facts:
         raise ExportError(f"no format is given; a figure is written as {', '.join(FORMATS)}")
     width_px = _checked_width(width)
-    resolution = _checked_dpi(dpi, _SCREEN_DPI if width is None else _PRINT_DPI)
+    usual_dpi = _SCREEN_DPI if width is None else _PRINT_DPI
+    resolution = usual_dpi if dpi is None else _checked_number("dpi", dpi, 30, 2400)
     if not (provenance is None or isinstance(provenance, Mapping)):
         raise ParameterError(f"provenance must be a mapping, not a {type(provenance).__name__}.")
     extra = None if provenance is None else ready_for_json(timeless(provenance), "provenance")
@@ -119,23 +121,6 @@ def export_figure(
         return move_into_place(files, path.parent)
 
 
-def score_table(scores: HeadScores) -> pd.DataFrame:
-    """The scores with the counts behind them.
-
-    Args:
-        scores: of one model.
-
-    Returns:
-        The columns of ``HeadScores.to_frame`` with ``n_in_top_k``, ``n_in_bottom_k`` and
-        ``n_pairs`` (int64), indexed by ``layer`` and ``head``.
-    """
-    return scores.to_frame().assign(
-        n_in_top_k=scores.n_in_top_k.ravel(),
-        n_in_bottom_k=scores.n_in_bottom_k.ravel(),
-        n_pairs=scores.n_pairs,
-    )
-
-
 def _facts(fig: go.Figure, scores: HeadScores | None) -> dict[str, Any]:
     """What a heatmap figure says of its scores, or the given scores in the same form."""
     held = (fig.layout.meta or {}).get("scores") if is_heatmap_figure(fig) else None
@@ -151,13 +136,8 @@ def _facts(fig: go.Figure, scores: HeadScores | None) -> dict[str, Any]:
     return given
 
 
-def _default_name(facts: Mapping[str, Any]) -> str:
-    """What a figure is called in a folder: its model, or "figure"."""
-    return str(facts["model"]["name"]).rsplit("/", 1)[-1].lower() if facts else "figure"
-
-
 def _table(facts: Mapping[str, Any]) -> pd.DataFrame:
-    """``score_table`` from the facts that a figure holds."""
+    """The scores of ``HeadScores.to_frame`` and the counts behind them, int64, head by head."""
     top, bottom = (np.array(facts[name]).ravel() for name in ("n_in_top_k", "n_in_bottom_k"))
     n = facts["n_pairs"]
     first = COPYING_SCORE if facts["relation"] == "copying" else RELATION_SCORE
@@ -176,29 +156,14 @@ def _checked_width(width: object) -> float | None:
     if width is None:
         return None
     least, most = (math.ceil(px * _MM_PER_PX) for px in (MIN_WIDTH, MAX_WIDTH))
-    mm = _number(width)
-    if not least <= mm <= most - 1:
-        raise ExportError(
-            f"width must be a number of mm from {least} to {most - 1}; got {shown(width)}"
-        )
-    return mm / _MM_PER_PX
+    return _checked_number("width", width, least, most - 1, "mm") / _MM_PER_PX
 
 
-def _checked_dpi(dpi: object, default: float) -> float:
-    number = default if dpi is None else _number(dpi)
-    if not 30 <= number <= 2400:
-        raise ExportError(f"dpi must be a number from 30 to 2400; got {shown(dpi)}")
-    return number
-
-
-def _number(value: object) -> float:
-    """A number of Python, numpy or torch as a float, anything else as NaN."""
-    if isinstance(value, (bool, str, bytes)):
-        return math.nan
+def _checked_number(name: str, value: object, least: float, most: float, unit: str = "") -> float:
     try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        return math.nan
+        return check_number(name, value, least, most, unit)
+    except ParameterError as error:
+        raise ExportError(str(error)) from None
 
 
 def _pictures(
@@ -207,7 +172,7 @@ def _pictures(
     """The still pictures by format; without those that only a browser that fails could draw."""
     if not formats:
         return {}
-    own = fit_width(fig, fig.layout.width, screen=False) if is_heatmap_figure(fig) else fig
+    own = fit_width(fig, None, screen=False)
     printed = fit_width(fig, width_px or PAGE_WIDTH_MM / _MM_PER_PX, screen=False)
     reasons = needs_browser(own)
     if not reasons and (font := missing_font(own)):
@@ -243,8 +208,9 @@ def _record(
 ) -> str:
     """What made the figure, and which files were made of it, as JSON."""
     record: dict[str, object] = {"sha256": checksums}
-    # The counts are in the table.
-    record |= {k: v for k, v in facts.items() if k not in ("n_in_top_k", "n_in_bottom_k")}
+    # The counts are in the table, and the checksum of the pairs says which they are.
+    left_out = ("n_in_top_k", "n_in_bottom_k", "shipped_names")
+    record |= {name: fact for name, fact in facts.items() if name not in left_out}
     if provenance is not None:
         record["made_by"] = provenance
     return as_json(record)

@@ -66,7 +66,7 @@ def html_page(
         "TITLE": html.escape(title),
         "HEADING": html.escape(heading),
         "CAPTION": _caption(facts or {}),
-        "TABLE": _table(table, facts or {}) if table is not None else "",
+        "TABLE": _table(table) if table is not None else "",
         "STILL": still,
         "PACKED": packed_plotly(),
         "UNPACK": unpacking("packed"),
@@ -181,12 +181,11 @@ def _caption(facts: Mapping[str, Any]) -> str:
 
 def _still(fig: go.Figure, alt: str) -> str:
     """A picture for readers without JavaScript."""
-    shown = fit_width(fig, fig.layout.width, screen=False) if is_heatmap_figure(fig) else fig
-    png = base64.b64encode(render(shown, "png", dpi=144)).decode()
+    png = base64.b64encode(render(fit_width(fig, None, screen=False), "png", dpi=144)).decode()
     return f'<noscript><img alt="{html.escape(alt)}" src="data:image/png;base64,{png}"></noscript>'
 
 
-def _table(table: pd.DataFrame, facts: Mapping[str, Any]) -> str:
+def _table(table: pd.DataFrame) -> str:
     """The scores as a table whose columns sort."""
     frame = table.reset_index()
     first = next(name for name in frame.columns if str(name).endswith("_score"))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from analysis.errors import ExportError, ParameterError
-from analysis.names import are_shipped
+from analysis.plots.heatmaps import facts_of
 from analysis.provenance import GPT2_SMALL, ModelIdentity
 from analysis.static.head_scores import HeadScores
-from analysis.validation import check_list, shown
+from analysis.validation import check_list, is_unicode, shown
 
 FORMATS = ("html", "png", "svg", "pdf")
 DATA = ("csv", "json")
+_NOT_WRITTEN = ("eps", "ps", "jpg", "jpeg", "tif", "tiff", "gif", "webp", "bmp")
 
 FIGURES = Path(os.environ.get("NAME_HEADS_FIGURES") or Path(__file__).parents[2] / "figures")
 """Where notebooks write; ``make test`` sets another folder, to change no committed file."""
@@ -40,15 +43,26 @@ def figure_stem(
     if name is not None:
         stem, _ = checked_stem(name)
         return stem if stem.parent != Path() else FIGURES / stem
-    parts = [_model_part(scores.model), kind]
-    parts += [f"k{scores.k}"] if scores.k != 1 else []
-    parts += [] if scores.first_mlp else ["without_mlp"]
-    dtype = str(scores.provenance.get("dtype", "float32"))
+    return FIGURES / name_of(facts_of(scores), kind)
+
+
+def name_of(facts: Mapping[str, Any], kind: str = "heatmaps") -> str:
+    """The name that ``figure_stem`` gives, from what a figure says of its scores.
+
+    Args:
+        facts: of ``facts_of``.
+        kind: of figure.
+    """
+    made = facts["provenance"]
+    parts = [_model_part(ModelIdentity(**facts["model"])), kind]
+    parts += [f"k{facts['k']}"] if facts["k"] != 1 else []
+    parts += [] if facts["first_mlp"] else ["without_mlp"]
+    dtype = str(made.get("dtype", "float32"))
     parts += [] if dtype == "float32" else [dtype]
-    parts += ["with_padding"] if scores.provenance.get("padding_rows_counted") else []
-    parts += [] if scores.relation == "copying" else ["relation"]
-    parts += [] if are_shipped(scores.pairs) else [scores.pairs.checksum[:8]]
-    return FIGURES / "_".join(parts)
+    parts += ["with_padding"] if made.get("padding_rows_counted") else []
+    parts += [] if facts["relation"] == "copying" else ["relation"]
+    parts += [] if facts.get("shipped_names") else [facts["pairs_sha256"][:8]]
+    return "_".join(parts)
 
 
 def checked_stem(stem: object, default: str = "figure") -> tuple[Path, str | None]:
@@ -59,14 +73,15 @@ def checked_stem(stem: object, default: str = "figure") -> tuple[Path, str | Non
         default: the name where the path is a folder.
 
     Raises:
-        ExportError: it can be no path, or its name none of a file.
+        ExportError: it can be no path, its name none of a file, or its ending that of a picture
+            format that is not written.
     """
     if not isinstance(stem, (str, os.PathLike)):
         raise ExportError(
             f"a figure needs a name to write it under, such as 'figures/mine', not {shown(stem)}"
         )
     text = os.fspath(stem)
-    if not isinstance(text, str) or "\0" in text or _has_half_pair(text):
+    if not isinstance(text, str) or "\0" in text or not is_unicode(text):
         raise ExportError(f"a file's name cannot hold what is in {shown(text)}")
     if not text.strip():
         raise ExportError(f"a figure needs a name to write it under; got {text!r:.200}")
@@ -75,6 +90,9 @@ def checked_stem(stem: object, default: str = "figure") -> tuple[Path, str | Non
     if text.endswith(("/", os.sep)) or path.name in ("", ".", ".."):
         path = path / default
     ending = path.suffix[1:].lower()
+    if ending in _NOT_WRITTEN:
+        *most, last = FORMATS
+        raise ExportError(f"{ending} is not written; {', '.join(most)} and {last} are")
     if ending in FORMATS + DATA:
         path = path.with_suffix("")
     if len(path.name.encode()) > _LONGEST_NAME:
@@ -121,8 +139,3 @@ def _model_part(model: ModelIdentity) -> str:
         return name
     known = model.checksum or model.revision
     return f"{name}_{known[:8]}" if known else name
-
-
-def _has_half_pair(text: str) -> bool:
-    """Whether a text holds half of a surrogate pair, which no file's name can."""
-    return any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -70,6 +70,22 @@ def staging(stem: Path) -> Iterator[Path]:
         lock.release()
 
 
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write one file, whole or not at all.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ExportError: it cannot be written, or another writer of it does not end.
+    """
+    with staging(path) as folder:
+        made = folder / path.name
+        with as_export_error(path):
+            made.write_bytes(content)
+        return move_into_place([made], path.parent)[0]
+
+
 def move_into_place(files: list[Path], folder: Path) -> list[Path]:
     """Move finished files over those of the same names.
 

@@ -57,8 +57,7 @@ def all_scores(
     """
     n_dynamic = check_int("n_dynamic", n_dynamic, MIN_NAMES)
     some = load_names(model, names.sources[:: max(1, len(names) // n_dynamic)])
-    running = dynamic_scores(model, some).to_frame()
-    running = running.groupby(level=["context", "layer", "head"]).mean()
+    running = dynamic_scores(model, some).means()
     vocabulary = score_vocabulary(model, n_tokens=n_tokens).to_frame()
     eigenvalue = {
         kind: eigenvalue_scores(model, embedding=kind)["eigenvalue_score"]

@@ -143,11 +143,15 @@ def precision_recall(
 
     Returns:
         Columns ``score`` (its name), ``threshold`` (heads with at least that value are called
-        members), ``recall`` and ``precision``, the highest threshold of each score first.
+        members), ``recall`` and ``precision``, the highest threshold of each score first; no rows
+        for a class without heads, which has no recall.
     """
     from sklearn.metrics import precision_recall_curve
 
     member = _members(scores, classes, head_class)
+    if not member.any():
+        numbers = {column: np.zeros(0) for column in ("threshold", "recall", "precision")}
+        return pd.DataFrame({"score": pd.Series(dtype=str), **numbers})
     parts = []
     for name in scores:
         values = scores[name].to_numpy(dtype=np.float64)
@@ -182,16 +186,16 @@ def disagreements(
         explain: numbers to set beside them, indexed as the scores are.
 
     Returns:
-        Indexed by ``layer`` and ``head``, the highest score first: ``in_class``, ``rank`` (1 is the
-        highest score), the score and the columns of ``explain``.
+        Indexed by ``layer`` and ``head``, the highest score first: ``in_class``, ``place`` (1 is
+        the highest score), the score and the columns of ``explain``.
     """
     member = _members(scores, classes, head_class)
-    rank = scores[by].rank(ascending=False, method="max").astype(int)
-    differ = member != (rank <= member.sum()).to_numpy()
-    table = pd.DataFrame({"in_class": member, "rank": rank, by: scores[by]}).join(
+    place = scores[by].rank(ascending=False, method="max").astype(int)
+    differ = member != (place <= member.sum()).to_numpy()
+    table = pd.DataFrame({"in_class": member, "place": place, by: scores[by]}).join(
         explain[[column for column in explain if column != by]]
     )
-    return table[differ].sort_values("rank", kind="stable")
+    return table[differ].sort_values("place", kind="stable")
 
 
 def _members(scores: pd.DataFrame, classes: pd.DataFrame, head_class: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,21 +44,28 @@ class TaskPerformance:
         return self.accuracy_interval[0] > 0.5 and self.logit_difference_interval[0] > 0
 
     def __str__(self) -> str:
+        prompts, are = ("1 prompt", "is") if self.n == 1 else (f"{self.n} prompts", "are")
         low, high = self.accuracy_interval
         below, above = self.logit_difference_interval
         can = self.accuracy > 0.5 and self.logit_difference > 0
         does = (
             "solves the task"
             if self.solved
-            else f"may solve the task, but {self.n} prompts are too few to tell"
+            else f"may solve the task, but {prompts} {are} too few to tell"
             if can
             else "does not do the task"
         )
+        of_accuracy = f" (95 % interval {low:.1%} to {high:.1%})"
+        of_difference = f" ({below:.2f} to {above:.2f})"
+        if not math.isfinite(below):
+            of_accuracy = ""
+            what = "one prompt gives" if self.n == 1 else "prompts of one template give"
+            of_difference = f" ({what} no interval)"
         return (
-            f"{self.title} {does}: of {self.n} prompts it prefers the right name in "
-            f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}), by a mean logit "
-            f"difference of {self.logit_difference:.2f} ({below:.2f} to {above:.2f}); in "
-            f"{self.io_is_argmax:.0%} that name is the likeliest of all tokens."
+            f"{self.title} {does}: of {prompts} it prefers the right name in "
+            f"{self.accuracy:.1%}{of_accuracy}, by a mean logit difference of "
+            f"{self.logit_difference:.2f}{of_difference}; in {self.io_is_argmax:.0%} that name is "
+            "the likeliest of all tokens."
         )
 
 

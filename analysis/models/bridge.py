@@ -11,13 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ArchitectureError, ModelError
-from analysis.models.checkpoint import (
-    ADAPTER,
-    CONFIG,
-    Checkpoint,
-    first_line,
-    read_json,
-)
+from analysis.models.building import building_a_model
+from analysis.models.checkpoint import ADAPTER, CONFIG, Checkpoint, first_line, read_json
 from analysis.models.config import model_config
 from analysis.models.tensor_files import local_tensors
 from analysis.models.tokenizer import LOCAL, check_ids, load_tokenizer
@@ -26,7 +21,10 @@ from analysis.provenance import set_identity
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
     from transformer_lens.model_bridge import TransformerBridge
+
+    from analysis.provenance import ModelIdentity
 
 
 def build_bridge(
@@ -49,7 +47,6 @@ def build_bridge(
             read.
         ModelError: the files do not belong together.
     """
-    from transformer_lens.model_bridge import TransformerBridge
     from transformers.utils import logging
 
     title, folder = checkpoint.identity.title, checkpoint.folder
@@ -61,23 +58,41 @@ def build_bridge(
     logging.disable_progress_bar()
     hf_model = _weights(checkpoint, config, dtype)
     check_ids(tokenizer, len(hf_model.get_input_embeddings().weight), title)
-    try:
-        model = TransformerBridge.boot_transformers(
-            str(folder),  # a name could be one of transformer_lens's old aliases
-            hf_model=hf_model.to(device),
-            tokenizer=tokenizer,
-            device=device,
-            dtype=dtype,
-        )
-    except Exception as error:
-        raise ArchitectureError(
-            f"transformer_lens cannot read {title} ({first_line(error)}): use another model."
-        ) from error
-    model.cfg.model_name = checkpoint.identity.name
-    model.eval()
-    model.requires_grad_(False)
+    model = boot(hf_model, tokenizer, checkpoint.identity, device, dtype)
     set_identity(model, checkpoint.identity)
     return model
+
+
+def boot(
+    hf_model: nn.Module,
+    tokenizer: Any,
+    identity: ModelIdentity,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> TransformerBridge:
+    """transformer_lens' view of a transformers model, in evaluation mode and without gradients.
+
+    Raises:
+        ArchitectureError: it has none.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+
+    try:
+        with building_a_model():
+            bridge = TransformerBridge.boot_transformers(
+                "./model",  # no hub id, and none of transformer_lens's old aliases
+                hf_model=hf_model.to(device),
+                tokenizer=tokenizer,
+                device=device,
+                dtype=dtype,
+            )
+    except Exception as error:  # transformer_lens raises many kinds
+        raise ArchitectureError(
+            f"transformer_lens cannot read {identity.title} ({first_line(error)}): use another "
+            "model."
+        ) from error
+    bridge.cfg.model_name = identity.name
+    return bridge.eval().requires_grad_(False)
 
 
 def _weights(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> Any:

@@ -6,6 +6,8 @@ weights and a tokenizer. This module knows that layout and nothing of the hub or
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import threading
@@ -22,7 +24,7 @@ from analysis.progress import progress_bar
 from analysis.validation import is_file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from analysis.provenance import ModelIdentity
 
@@ -226,6 +228,31 @@ def _is_pointer(path: Path) -> str:
         f"{path} is not the file but a git-lfs pointer to it: "
         f"run `git lfs pull` in {path.parent}, or load the model by its hub id."
     )
+
+
+@contextlib.contextmanager
+def cannot_write(folder: str, variable: str) -> Iterator[None]:
+    """A full disk, or a cache folder that is not ours, in the package's own words.
+
+    Args:
+        folder: what the error calls it.
+        variable: of the environment, which names another.
+
+    Raises:
+        ModelError: an OSError came.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ModelError(
+                f"the disk of {folder} is full: make room, or set {variable} to a folder on "
+                "another disk, and load again; what came from the hub is kept and continued."
+            ) from error
+        raise ModelError(
+            f"{folder} cannot be written ({error.strerror or error}): make room or set "
+            f"{variable} to another folder."
+        ) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ArchitectureError, ModelError
+from analysis.models.building import load_libraries
 from analysis.models.checkpoint import CONFIG, first_line
 from analysis.models.families import check_architecture
 
@@ -72,14 +73,6 @@ def check_config(raw: Mapping[str, Any], title: str) -> None:
         )
 
 
-def _architecture_of(kind: str) -> str | None:
-    """The causal language model of a model type, for configs that do not name it."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
-    return name if isinstance(name, str) else None
-
-
 def _anywhere(raw: Any, field: str, depth: int = _DEPTH) -> bool:
     """Whether a field is set to something, at any level."""
     if depth == 0:
@@ -107,24 +100,23 @@ def model_config(raw: Mapping[str, Any], title: str) -> Any:
         ArchitectureError: transformers or transformer_lens does not know the model.
         ModelError: a field has a value that transformers cannot read.
     """
-    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
-    from transformer_lens.model_bridge.sources.transformers import (
-        get_hf_model_class_for_architecture,
-    )
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
-
     check_config(raw, title)
+    load_libraries()
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     kind = raw["model_type"]
     if kind not in CONFIG_MAPPING:
         raise ArchitectureError(
             f"transformers does not know the model type {kind!r:.200} of {title}: use another "
             "model."
         )
-    architecture = (raw.get("architectures") or [_architecture_of(kind)])[0]
-    if architecture != _architecture_of(kind):
+    expected = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+    architecture = (raw.get("architectures") or [expected])[0]
+    if architecture != expected:
         raise ModelError(
             f"{CONFIG} of {title} calls the model {architecture}, and its type {kind!r:.200}, "
-            f"which is {_architecture_of(kind)}: save the model again."
+            f"which is {expected}: save the model again."
         )
     try:
         config = CONFIG_MAPPING[kind].from_dict(
@@ -138,13 +130,4 @@ def model_config(raw: Mapping[str, Any], title: str) -> Any:
         config.reorder_and_upcast_attn = False  # GPT-2: same logits, but in float32 only
     if not getattr(config.get_text_config(), "num_attention_heads", None):
         raise ArchitectureError(f"{title} ({kind}) has no attention heads: use another model.")
-    if architecture not in SUPPORTED_ARCHITECTURES:
-        raise ArchitectureError(
-            f"transformer_lens does not know the architecture {architecture} of {title}: "
-            "use another model."
-        )
-    if get_hf_model_class_for_architecture(architecture) is not AutoModelForCausalLM:
-        raise ArchitectureError(
-            f"{title} ({architecture}) is not a causal language model: use another model."
-        )
     return config

@@ -165,7 +165,10 @@ def check_architecture(config: Mapping[str, Any], title: str = "the model") -> N
         return  # without importing transformers, which takes seconds
 
     from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
-    from transformers import CONFIG_MAPPING
+    from transformer_lens.model_bridge.sources.transformers import (
+        get_hf_model_class_for_architecture,
+    )
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     kind = config.get("model_type")
@@ -179,7 +182,10 @@ def check_architecture(config: Mapping[str, Any], title: str = "the model") -> N
         reason = "transformer_lens does not boot it"
     if not reason and kind not in CONFIG_MAPPING:
         reason = "transformers does not know it without code from its repository"
-    if not reason and architecture not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+    if not reason and (
+        architecture not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+        or get_hf_model_class_for_architecture(str(architecture)) is not AutoModelForCausalLM
+    ):
         reason = "it is not a causal language model"
     if reason:
         raise ArchitectureError(

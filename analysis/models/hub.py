@@ -36,7 +36,7 @@ from analysis.models.checkpoint import (
 from analysis.models.config import check_config
 from analysis.models.hub_download import fetch_blob, link_snapshot, repository_folder
 from analysis.models.hub_errors import HubBusyError, HubError, HubUnreachableError
-from analysis.models.hub_listing import COMMIT, SHA256, ExpectedFile, Listing, ask_hub
+from analysis.models.hub_listing import COMMIT, DIGEST, ExpectedFile, Listing, ask_hub
 from analysis.provenance import ModelIdentity
 from analysis.validation import is_file_name, shown
 
@@ -164,7 +164,7 @@ def _recorded_digest(pointer: Path) -> str | None:
     if not pointer.is_symlink():  # a file system without symbolic links
         return None
     name = pointer.readlink().name
-    return name if SHA256.fullmatch(name) or COMMIT.fullmatch(name) else None
+    return name if DIGEST.fullmatch(name) else None
 
 
 def _downloaded(repo: str, revision: str | None, title: str, listing: Listing) -> Snapshot:

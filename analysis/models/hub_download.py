@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError
-from analysis.models.checkpoint import CONFIG, MAX_JSON, first_line
+from analysis.models.checkpoint import CONFIG, MAX_JSON, cannot_write, first_line
 from analysis.models.hub_errors import HubError, endpoint, hub_error, not_a_hub, status_error
 from analysis.progress import lasting_bar
 from analysis.validation import is_file_name
@@ -59,7 +59,7 @@ def fetch_blob(repo: str, listing: Listing, name: str) -> Path:
     """
     expected = listing.files[name]
     blob = repository_folder(repo) / "blobs" / str(expected.digest)
-    with cannot_write():
+    with _cannot_write():
         if blob.is_file() and blob.stat().st_size == expected.size:
             return blob
         blob.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def link_snapshot(
     """Give checked blobs their names in the commit's folder, and the revision its commit."""
     home = repository_folder(repo)
     folder = home / "snapshots" / commit
-    with cannot_write():
+    with _cannot_write():
         folder.mkdir(parents=True, exist_ok=True)
         for name, blob in sorted(blobs, key=lambda entry: entry[0] == CONFIG):
             link = folder / name
@@ -248,26 +248,7 @@ def _one_at_a_time(repo: str, blob: Path) -> Iterator[None]:
         holder.release()
 
 
-@contextlib.contextmanager
-def cannot_write(folder: str = "", variable: str = "HF_HUB_CACHE") -> Iterator[None]:
-    """A full disk, or a cache folder that is not ours, in the package's own words.
-
-    Args:
-        folder: what the error calls it; the hub's cache folder if empty.
-        variable: of the environment, which names another.
-    """
+def _cannot_write() -> contextlib.AbstractContextManager[None]:
     from huggingface_hub import constants
 
-    folder = folder or f"the hub's cache folder {constants.HF_HUB_CACHE}"
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC or error.errno == errno.EDQUOT:
-            raise ModelError(
-                f"the disk of {folder} is full: make room, or set {variable} to a folder on "
-                "another disk, and load again; what came is kept and continued."
-            ) from error
-        raise ModelError(
-            f"{folder} cannot be written ({error.strerror or error}): make room or set "
-            f"{variable} to another folder."
-        ) from error
+    return cannot_write(f"the hub's cache folder {constants.HF_HUB_CACHE}", "HF_HUB_CACHE")

@@ -25,8 +25,8 @@ DEADLINE = 3.0
 HF_HUB_ETAG_TIMEOUT says another number."""
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-SHA256 = re.compile(r"[0-9a-f]{64}")
-_DIGEST = re.compile(f"{COMMIT.pattern}|{SHA256.pattern}")
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+"""A file's checksum as the hub gives it: git's blob id, or SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,7 @@ def checked_listing(repo: str, info: Any) -> Listing:
         if len(parts) > 1:
             continue
         digest = getattr(file.lfs, "sha256", None) if file.lfs else file.blob_id
-        if not isinstance(digest, str) or not (
-            COMMIT.fullmatch(digest) or SHA256.fullmatch(digest)
-        ):
+        if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
             raise _hostile(repo, f"the checksum {shown(digest)} of {name}")
         if isinstance(file.size, bool) or not isinstance(file.size, int) or file.size < 0:
             raise _hostile(repo, f"the size {shown(file.size)} of {name}")

@@ -25,10 +25,17 @@ import torch
 from torch import Tensor
 
 from analysis.errors import ModelError
-from analysis.models.checkpoint import INDEX, WEIGHTS, first_line, read_json
-from analysis.models.hub_download import cannot_write, in_time
+from analysis.models.checkpoint import (
+    INDEX,
+    WEIGHTS,
+    cannot_write,
+    first_line,
+    read_json,
+    sha256_of,
+)
+from analysis.models.hub_download import in_time
 from analysis.models.hub_errors import HubError, HubUnreachableError, status_error
-from analysis.models.hub_listing import Listing
+from analysis.models.hub_listing import DIGEST, ExpectedFile, Listing
 from analysis.models.packaged import CACHE_VARIABLE
 from analysis.models.tensor_files import (
     DTYPES,
@@ -44,22 +51,8 @@ PAUSE = 1.0
 """Seconds before the second attempt, twice as many before each further one."""
 TIMEOUT = 20.0
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
-_ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 RECORD = "tensors.json"
 """In the cache, beside the tensors: the SHA-256 of each."""
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """A weight file as the hub lists it.
-
-    Attributes:
-        size: in bytes.
-        etag: its SHA-256.
-    """
-
-    size: int
-    etag: str
 
 
 @dataclass
@@ -70,18 +63,16 @@ class HubTensors:
         repo: hub id.
         commit: the full commit that all of them are of.
         folder: where fetched tensors are kept.
-        files: the weight files.
+        files: the weight files as the hub lists them.
         places: every tensor.
-        n_requested: bytes that were asked of the hub in this process, headers included.
         checksums: SHA-256 of every tensor at hand.
     """
 
     repo: str
     commit: str
     folder: Path
-    files: Mapping[str, HubFile]
+    files: Mapping[str, ExpectedFile]
     places: Mapping[str, TensorPlace] = field(default_factory=dict)
-    n_requested: int = 0
     checksums: dict[str, str] = field(default_factory=dict)
     _verified: set[str] = field(default_factory=set, repr=False)
 
@@ -101,7 +92,7 @@ class HubTensors:
         if not wanted:
             return
         n_bytes = sum(self.places[name].n_bytes for name in wanted)
-        whole = sum(file.size for file in self.files.values())
+        whole = sum(file.size or 0 for file in self.files.values())
         print(
             f"Fetching {n_bytes / 1e9:.3g} of {whole / 1e9:.3g} GB from {self.repo} at "
             f"{self.commit[:12]}: {len(wanted)} tensors, kept in {self.folder}."
@@ -116,7 +107,7 @@ class HubTensors:
         self.prepare([name])
         place = self.places[name]
         if name not in self._verified:
-            if _sha256(self._path(name)) != self.checksums[name]:
+            if sha256_of(self._path(name)) != self.checksums[name]:
                 self._path(name).unlink()
                 raise ModelError(
                     f"{name} of {self.repo} is damaged in the cache and was removed: "
@@ -154,7 +145,7 @@ class HubTensors:
             for block in self.read_range(place.file, place.start + have, place.end):
                 target.write(block)
                 bar.update(len(block))
-        self.checksums[name] = _sha256(part)
+        self.checksums[name] = sha256_of(part)
         part.replace(path)
         self._verified.add(name)
         self._write_record()
@@ -208,7 +199,6 @@ class HubTensors:
             get_session,
         )
 
-        self.n_requested += end - start
         url = hf_hub_url(self.repo, file, revision=self.commit)
         headers = build_hf_headers() | {
             "Range": f"bytes={start}-{end - 1}",
@@ -239,7 +229,7 @@ class HubTensors:
         if first.get("X-Repo-Commit", self.commit) != self.commit:
             raise changed
         etag = (first.get("X-Linked-Etag") or first.get("ETag") or "").strip('W/"')
-        if _ETAG.fullmatch(etag) and etag != listed.etag:
+        if DIGEST.fullmatch(etag) and etag != listed.digest:
             raise changed
         if answers[-1].headers.get("Content-Range") != f"bytes {start}-{end - 1}/{listed.size}":
             raise changed
@@ -257,9 +247,7 @@ def hub_tensors(repo: str, listing: Listing, cache: Path) -> HubTensors:
         HubError: the hub is out of reach.
         ModelError: it has no safetensors weights, or a header is damaged.
     """
-    listed = {
-        name: HubFile(file.size or 0, str(file.digest)) for name, file in listing.files.items()
-    }
+    listed = listing.files
     names = {WEIGHTS} & set(listed) or {name for name in listed if _SHARD.fullmatch(name)}
     if not names or (WEIGHTS not in names and INDEX not in listed):
         raise ModelError(f"the model {repo} has no safetensors weights: use another model.")
@@ -268,7 +256,7 @@ def hub_tensors(repo: str, listing: Listing, cache: Path) -> HubTensors:
     tensors = HubTensors(repo, commit, folder, {name: listed[name] for name in sorted(names)})
     places: dict[str, TensorPlace] = {}
     for name, file in tensors.files.items():
-        places |= _header(tensors, name, file.size)
+        places |= _header(tensors, name, file.size or 0)
     tensors.places = places
     record = folder / RECORD
     if record.is_file():
@@ -301,8 +289,3 @@ def _header(tensors: HubTensors, name: str, size: int) -> dict[str, TensorPlace]
 
 def _cannot_write(folder: Path) -> contextlib.AbstractContextManager[None]:
     return cannot_write(f"the cache folder {folder}", CACHE_VARIABLE)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

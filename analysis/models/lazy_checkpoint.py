@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from analysis.architecture.model_parts import (
     ModelPaths,
@@ -31,11 +31,13 @@ from analysis.architecture.model_parts import (
     plain_model,
 )
 from analysis.errors import ArchitectureError, ModelError, WeightsError
+from analysis.models.bridge import boot
 from analysis.models.checkpoint import CONFIG, first_line
 from analysis.models.tensor_files import DTYPES, TensorFiles
 from analysis.models.tokenizer import check_ids
 from analysis.models.weight_headers import check_all_read, check_described
 from analysis.provenance import ModelIdentity
+from analysis.weights import is_finite
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -97,7 +99,7 @@ class LazyCheckpoint:
     def W_U(self) -> Tensor:
         """The unembedding matrix ``[d_embedding, d_vocab]``, mapped."""
         name = f"{self.paths.unembedding}.weight"
-        if self._stored(name) is None and self.hf_config.get_text_config().tie_word_embeddings:
+        if name not in self.stored_as and self.hf_config.get_text_config().tie_word_embeddings:
             name = f"{self.paths.embedding}.weight"
         return self.tensor(name).T
 
@@ -112,18 +114,13 @@ class LazyCheckpoint:
         Raises:
             ModelError: the checkpoint does not hold it.
         """
-        stored = self._stored(name)
-        if stored is not None:
-            return self.files.tensor(stored)
+        if name in self.stored_as:
+            return self.files.tensor(self.stored_as[name])
         layer = _LAYER.match(name)
         made = {} if layer is None else self._converted_block(int(layer[2]))
         if name not in made:
             raise ModelError(f"{self.identity.title} lacks {name}: fetch the checkpoint again.")
         return made[name]
-
-    def _stored(self, name: str) -> str | None:
-        """The name in the files of a parameter that is stored as it is."""
-        return self.stored_as.get(name)
 
     def _bridge(self, layer: int) -> TransformerBridge:
         """The model with one block only, that of ``layer``; the last one is kept."""
@@ -131,12 +128,17 @@ class LazyCheckpoint:
             if self._held is None or self._held[0] != layer:
                 self._held = None  # let go before the next is read
                 names = self._names_of(layer)
-                self.files.prepare([s for s in map(self._stored, names) if s is not None])
+                self.files.prepare([self.stored_as[n] for n in names if n in self.stored_as])
                 tensors = {name: self.tensor(name) for name in names}
                 for name, tensor in tensors.items():
-                    check_finite_tensor(self.identity.title, name, tensor)
+                    if not is_finite(tensor):
+                        raise WeightsError(
+                            f"{self.identity.title}: {name} holds NaN or infinity; load an intact "
+                            "checkpoint."
+                        )
                 hf_model = one_block(_few_tokens(self.hf_config), self.paths, layer, tensors.get)
-                self._held = layer, boot(hf_model, self.tokenizer, self.cfg.model_name)
+                bridge = boot(hf_model, self.tokenizer, self.identity, self.device, torch.float32)
+                self._held = layer, bridge
             return self._held[1]
 
     def _names_of(self, layer: int) -> list[str]:
@@ -168,7 +170,7 @@ class LazyCheckpoint:
         ]
         for layer in range(1, int(self.cfg.n_layers)):
             wanted += self._names_of(layer)
-        found = [self._stored(name) for name in wanted]
+        found = [self.stored_as.get(name) for name in wanted]
         if any(n is None for n, name in zip(found, wanted, strict=True) if name.startswith(first)):
             found += self._parts_of(0)  # transformers makes the block's experts of these
         return list(dict.fromkeys(name for name in found if name is not None))
@@ -263,7 +265,7 @@ def lazy_checkpoint(
             f"{CONFIG} of {title} describes no model ({first_line(error)}): replace it."
         ) from error
     check_all_read((), unread, title)
-    bridge = boot(first, tokenizer, identity.name)
+    bridge = boot(first, tokenizer, identity, torch.device("cpu"), torch.float32)
     cfg = copy.copy(bridge.cfg)
     cfg.n_layers = hf_config.get_text_config().num_hidden_layers
     paths = model_paths(bridge.adapter)
@@ -333,37 +335,3 @@ def _few_tokens(config: Any) -> Any:
     text = config.get_text_config()
     text.vocab_size, text.pad_token_id = 8, None
     return config
-
-
-def boot(hf_model: nn.Module, tokenizer: Any, name: str) -> TransformerBridge:
-    """transformer_lens' view of a model of one block.
-
-    Raises:
-        ArchitectureError: it has none.
-    """
-    from transformer_lens.model_bridge import TransformerBridge
-
-    try:
-        # It draws weights for modules whose weights are then replaced.
-        with torch.random.fork_rng(devices=[]):
-            bridge = TransformerBridge.boot_transformers(
-                name, hf_model=hf_model, tokenizer=tokenizer, device="cpu", dtype=torch.float32
-            )
-    except Exception as error:  # transformer_lens raises many kinds
-        raise ArchitectureError(
-            f"transformer_lens cannot read {name} ({first_line(error)}): use another model."
-        ) from error
-    bridge.cfg.model_name = name
-    return bridge.eval().requires_grad_(False)
-
-
-def check_finite_tensor(title: str, name: str, tensor: Tensor) -> None:
-    """Refuse NaN and infinity in a tensor.
-
-    Raises:
-        WeightsError: names it.
-    """
-    from analysis.weights import is_finite
-
-    if not is_finite(tensor):
-        raise WeightsError(f"{title}: {name} holds NaN or infinity; load an intact checkpoint.")

@@ -8,9 +8,7 @@ touched.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +17,7 @@ import torch
 
 from analysis.errors import ModelError, ParameterError
 from analysis.models.bridge import build_bridge
+from analysis.models.building import building_a_model
 from analysis.models.checkpoint import (
     CONFIG,
     Checkpoint,
@@ -40,7 +39,6 @@ from analysis.validation import check_path, check_text, shown
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
 
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -65,10 +63,6 @@ PUBLISHED_WEIGHTS = {"248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81
 that a copy in any folder is known for what it is."""
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-
-_LOADING = threading.RLock()
-"""One model is loaded at a time: transformers and transformer_lens change settings of the whole
-process while they load (default dtype, initialisation), and two loads would mix them up."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ def load_model(
         names = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
         raise ParameterError(f"dtype must be one of torch's {names}, not {shown(dtype)}.")
     asked = asked_for(name, revision)
-    with _LOADING, _random_state_kept():
+    with building_a_model():
         return build_bridge(find_checkpoint(asked), target, dtype)
 
 
@@ -144,16 +138,8 @@ def fetch_checkpoint(
 ) -> Checkpoint:
     """As ``fetch_model``, with the folder that the model's files are in."""
     asked = asked_for(name, revision)
-    with _LOADING, _random_state_kept():
+    with building_a_model():
         return find_checkpoint(asked)
-
-
-@contextlib.contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Leave torch's random numbers as they were: building a model draws some."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=devices):
-        yield
 
 
 def check_device(device: str | torch.device) -> torch.device:

@@ -12,20 +12,20 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import ModelError
+from analysis.models.building import building_a_model
 from analysis.models.checkpoint import (
-    ADAPTER,
     CONFIG,
-    OTHER_FILES,
-    TOKENIZER_SETS,
+    INDEX,
+    WEIGHTS,
     Checkpoint,
+    needed_files,
     read_json,
 )
 from analysis.models.config import check_config, model_config
 from analysis.models.hub import check_repository
 from analysis.models.hub_download import fetch_blob, link_snapshot
 from analysis.models.hub_listing import Listing, ask_hub
-from analysis.models.hub_ranges import HubTensors, hub_tensors
+from analysis.models.hub_ranges import hub_tensors
 from analysis.models.lazy_checkpoint import LazyCheckpoint, lazy_checkpoint
 from analysis.models.load import (
     PINNED,
@@ -61,11 +61,12 @@ def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None
         ParameterError: the name or the revision makes no sense.
     """
     asked = asked_for(name, revision)
-    if asked.kind == "folder":
-        return _from_folder(asked.folder)
-    if asked.kind != "hub":
-        return _opened(find_checkpoint(asked))
-    return _from_hub(asked.repo, asked.revision or PINNED.get(asked.repo))
+    with building_a_model():
+        if asked.kind == "folder":
+            return _from_folder(asked.folder)
+        if asked.kind != "hub":
+            return _opened(find_checkpoint(asked))
+        return _from_hub(asked.repo, asked.revision or PINNED.get(asked.repo))
 
 
 def readable_model(model: ModelOrName) -> ReadableModel:
@@ -108,20 +109,7 @@ def _from_hub(repo: str, revision: str | None) -> LazyCheckpoint:
 
 def _small_files(repo: str, revision: str | None, title: str, listing: Listing) -> Path:
     """The folder with config and tokenizer, fetched and checked as ``load_model`` does."""
-    if CONFIG not in listing.files:
-        raise ModelError(f"the model {repo} has no {CONFIG}: use another model.")
-    if ADAPTER in listing.files:
-        raise ModelError(
-            f"the model {repo} holds an adapter ({ADAPTER}), whose weights only change those of "
-            "another model: use that model, or one into which it was merged."
-        )
-    blobs = {CONFIG: fetch_blob(repo, listing, CONFIG)}
-    check_config(read_json(blobs[CONFIG]), title)
-    for name in sorted((set().union(*TOKENIZER_SETS) | OTHER_FILES) & set(listing.files)):
-        blobs.setdefault(name, fetch_blob(repo, listing, name))
-    return link_snapshot(repo, revision, listing.commit, blobs.items())
-
-
-def checksums_of(checkpoint: LazyCheckpoint) -> dict[str, str]:
-    """SHA-256 of every tensor that was fetched from the hub; empty for files on disk."""
-    return dict(checkpoint.files.checksums) if isinstance(checkpoint.files, HubTensors) else {}
+    needed = set(needed_files(listing.files, f"the model {repo}")) - {WEIGHTS, INDEX}
+    check_config(read_json(fetch_blob(repo, listing, CONFIG)), title)
+    blobs = [(name, fetch_blob(repo, listing, name)) for name in sorted(needed)]
+    return link_snapshot(repo, revision, listing.commit, blobs)

@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError
-from analysis.models.checkpoint import WEIGHTS, Checkpoint, first_line, read_json, sha256_of
+from analysis.models.checkpoint import (
+    WEIGHTS,
+    Checkpoint,
+    cannot_write,
+    first_line,
+    read_json,
+    sha256_of,
+)
 from analysis.progress import lasting_bar
 from analysis.provenance import ModelIdentity
 
@@ -65,7 +72,7 @@ def packaged_checkpoint() -> Checkpoint:
     cache = cache_folder()
     converted = cache / NAME
     if not _is_intact(converted):
-        with _cannot_write(cache):
+        with cannot_write(f"the cache folder {cache}", CACHE_VARIABLE):
             cache.mkdir(parents=True, exist_ok=True)
             _make(cache, converted)
     identity = ModelIdentity(NAME, TITLE, checksum=GGUF_SHA256, source="package", note=NOTE)
@@ -246,14 +253,3 @@ def _staging(cache: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _cannot_write(cache: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ModelError(
-            f"the cache folder {cache} cannot be written ({error.strerror or error}): "
-            f"set {CACHE_VARIABLE} to a folder that can."
-        ) from error

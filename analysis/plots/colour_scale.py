@@ -12,10 +12,13 @@ import numpy as np
 from jaxtyping import Float
 
 from analysis.errors import ParameterError
-from analysis.validation import check_choice, shown
+from analysis.plots.texts import tick_step
+from analysis.validation import check_choice, check_number, shown
 
 SCALES = ("linear", "sqrt", "rank")
 _MOST_TICKS = 6
+_LABEL_SHARE = 0.07
+"""Of the bar's length, from label to label."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,11 @@ class ColourScale:
             values = self.vmin + shares * (self.vmax - self.vmin)
             labels = [f"{value:.{self._digits(0.01)}f}" for value in values]
             return _apart(dict(zip(np.sqrt(shares).tolist(), labels, strict=True)))
-        step = self._step()
+        step = tick_step(self.vmax - self.vmin, _MOST_TICKS - 1)
         first, last = math.ceil(self.vmin / step - 1e-9), math.floor(self.vmax / step + 1e-9)
         values = np.array([n * step for n in range(first, last + 1)])
         digits = max(1, -math.floor(math.log10(step) + 1e-9))
         return [round(v, 10) for v in values.tolist()], [f"{value:.{digits}f}" for value in values]
-
-    def _step(self) -> float:
-        """The distance of linear ticks: 1, 2 or 5 times a power of ten."""
-        raw = (self.vmax - self.vmin) / (_MOST_TICKS - 1)
-        power = 10.0 ** math.floor(math.log10(raw) + 1e-9)
-        return next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
 
     def _digits(self, share: float) -> int:
         return max(2, 1 - math.floor(math.log10(share * (self.vmax - self.vmin)) + 1e-9) - 1)
@@ -96,18 +93,11 @@ def colour_scale(kind: str, vmin: object, vmax: object) -> ColourScale:
     check_choice("scale", kind, SCALES)
     if kind == "rank" and (vmin is not None or vmax is not None):
         raise ParameterError("a scale by rank has no vmin and vmax: leave them out.")
-    ends = []
-    for name, value, default in (("vmin", vmin, 0.0), ("vmax", vmax, 1.0)):
-        try:
-            number = default if value is None else float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            number = math.nan
-        if isinstance(value, (bool, str)) or not 0 <= number <= 1:
-            raise ParameterError(f"{name} must be a score from 0 to 1, not {shown(value)}.")
-        ends.append(number)
-    if ends[1] - ends[0] < 1e-6:
+    low = 0.0 if vmin is None else check_number("vmin", vmin, 0, 1, "a score")
+    high = 1.0 if vmax is None else check_number("vmax", vmax, 0, 1, "a score")
+    if high - low < 1e-6:
         raise ParameterError(f"vmin must be below vmax, not {shown(vmin)} against {shown(vmax)}.")
-    return ColourScale(kind, *ends)
+    return ColourScale(kind, low, high)
 
 
 def _mean_ranks(scores: np.ndarray) -> np.ndarray:
@@ -121,9 +111,11 @@ def _mean_ranks(scores: np.ndarray) -> np.ndarray:
 
 
 def _apart(ticks: dict[float, str]) -> tuple[list[float], list[str]]:
-    """The ticks in order, without those whose labels would touch the one before."""
-    kept: dict[float, str] = {}
-    for place in sorted(ticks):
-        if not kept or place - max(kept) >= 0.07:
-            kept[place] = ticks[place]
-    return list(kept), list(kept.values())
+    """The ticks in order: both ends, and between them those whose labels touch no other."""
+    places = sorted(ticks)
+    kept = places[:1]
+    for place in places[1:-1]:
+        if min(place - kept[-1], places[-1] - place) >= _LABEL_SHARE:
+            kept.append(place)
+    kept += places[1:][-1:]
+    return kept, [ticks[place] for place in kept]

@@ -20,9 +20,9 @@ FEW_PAIRS = 30
 """Fewer pairs than a data set needs (see the method); the figure says so."""
 
 
-def subtitle(scores: HeadScores, dots: bool) -> dict[str, Any]:
-    """The line that says what was scored."""
-    unit = "names" if scores.relation == "copying" else "pairs"
+def subtitle(scores: HeadScores, dots: str) -> dict[str, Any]:
+    """The line that says what was scored, and what dots of a colour mean, if there are any."""
+    unit = scores.pairs.kind
     count = f"{scores.n_pairs:,} of {scores.pairs.n_given:,} {unit}"
     if scores.n_pairs < FEW_PAIRS:
         few = unit if scores.n_pairs != 1 else unit.removesuffix("s")
@@ -34,7 +34,9 @@ def subtitle(scores: HeadScores, dots: bool) -> dict[str, Any]:
         count,
     ]
     if dots:
-        parts.append("dot: above 0")
+        parts.append(
+            f"{'white' if dots == PAPER else 'black'} dot: above 0, too small for its colour"
+        )
     return {
         "name": "subtitle",
         "text": " · ".join(parts),
@@ -50,7 +52,6 @@ def subtitle(scores: HeadScores, dots: bool) -> dict[str, Any]:
 
 def frame_of(
     panels: Sequence[Panel],
-    scores: HeadScores,
     classes: pd.DataFrame,
     own: Sequence[HeadSet],
     font: object,

@@ -11,19 +11,17 @@ All lengths are CSS pixels (1/96 in); places are counted from the top left corne
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from analysis.errors import ParameterError
 from analysis.plots.named_notes import named_notes, renumber_notes
-from analysis.plots.narrow import narrowed
+from analysis.plots.narrow import make_room_for_legend, narrowed
 from analysis.plots.placer import Placer
 from analysis.plots.style import SCREEN_WIDTH, TEXT_PX, TITLE_PX, axis_suffix, text_width
 from analysis.plots.texts import label_step, line_width
-from analysis.validation import shown
+from analysis.validation import check_number
 
 MIN_WIDTH, MAX_WIDTH = 300, 10_000
 STACKED_BELOW = 700
@@ -51,7 +49,6 @@ class _Sizes:
 
     text: float
     title: float
-    axis_title: float
     bar_title: float
     legend: float
     left: float
@@ -79,7 +76,6 @@ class _Sizes:
         return _Sizes(
             text=text,
             title=next((size for size in title_sizes if size), TITLE_PX),
-            axis_title=axis_title,
             bar_title=bar_title,
             legend=layout.legend.font.size or text,
             left=text_width("00" if bars else "0.0", tick) + _TICK + 8 + 1.3 * axis_title + 4,
@@ -205,22 +201,28 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
     renumber_notes(fig, back=True)
 
 
-def fit_width(fig: go.Figure, width: float, *, screen: bool = True) -> go.Figure:
+def fit_width(fig: go.Figure, width: float | None, *, screen: bool = True) -> go.Figure:
     """A copy of any figure for another width, with texts of the same size.
 
     Args:
         fig: a heatmap figure is laid out afresh; the panels of any other go one above the other
             where it is narrow.
-        width: of the copy.
+        width: of the copy; None for its own, at which only a heatmap figure is laid out.
         screen: leave room for plotly's buttons.
 
     Returns:
         The copy.
     """
     if not is_heatmap_figure(fig):
+        if width is None:
+            return go.Figure(fig)
         ours = fig.layout.height is not None and fig.layout.margin.t is not None
-        narrow = ours and width < STACKED_BELOW
-        return narrowed(fig, width) if narrow else go.Figure(fig).update_layout(width=width)
+        if ours and width < STACKED_BELOW:
+            return narrowed(fig, width)
+        wide = go.Figure(fig).update_layout(width=width)
+        if ours:
+            make_room_for_legend(wide, width)
+        return wide
     fitted = go.Figure(fig)
     lay_out(fitted, width, screen=screen)
     return fitted
@@ -238,16 +240,7 @@ def check_width(width: object) -> float:
     Raises:
         ParameterError: it is no number from 300 to 10,000.
     """
-    try:
-        number = math.nan if isinstance(width, (bool, str)) else float(width)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = math.nan
-    if not MIN_WIDTH <= number <= MAX_WIDTH:
-        raise ParameterError(
-            f"width must be a number of CSS pixels from {MIN_WIDTH} to {MAX_WIDTH:,}, "
-            f"not {shown(width)}."
-        )
-    return number
+    return check_number("width", width, MIN_WIDTH, MAX_WIDTH, "CSS pixels")
 
 
 def _place_panel(

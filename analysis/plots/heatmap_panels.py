@@ -155,7 +155,7 @@ def _hover_texts(panel: Panel, scores: HeadScores, classes: pd.DataFrame) -> lis
 
 def _head_texts(panel: Panel, scores: HeadScores) -> dict[HeadPair, str]:
     """Name, score, count and interval of every head."""
-    unit = "names" if scores.relation == "copying" else "pairs"
+    unit = scores.pairs.kind
     low, high = wilson_interval(panel.counts, scores.n_pairs)
     return {
         (layer, head): f"<b>{head_name(layer, head)}</b>"
@@ -181,6 +181,7 @@ def markers(sets: Sequence[HeadSet], number: int, *, in_legend: bool) -> list[go
     for one in sets:
         look = one.look
         trace = _scatter(one.heads, one.label, number, "mark", look.size, in_legend=in_legend)
+        trace.cliponaxis = False  # whole on the outermost heads too
         if look.is_open:
             halo = go.Scatter(trace).update(name="halo", showlegend=False)
             halo.marker.update(symbol=look.symbol, color=PAPER, line={"width": 5})

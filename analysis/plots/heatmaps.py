@@ -23,6 +23,7 @@ import plotly.graph_objects as go
 from analysis.errors import ParameterError
 from analysis.heads import HeadPair
 from analysis.ioi.head_classes import published_classes
+from analysis.names import are_shipped
 from analysis.plots.colour_scale import colour_scale
 from analysis.plots.heatmap_frame import frame_of, subtitle, update_axes
 from analysis.plots.heatmap_layout import ARRANGEMENTS, check_width, lay_out
@@ -112,8 +113,8 @@ def plot_heatmaps(
     heading, titles = _titles(title, len(names))
     drawn = [panel_of(scores, classes, name, titles[at], own) for at, name in enumerate(names)]
 
-    fig = go.Figure(layout=frame_of(drawn, scores, classes, own, font, heading))
-    some_dots = False
+    fig = go.Figure(layout=frame_of(drawn, classes, own, font, heading))
+    dot_colour = ""
     if view == "sorted":
         fig.add_traces(sorted_points(drawn, scores))
         for number, panel in enumerate(drawn):
@@ -123,10 +124,10 @@ def plot_heatmaps(
         fig.add_traces(heatmaps(drawn, colours, colorscale, scores, classes))
         dotted = dots(fig, drawn, colours)
         fig.add_traces(dotted)
-        some_dots = any(len(trace.x) for trace in dotted)
+        dot_colour = next((trace.marker.color for trace in dotted if len(trace.x)), "")
         for number, panel in enumerate(drawn):
             fig.add_traces(markers(panel.sets, number, in_legend=not _shared(drawn) or not number))
-    fig.add_annotation(subtitle(scores, some_dots))
+    fig.add_annotation(subtitle(scores, dot_colour))
     fig.layout.meta = {
         "panels": list(names),
         "arrangement": arrangement,
@@ -194,6 +195,7 @@ def facts_of(scores: HeadScores) -> dict[str, Any]:
         "n_pairs": scores.n_pairs,
         "n_given": scores.pairs.n_given,
         "pairs_sha256": scores.pairs.checksum,
+        "shipped_names": are_shipped(scores.pairs),
         "n_layers": scores.n_layers,
         "n_heads": scores.n_heads,
         "n_in_top_k": scores.n_in_top_k.tolist(),

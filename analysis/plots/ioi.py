@@ -10,7 +10,16 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.heads import head_name
-from analysis.plots.style import BLUE, COLOURS, DIVERGING, SCREEN_WIDTH, VERMILION, framed
+from analysis.plots.narrow import share_x_title
+from analysis.plots.style import (
+    AXIS_STANDOFF,
+    BLUE,
+    COLOURS,
+    DIVERGING,
+    SCREEN_WIDTH,
+    VERMILION,
+    framed,
+)
 
 _AXIS = {
     "showgrid": False,
@@ -105,8 +114,10 @@ def plot_attention_against_output(points: pd.DataFrame, title: str) -> go.Figure
                 col=col,
             )
     _frame(fig, title, 385, {"l": 70, "r": 20, "t": 80, "b": 85})
-    fig.update_xaxes(**_AXIS, range=[-0.03, 1.03], dtick=0.5)
-    fig.update_xaxes(title_text="Attention to the name")
+    ticks = {"tickvals": [0, 0.5, 1], "ticktext": ["0", "0.5", "1"]}
+    fig.update_xaxes(**_AXIS, **ticks, range=[-0.03, 1.03])
+    if heads:
+        share_x_title(fig, "Attention to the name")
     fig.update_yaxes(**_AXIS | {"zeroline": True}, zerolinecolor="#bbbbbb")
     fig.update_yaxes(title_text="Logit written for the name", col=1)
     return fig
@@ -116,7 +127,7 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
     """Precision against recall of several scores, a panel for each class.
 
     A step for each recall that is reached, at the precision with which it is first reached. Scores
-    that coincide show as stripes, the first the widest.
+    that coincide show as stripes, the first the widest. The panel of a class without heads says so.
 
     Args:
         curves: by what stands above the panel, frames of
@@ -126,8 +137,14 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
     fig = make_subplots(
         rows=1, cols=max(len(curves), 1), shared_yaxes=True, subplot_titles=list(curves)
     )
+    first = next((col for col, frame in enumerate(curves.values(), 1) if len(frame)), None)
     for col, frame in enumerate(curves.values(), start=1):
         n_scores = frame["score"].nunique()
+        if not n_scores:
+            fig.add_trace(go.Scatter(x=[], y=[], showlegend=False), row=1, col=col)  # has axes
+            fig.add_annotation(
+                text="no head is in this class", x=0.5, y=0.5, showarrow=False, row=1, col=col
+            )
         for number, (name, whole) in enumerate(frame.groupby("score", sort=False)):
             curve = _steps(whole)
             fig.add_trace(
@@ -137,7 +154,7 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
                     mode="lines",
                     name=str(name),
                     legendgroup=str(name),
-                    showlegend=col == 1,
+                    showlegend=col == first,
                     line={
                         "color": COLOURS[number % len(COLOURS)],
                         "width": 2 + 2 * (n_scores - 1 - number),
@@ -151,7 +168,8 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
                 col=col,
             )
     _frame(fig, title, 445, {"l": 70, "r": 20, "t": 80, "b": 85})
-    fig.update_xaxes(**_AXIS, range=[-0.03, 1.03], title_text="Recall")
+    fig.update_xaxes(**_AXIS, range=[-0.03, 1.03])
+    fig.update_xaxes(title_text="Recall", title_standoff=AXIS_STANDOFF)
     fig.update_yaxes(**_AXIS, range=[-0.03, 1.03])
     fig.update_yaxes(title_text="Precision", col=1)
     return fig

@@ -185,7 +185,7 @@ def class_sets(
 
 
 def own_sets(
-    marks: Mapping[str, Iterable[HeadPair]] | None, n_layers: int, n_heads: int
+    marks: Mapping[str, Iterable[HeadPair]], n_layers: int, n_heads: int
 ) -> tuple[HeadSet, ...]:
     """The reader's own sets, in the order given.
 
@@ -198,8 +198,6 @@ def own_sets(
         ParameterError: the sets are no dictionary, more than there are symbols for, or a head
             does not exist or stands twice in one set.
     """
-    if marks is None:
-        return ()
     if not isinstance(marks, Mapping):
         raise ParameterError(
             f"marks must be a dictionary such as {{'my circuit': [(23, 2)]}}, not {shown(marks)}."
@@ -249,7 +247,7 @@ def own_classes(classes: pd.DataFrame, scores: HeadScores) -> dict[str, list[Hea
 
 def with_marks(
     own: Mapping[str, list[HeadPair]], marks: Mapping[str, Iterable[HeadPair]] | None
-) -> Mapping[str, Iterable[HeadPair]] | None:
+) -> Mapping[str, Iterable[HeadPair]]:
     """The reader's own marks, then the classes that are not of the circuit.
 
     Args:

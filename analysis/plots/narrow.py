@@ -10,14 +10,39 @@ import math
 
 import plotly.graph_objects as go
 
-from analysis.plots.style import TEXT_PX, TITLE_PX, text_width
+from analysis.plots.style import AXIS_TITLE_PX, TEXT_PX, TITLE_PX, text_width
 from analysis.plots.texts import label_step, line_width, wrapped
 
 _BETWEEN = 85.0
 """From panel to panel: ticks and title of one, and what stands above the next."""
+_SHARED_X_TITLE = "shared x title"
+_BELOW_TICKS = 24
+"""From a panel to the title of its x axis, past ticks and numbers."""
 _LEGEND_MARK, _LEGEND_LINE = 48, 22
 _MARGINS = {"l": 80, "r": 80, "t": 100, "b": 80}
 """plotly's, where a figure has none of its own."""
+
+
+def share_x_title(fig: go.Figure, text: str) -> None:
+    """Put one title below panels that stand side by side; above one another, each has its own.
+
+    Args:
+        fig: changed in place.
+        text: the title.
+    """
+    fig.add_annotation(
+        name=_SHARED_X_TITLE,
+        text=text,
+        xref="paper",
+        yref="paper",
+        x=0.5,
+        y=0,
+        xanchor="center",
+        yanchor="top",
+        yshift=-_BELOW_TICKS,
+        showarrow=False,
+        font_size=AXIS_TITLE_PX,
+    )
 
 
 def narrowed(fig: go.Figure, width: float) -> go.Figure:
@@ -30,9 +55,7 @@ def narrowed(fig: go.Figure, width: float) -> go.Figure:
     copy = go.Figure(fig)
     layout = copy.layout
     layout.width = width
-    for side, usual in _MARGINS.items():
-        if layout.margin[side] is None:
-            layout.margin[side] = usual
+    _fill_margins(copy)
     layout.margin.r = min(layout.margin.r, width / 4)
     _wrap_title(copy, width)
     pairs = dict.fromkeys((trace.xaxis or "x", trace.yaxis or "y") for trace in copy.data)
@@ -41,8 +64,15 @@ def narrowed(fig: go.Figure, width: float) -> go.Figure:
     if side_by_side and not any(trace.legend not in (None, "legend") for trace in copy.data):
         _stack(copy, panels)
     _space_labels(copy, width - layout.margin.l - layout.margin.r)
-    _make_room_for_legend(copy, width)
+    make_room_for_legend(copy, width)
     return copy
+
+
+def _fill_margins(fig: go.Figure) -> None:
+    """Write down the margins that plotly would take."""
+    for side, usual in _MARGINS.items():
+        if fig.layout.margin[side] is None:
+            fig.layout.margin[side] = usual
 
 
 def _inside(fig: go.Figure) -> float:
@@ -75,12 +105,15 @@ def _stack(fig: go.Figure, panels: list[tuple[str, str]]) -> None:
     """Put the panels one above the other, each with its own ticks and titles."""
     layout, each = fig.layout, _inside(fig)
     whole = len(panels) * each + (len(panels) - 1) * _BETWEEN
+    below = [note.text for note in layout.annotations if note.name == _SHARED_X_TITLE]
+    layout.annotations = [note for note in layout.annotations if note.name != _SHARED_X_TITLE]
     titles = [note for note in layout.annotations if note.yref == "paper" and not note.showarrow]
     shared = layout[panels[0][1]].title.text
     _resize(fig, whole)
     for number, (x, y) in enumerate(panels):
         top = 1 - number * (each + _BETWEEN) / whole
         layout[x].update(domain=[0, 1], anchor=y.replace("axis", ""))
+        layout[x].title.text = layout[x].title.text or (below[0] if below else None)
         layout[y].update(
             domain=[max(0.0, top - each / whole), top],
             anchor=x.replace("axis", ""),
@@ -104,14 +137,20 @@ def _space_labels(fig: go.Figure, room: float) -> None:
         axis.ticklabelstep = label_step(cell, text_width("0" * len(str(n_columns - 1)), size) + 3)
 
 
-def _make_room_for_legend(fig: go.Figure, width: float) -> None:
-    """Let a legend below the panels have as many lines as it needs."""
+def make_room_for_legend(fig: go.Figure, width: float) -> None:
+    """Let a legend below the panels have as many lines as it needs.
+
+    Args:
+        fig: changed in place: its height grows, that of the panels stays.
+        width: of the figure in CSS pixels.
+    """
     legend = fig.layout.legend
     names = [
         t.name for t in fig.data if t.name and t.showlegend is not False and t.type != "heatmap"
     ]
     if legend.orientation != "h" or len(names) < 2:
         return
+    _fill_margins(fig)
     size = legend.font.size or fig.layout.font.size or TEXT_PX
     widest = max(line_width(name, size) for name in names)
     columns = max(1, int((width - 20) // (widest + _LEGEND_MARK)))

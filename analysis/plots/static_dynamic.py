@@ -14,10 +14,18 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.dynamic.agreement import OUTLIER, head_table
+from analysis.errors import ParameterError
 from analysis.heads import head_name
-from analysis.plots.style import BLUE, GRID, SCREEN_WIDTH, VERMILION, framed
+from analysis.plots.style import AXIS_STANDOFF, BLUE, GRID, SCREEN_WIDTH, VERMILION, framed
+from analysis.static.head_scores import COPYING_SCORE, RELATION_SCORE, SUPPRESSION_SCORE
 
-_NAMES = {"copying_score": "Name copying", "suppression_score": "Suppression of names"}
+_NAMES = {
+    COPYING_SCORE: ("Name copying", "Suppression of names"),
+    RELATION_SCORE: ("Pairs answered", "Pairs suppressed"),
+}
+
+MIN_HEADS = 3
+"""Through fewer points every line fits."""
 
 
 def plot_static_dynamic(
@@ -30,9 +38,14 @@ def plot_static_dynamic(
         dynamic: ``DynamicScores.to_frame()`` of one context, the level ``context`` gone.
         title: what stands above, such as the model and the context.
         width: of the figure in CSS pixels.
+
+    Raises:
+        ParameterError: as ``compared_columns`` raises it.
     """
+    kinds = compared_columns(static, dynamic)
+    names = dict(zip(kinds, _NAMES[kinds[0]], strict=True))
     fig = framed(title, width, width * 0.5, below=90, legend_y=-0.16)
-    for number, kind in enumerate(_NAMES):
+    for number, kind in enumerate(kinds):
         axes = {"xaxis": f"x{number + 1}", "yaxis": f"y{number + 1}", "showlegend": number == 0}
         for trace in _traces(head_table(static, dynamic, kind)):
             fig.add_trace(trace.update(axes))
@@ -41,13 +54,39 @@ def plot_static_dynamic(
         fig.layout[f"xaxis{number + 1}"] = axis | {
             "domain": side,
             "anchor": axes["yaxis"],
-            "title": {"text": f"{_NAMES[kind]}, from the weights"},
+            "title": {"text": f"{names[kind]}, from the weights", "standoff": AXIS_STANDOFF},
         }
         fig.layout[f"yaxis{number + 1}"] = axis | {
             "anchor": axes["xaxis"],
             "title": {"text": "when the model runs"},
         }
     return fig
+
+
+def compared_columns(static: pd.DataFrame, dynamic: pd.DataFrame) -> tuple[str, str]:
+    """The columns of the two scores that both frames hold, of names copied or another relation.
+
+    Args:
+        static: ``HeadScores.to_frame(intervals=True)``.
+        dynamic: ``DynamicScores.to_frame()`` of one context, the level ``context`` gone.
+
+    Raises:
+        ParameterError: the frames hold no such scores, or fewer than ``MIN_HEADS`` heads.
+    """
+    for kinds in ((COPYING_SCORE, SUPPRESSION_SCORE), (RELATION_SCORE, SUPPRESSION_SCORE)):
+        ends = {f"{kind}_{end}" for kind in kinds for end in ("low", "high")}
+        if {*kinds, *ends} <= set(static) and set(kinds) <= set(dynamic):
+            break
+    else:
+        raise ParameterError(
+            "static and dynamic scores must be frames of the same names or pairs, the static one "
+            "made by to_frame(intervals=True)."
+        )
+    if len(static) < MIN_HEADS:
+        raise ParameterError(
+            f"a line needs {MIN_HEADS} heads or more, and the model has {len(static)}."
+        )
+    return kinds
 
 
 def _traces(table: pd.DataFrame) -> list[go.Scatter]:

@@ -17,6 +17,10 @@ FONT = "'Liberation Sans', Arial, Helvetica, sans-serif"
 TEXT_PX = 13
 """The smallest text of a figure."""
 TITLE_PX = 16
+AXIS_TITLE_PX = 1.2 * TEXT_PX
+"""plotly's, where a figure sets none."""
+AXIS_STANDOFF = 4
+"""From numbers to the title of their axis; plotly's own distance puts it on a legend below."""
 SCREEN_WIDTH = 920
 """Fits beside JupyterLab's sidebar in a window of 1440 pixels."""
 

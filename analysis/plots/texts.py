@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from analysis.plots.style import text_width
@@ -18,8 +19,8 @@ def wrapped(text: str, room: float, size: float) -> list[str]:
     """Break a text into lines that fit.
 
     Args:
-        text: with plotly's markup; ``<br>`` stays a break. A title breaks after its first colon
-            where that is enough.
+        text: with plotly's markup; ``<br>`` stays a break. Parts between dots (" · ") stay whole
+            where they can. A title breaks after its first colon where that is enough.
         room: the longest line that fits.
         size: of the font.
 
@@ -30,6 +31,16 @@ def wrapped(text: str, room: float, size: float) -> list[str]:
         return [line for part in text.split("<br>") for line in wrapped(part, room, size)]
     if line_width(text, size) <= room:
         return [text]
+    first, *others = text.split(" · ")
+    if others:
+        lines = wrapped(first, room, size)
+        for part in others:
+            longer = f"{lines[-1]} · {part}"
+            if line_width(longer, size) <= room:
+                lines[-1] = longer
+            else:
+                lines += wrapped(part, room, size)
+        return lines
     before, colon, after = text.partition(": ")
     if colon and line_width(f"{before}:", size) <= room and line_width(after, size) <= room:
         return [f"{before}:", after]
@@ -55,6 +66,13 @@ def label_step(cell_px: float, label_px: float) -> int:
         The smallest round step whose labels do not touch.
     """
     return next((step for step in _LABEL_STEPS if step * cell_px >= label_px), _LABEL_STEPS[-1])
+
+
+def tick_step(span: float, most: float) -> float:
+    """The distance of ticks, 1, 2 or 5 times a power of ten, with at most so many in a span."""
+    raw = span / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
 
 
 def line_width(text: str, size: float) -> float:

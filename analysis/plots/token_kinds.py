@@ -16,12 +16,12 @@ def plot_kinds(copied: pd.DataFrame, suppressed: pd.DataFrame, model: str) -> go
     Args:
         copied: a row for each head, a column for each kind, float64 in [0, 1].
         suppressed: the same for suppression.
-        model: the model's name, for the titles.
+        model: the model's name, for the title.
 
     Returns:
         Two heatmaps on one scale from 0 to 1, each cell with its share in per cent.
     """
-    titles = [f"{as_plain(model)}: tokens {done}" for done in ("copied", "suppressed")]
+    titles = ["Tokens copied", "Tokens suppressed"]
     fig = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.1)
     for column, frame in enumerate((copied, suppressed), start=1):
         fig.add_trace(
@@ -39,6 +39,7 @@ def plot_kinds(copied: pd.DataFrame, suppressed: pd.DataFrame, model: str) -> go
     fig.update_annotations(font_size=TITLE_PX)
     fig.update_layout(
         template="none",
+        title={"text": f"{as_plain(model)}: kinds of tokens", "x": 0.5, "font_size": TITLE_PX},
         coloraxis={
             "colorscale": SEQUENTIAL,
             "cmin": 0,
@@ -46,8 +47,8 @@ def plot_kinds(copied: pd.DataFrame, suppressed: pd.DataFrame, model: str) -> go
             "colorbar": {"title": {"text": "share of tokens", "side": "right"}, "dtick": 0.2},
         },
         width=SCREEN_WIDTH,
-        height=120 + 36 * max(len(copied), len(suppressed)) + 90,
-        margin={"t": 50, "l": 70, "r": 110, "b": 90},
+        height=150 + 36 * max(len(copied), len(suppressed)) + 90,
+        margin={"t": 80, "l": 70, "r": 110, "b": 90},
         font={"family": FONT, "size": TEXT_PX, "color": INK},
     )
     fig.update_yaxes(type="category", autorange="reversed", title="Head")

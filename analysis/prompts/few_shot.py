@@ -27,7 +27,7 @@ from analysis.errors import NamesError
 from analysis.names import TokenPairs
 from analysis.prompts.templates import MIN_NAMES, check_length, enough_names, leading_tokens
 from analysis.tokenizers import token_texts, tokenizer_fingerprint
-from analysis.validation import check_int, check_seed
+from analysis.validation import check_int, check_seed, shown
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -101,9 +101,16 @@ def name_copying(
         prepend_bos: as ``leading_tokens`` takes it.
 
     Raises:
-        NamesError: fewer than 30 names are usable.
+        NamesError: fewer than 30 names are usable, or pairs are given whose targets are not their
+            sources.
     """
     usable = enough_names(model, names)
+    if not usable.copying:
+        raise NamesError(
+            "names are copied in this task, and the pairs given are of another relation "
+            f"({shown(usable[0])}): give names, such as their sources; few_shot makes tasks of "
+            "pairs."
+        )
     pairs = list(zip(usable.sources, usable.targets, strict=True))
     return few_shot(model, "names copied", pairs, SHOTS, prepend_bos)
 

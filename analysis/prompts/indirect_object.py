@@ -92,7 +92,6 @@ class IOIPrompts:
         counterfactual_tokens: int64 ``[n, longest]``, the same with the three other names.
         seed: that they were drawn with.
         prepend_bos: whether a BOS token stands before the text.
-        n_names: how many names they were drawn from.
         tokenizer: fingerprint of the tokenizer whose ids these are; empty if nobody recorded it.
     """
 
@@ -101,7 +100,6 @@ class IOIPrompts:
     counterfactual_tokens: Int[Tensor, "n longest"] = field(repr=False)
     seed: int
     prepend_bos: bool
-    n_names: int
     tokenizer: str = field(default="", repr=False)
 
     def __len__(self) -> int:
@@ -195,7 +193,7 @@ def ioi_prompts(
     frame = pd.DataFrame(
         rows, columns=["template", "order", "text", "counterfactual", "io", "s"]
     ).rename_axis("prompt")
-    return _tokenized(model, frame, counterfactuals, templates, seed, prepend_bos, len(people))
+    return _tokenized(model, frame, counterfactuals, templates, seed, prepend_bos)
 
 
 def _check_templates(templates: Sequence[str]) -> None:
@@ -249,7 +247,6 @@ def _tokenized(
     templates: Sequence[str],
     seed: int,
     prepend_bos: bool,
-    n_names: int,
 ) -> IOIPrompts:
     """The prompts with their tokens and positions, if every template's are alike."""
     bos = [model.tokenizer.bos_token_id] if prepend_bos else []
@@ -303,7 +300,6 @@ def _tokenized(
         counterfactual_tokens=filled[len(frame) :],
         seed=seed,
         prepend_bos=prepend_bos,
-        n_names=n_names,
         tokenizer=tokenizer_fingerprint(model.tokenizer),
     )
 

@@ -17,7 +17,9 @@ from analysis.dynamic.null_heads import (
 )
 from analysis.dynamic.one_prompt import rounded
 from analysis.dynamic.scores import DynamicScores
+from analysis.errors import ParameterError
 from analysis.heads import head_name
+from analysis.plots.static_dynamic import compared_columns
 from analysis.report.static import HIGH, counted
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
 
@@ -38,8 +40,16 @@ def trust_in_weights(
         null: of ``compare_with_nulls``.
         copying: best-copying heads removed.
         suppressing: best-suppressing heads removed.
+
+    Raises:
+        ParameterError: the scores are of a relation other than copying.
     """
     kinds = (COPYING_SCORE, SUPPRESSION_SCORE)
+    if not set(kinds) <= {*table.index.get_level_values(-1)} & {*null.frame}:
+        raise ParameterError(
+            "these sentences are about names that are copied, and the scores are of another "
+            "relation: read correlation_table and null_table."
+        )
     return [
         *(_correlation(table, kind) for kind in kinds),
         *(_standing_out(null, kind) for kind in kinds),
@@ -90,9 +100,12 @@ def off_the_line(static: pd.DataFrame, dynamic: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns ``static``, ``dynamic``, ``fitted`` (two digits), indexed by ``kind``, ``layer``
         and ``head``.
+
+    Raises:
+        ParameterError: as ``compared_columns`` raises it.
     """
     parts = {}
-    for kind in (COPYING_SCORE, SUPPRESSION_SCORE):
+    for kind in compared_columns(static, dynamic):
         table = head_table(static, dynamic, kind)
         far = table[table["residual"].abs() > OUTLIER]
         order = (far["dynamic"] - far["fitted"]).abs().sort_values(ascending=False).index
@@ -101,6 +114,37 @@ def off_the_line(static: pd.DataFrame, dynamic: pd.DataFrame) -> pd.DataFrame:
             {name: rounded(shown[name].to_numpy(), 2) for name in shown}, index=shown.index
         )
     return pd.concat(parts, names=["kind"])
+
+
+def what_context_changes(static: pd.DataFrame, dynamic: pd.DataFrame) -> list[str]:
+    """Markdown sentences: the best head by the weights, and by what is written with context.
+
+    Args:
+        static: ``HeadScores.to_frame()``.
+        dynamic: ``DynamicScores.to_frame()`` with context, the level ``context`` gone.
+
+    Raises:
+        ParameterError: as ``compared_columns`` raises it.
+    """
+    said = []
+    ran = dynamic.groupby(level=["layer", "head"]).mean()
+    for kind in compared_columns(static, dynamic):
+        what = kind.removesuffix("_score").capitalize()
+        best, highest = static[kind].idxmax(), ran[kind].idxmax()
+        if static.loc[best, kind] == 0:
+            said.append(f"**{what}.** By the weights all heads score 0.")
+            continue
+        end = (
+            "; no head scores more with context"
+            if best == highest
+            else f"; with context {head_name(*highest)} scores most, "
+            f"{ran.loc[highest, kind]:.0%} ({static.loc[highest, kind]:.0%} by the weights)"
+        )
+        said.append(
+            f"**{what}.** {head_name(*best)} scores most by the weights, "
+            f"{static.loc[best, kind]:.0%}, and {ran.loc[best, kind]:.0%} with context{end}."
+        )
+    return said
 
 
 def null_table(null: NullComparison) -> pd.DataFrame:
@@ -124,13 +168,18 @@ def null_table(null: NullComparison) -> pd.DataFrame:
 def _correlation(table: pd.DataFrame, kind: str) -> str:
     what = "Copying" if kind == COPYING_SCORE else "Suppression"
     without, ran = (table.loc[(context, POOLED, kind)] for context in ("without", "with"))
-    if np.isnan(without["pearson"]):
+    if np.isnan(without["pearson"]) and np.isnan(ran["pearson"]):
         return f"**{what}.** No correlation can be computed: all heads score the same."
     with_context = (
         "With context no correlation can be computed: all heads score the same."
         if np.isnan(ran["pearson"])
         else f"With context r is {_digits(ran['pearson'])} ({_spans(ran)})."
     )
+    if np.isnan(without["pearson"]):
+        return (
+            f"**{what}.** Without context no correlation of static and dynamic scores can be "
+            f"computed: all heads score the same. {with_context}"
+        )
     return (
         f"**{what}.** Without context, static and dynamic scores correlate with r = "
         f"**{_digits(without['pearson'])}** ({_spans(without)}); by ranks, in which every head "

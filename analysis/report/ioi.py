@@ -9,8 +9,9 @@ import pandas as pd
 from analysis.heads import HeadPair, head_name, head_pairs
 from analysis.ioi.head_classes import HeadClass
 from analysis.ioi.measured_classes import CLASS_COLUMNS, HeadMeasurements
+from analysis.ioi.performance import TaskPerformance
 from analysis.prompts.indirect_object import IOIPrompts
-from analysis.report.static import tied_ranks
+from analysis.report.static import below_high, tied_ranks
 from analysis.validation import check_int
 
 WORK_SHOWN = ["direct_effect", "effect_share", "attention_io", "attention_s1", "attention_s2"]
@@ -47,7 +48,7 @@ def findings(measured: HeadMeasurements) -> list[str]:
     """The measured classes and what they rest on, each sentence computed."""
     said = [str(measured.performance)]
     if not measured.performance.solved:
-        return [*said, "No head is given a class, because the model does not solve the task."]
+        return [*said, f"No head is given a class, because {_unsolved(measured.performance)}."]
     for head_class in CLASSES_SAID:
         heads = measured.heads(head_class)
         total = measured.numbers["effect_share"].loc[heads].sum()
@@ -56,14 +57,32 @@ def findings(measured: HeadMeasurements) -> list[str]:
     return [*said, *_after_ablation(measured)]
 
 
+def _unsolved(performance: TaskPerformance) -> str:
+    """Why there are no classes: too little is known, or the model gives the wrong names."""
+    if performance.accuracy > 0.5 and performance.logit_difference > 0:
+        return "it is not shown that the model solves the task"
+    return "the model does not solve the task"
+
+
 def _after_ablation(measured: HeadMeasurements) -> list[str]:
-    """What happens without the name movers."""
+    """What happens without the heads that were ablated, name movers when they were measured."""
+    movers = measured.heads(HeadClass.NAME_MOVER)
     if measured.logit_difference_after is None:
-        return ["There is no name mover to ablate, so no backup can be found."]
+        if not movers:
+            return ["There is no name mover to ablate, so no backup can be found."]
+        return [
+            "No head was ablated, because none was a name mover by the thresholds of the "
+            "measurement, so no backup can be found."
+        ]
+    removed = (
+        "the name movers"
+        if set(movers) == set(measured.ablated)
+        else f"{_names(measured.ablated)} (ablated as name movers by other thresholds)"
+    )
     before = measured.performance.logit_difference
     lost = measured.numbers["direct_effect"].loc[list(measured.ablated)].sum()
     said = [
-        f"Without the name movers, whose direct effects add up to {lost:.2f}, the logit "
+        f"Without {removed}, whose direct effects add up to {lost:.2f}, the logit "
         f"difference goes from {before:.2f} to {measured.logit_difference_after:.2f}."
     ]
     others = most_changed(measured, len(measured.numbers)).drop(
@@ -119,7 +138,7 @@ def what_scores_find(
         said.append(
             f"The static {kind} score finds them with an AUROC of {row['auroc']:.3f} and an "
             f"average precision of {row['average_precision']:.2f} (at random "
-            f"{row['chance']:.2f}); {_p(row['average_precision_p'])}, the share of {how} "
+            f"{below_high(row['chance'])}); {_p(row['average_precision_p'])}, the share of {how} "
             "placements of the class that are found as well."
         )
     strongest = strongest_effects(measured, 5)
@@ -174,14 +193,14 @@ def most_changed(measured: HeadMeasurements, n: int = 8) -> pd.DataFrame:
         ``class``, ``direct_effect`` (before), ``effect_after``, ``growth`` with its interval,
         ``output_changed`` (whether what the head writes can change: a head in the first ablated
         layer writes what it wrote, and only what later layers make of that changes),
-        ``copy_score`` and ``negative_copy_score``.
+        ``copy_score`` and ``negative_copy_score``; no rows where no head was ablated.
     """
     n = check_int("n", n)
     numbers = measured.numbers.dropna(subset=["growth"])
     order = numbers["growth"].abs().sort_values(ascending=False, kind="stable").index[:n]
     columns = ["class", "direct_effect", "effect_after", "growth", "growth_low", "growth_high"]
     table = numbers.loc[order].assign(
-        **{"class": class_names(measured)},
+        **{"class": class_names(measured).loc[order]},
         output_changed=[output_changes(measured, head) for head in head_pairs(order)],
     )
     return table[[*columns, "output_changed", "copy_score", "negative_copy_score"]].round(3)
@@ -213,18 +232,20 @@ def with_remarks(measured: HeadMeasurements) -> pd.DataFrame:
 
 def _remark(row: pd.Series, min_direct_effect: float, min_copy_score: float) -> str:
     """The first of the rules that a head fails."""
-    attention = {"IO": row["attention_io"], "S1": row["attention_s1"], "S2": row["attention_s2"]}
-    most = max(attention, key=lambda name: float(attention[name]))
+    subject = {"S1": float(row["attention_s1"]), "S2": float(row["attention_s2"])}
+    most = max(subject, key=lambda name: subject[name])
     suppresses = row["negative_copy_score"] > row["copy_score"]
     writes = "suppresses names" if suppresses else "copies names"
     if abs(row["effect_share"]) < min_direct_effect:
         return "small direct effect"
     if max(row["copy_score"], row["negative_copy_score"]) < min_copy_score:
-        return "neither copies nor suppresses names"
+        return "low copy scores"
     if row["direct_effect_low"] <= 0 <= row["direct_effect_high"]:
         return f"{writes}, but the interval of its direct effect includes 0"
-    if most != "IO":
+    if row["attention_io"] < subject[most]:
         return f"{writes}, attends to {most} most"
+    if row["attention_io"] == subject[most]:
+        return f"{writes}, attends to IO no more than to {most}"
     return f"{writes}, but its direct effect has the other sign"
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from analysis.errors import ParameterError
 from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.names import token_pairs
+from analysis.prompts.templates import check_length, check_prompt
 from analysis.provenance import model_identity
 from analysis.tokenizers import token_texts
 from analysis.validation import check_int
@@ -66,13 +67,14 @@ def next_tokens(model: TransformerBridge, prompt: str, n: int = 5) -> pd.DataFra
 
     Returns:
         Columns ``token`` (quoted, so that a leading space is seen) and ``probability`` (float, to
-        three decimals), indexed by ``rank`` from 1.
+        three decimals), indexed by ``place`` from 1.
 
     Raises:
-        ParameterError: the prompt is not text, or n not a whole number from 1.
+        PromptError: the prompt is not text, or longer than the model's context.
+        ParameterError: n is not a whole number from 1 to the vocabulary's size.
         ArchitectureError: the model's device has no float64.
     """
-    _check_prompt(prompt)
+    prompt = check_prompt(prompt)
     n = check_int("n", n, 1, model.cfg.d_vocab, "the vocabulary's size")
     top = _logits(model, prompt).softmax(-1).topk(n)
     return pd.DataFrame(
@@ -80,7 +82,7 @@ def next_tokens(model: TransformerBridge, prompt: str, n: int = 5) -> pd.DataFra
             "token": list(map(repr, token_texts(model.tokenizer, top.indices.tolist()))),
             "probability": [round(float(p), 3) for p in top.values],
         },
-        index=pd.RangeIndex(1, n + 1, name="rank"),
+        index=pd.RangeIndex(1, n + 1, name="place"),
     )
 
 
@@ -90,10 +92,11 @@ def answer(model: TransformerBridge, prompt: str, right: str, wrong: str) -> str
 
     Raises:
         NamesError: a name is not one token.
-        ParameterError: the prompt is not text, or the names are the same token.
+        PromptError: the prompt is not text, or longer than the model's context.
+        ParameterError: the names are the same token.
         ArchitectureError: the model's device has no float64.
     """
-    _check_prompt(prompt)
+    prompt = check_prompt(prompt)
     pairs = [token_pairs(model, [name]) for name in (right, wrong)]
     ids = [pair.source_tokens[0] for pair in pairs]
     if ids[0] == ids[1]:
@@ -122,10 +125,6 @@ def answer(model: TransformerBridge, prompt: str, right: str, wrong: str) -> str
 
 def _logits(model: TransformerBridge, prompt: str) -> Float[Tensor, "d_vocab"]:
     """Of the next token, float64, on the processor."""
+    check_length(model, model.to_tokens(prompt, truncate=False).shape[1])
     with exact_forward(model):
         return model(prompt)[0, -1].cpu()
-
-
-def _check_prompt(prompt: object) -> None:
-    if not isinstance(prompt, str) or not prompt:
-        raise ParameterError(f"the prompt must be text, not {prompt!r}.")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from analysis.errors import ParameterError
@@ -28,10 +29,12 @@ HIGH = 0.5
 
 
 def below_high(score: float) -> str:
-    """Two digits; what is below ``HIGH`` is not shown as ``HIGH``."""
+    """Two digits; what is below ``HIGH`` is not shown as ``HIGH``, nor what is above 0 as 0."""
     text = f"{score:.2f}"
     if score < HIGH and text == f"{HIGH:.2f}":
         return f"{math.floor(score * 1000) / 1000:.3f}"
+    if score > 0 and float(text) == 0:
+        return np.format_float_positional(score, precision=1, fractional=False)
     return text
 
 
@@ -84,9 +87,9 @@ def compare_settings(
         ks: values of k.
 
     Returns:
-        A row for each ``k`` and ``first_mlp``: number of heads that copy (suppress) at least half
-        of the names, or answer half of another relation's pairs, the highest scores, and the
-        Pearson correlation with ``scores`` over heads.
+        A row for each ``k`` and ``first_mlp``: the heads that copy (suppress) at least half of the
+        names, or answer half of another relation's pairs, as text with their number, the highest
+        scores, and the Pearson correlation with ``scores`` over heads.
 
     Raises:
         ParameterError: ``ks`` is no list of k, or ``scores`` are of another model or keep no ranks
@@ -100,22 +103,28 @@ def compare_settings(
         model, scores.pairs, k=max(ks), first_mlp=not scores.first_mlp, max_rank=max(ks)
     )
     every = sorted([*here, *map(there.at_k, ks)], key=lambda one: not one.first_mlp)
-    of_top, of_bottom = scores.relation_score.ravel(), scores.suppression_score.ravel()
+    of_top, of_bottom = (scores.to_frame()[score] for score in scores.score_columns)
     copiers = "copying heads" if scores.relation == "copying" else "answering heads"
     rows = {}
     for one in every:
-        top, bottom = one.relation_score.ravel(), one.suppression_score.ravel()
+        top, bottom = (one.to_frame()[score] for score in one.score_columns)
         rows[one.k, one.first_mlp] = {
-            copiers: int((top >= HIGH).sum()),
-            "suppressing heads": int((bottom >= HIGH).sum()),
+            copiers: _how_many_and_which(top),
+            "suppressing heads": _how_many_and_which(bottom),
             "highest score": top.max(),
             "highest suppression": bottom.max(),
-            "r of scores": pd.Series(top).corr(pd.Series(of_top)),
-            "r of suppressions": pd.Series(bottom).corr(pd.Series(of_bottom)),
+            "r of scores": top.corr(of_top),
+            "r of suppressions": bottom.corr(of_bottom),
         }
     table = pd.DataFrame.from_dict(rows, orient="index").round(3)
     table.index = pd.MultiIndex.from_tuples(table.index, names=["k", "first_mlp"])
     return table
+
+
+def _how_many_and_which(scores: pd.Series) -> str:
+    """The heads that score one half or more, the highest first: ``2: 29.1, 29.2``."""
+    strong = scores[scores >= HIGH].sort_values(ascending=False, kind="stable").index
+    return f"{len(strong)}: {listed_heads(strong, 5)}" if len(strong) else "0"
 
 
 def key_observations(scores: HeadScores, classes: pd.DataFrame) -> list[str]:
@@ -141,7 +150,8 @@ def key_observations(scores: HeadScores, classes: pd.DataFrame) -> list[str]:
     return said
 
 
-def _list(heads: pd.Index, limit: int = 8) -> str:
+def listed_heads(heads: pd.Index, limit: int = 8) -> str:
+    """Heads by name, ``9.6, 10.0 and 3 more`` where there are more than the limit."""
     names = [head_name(*head) for head in heads[:limit]]
     more = f" and {len(heads) - limit} more" if len(heads) > limit else ""
     return ", ".join(names) + more
@@ -155,7 +165,7 @@ def _strong_heads(frame: pd.DataFrame, by: str, one: str, many: str, what: str) 
         return f"No head of {len(frame)} {one} at least half of the {what}; {_highest(ordered)}."
     return (
         f"{len(strong)} of {len(frame)} heads {one if len(strong) == 1 else many} at least half of "
-        f"the {what} ({_list(strong)}); the median head's {by.replace('_', ' ')} is "
+        f"the {what} ({listed_heads(strong)}); the median head's {by.replace('_', ' ')} is "
         f"{frame[by].median():.3f}."
     )
 
@@ -168,7 +178,7 @@ def _highest(ordered: pd.Series) -> str:
     heads = ordered.index[ordered == most]
     return (
         f"the highest {name} is {below_high(most)}, of head{'s' if len(heads) > 1 else ''} "
-        f"{_list(heads)}"
+        f"{listed_heads(heads)}"
     )
 
 
@@ -198,7 +208,7 @@ def _where(frame: pd.DataFrame) -> list[str]:
 def _both(frame: pd.DataFrame, many: str, what: str) -> str:
     """Heads that do both."""
     both = frame.index[(frame > 0.1).all(axis=1)]
-    which = f"{len(both)} ({_list(both)})" if len(both) else "none"
+    which = f"{len(both)} ({listed_heads(both)})" if len(both) else "none"
     text = f"Heads that both {many} and suppress more than a tenth of the {what}: {which}."
     if (frame.nunique() == 1).any():  # a constant correlates with nothing
         return text
@@ -218,7 +228,7 @@ def _how_classes_fall(frame: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
         of_class = classes[classes["class"] == head_class]
         for origin, found in of_class.groupby("origin", sort=False):
             each = ", ".join(
-                f"{head_name(*head)}: {below_high(frame.loc[head, by])} (rank {ranks[head]})"
+                f"{head_name(*head)}: {below_high(frame.loc[head, by])} (number {ranks[head]})"
                 for head in found.index
             )
             said.append(

@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.errors import ParameterError
 from analysis.heads import head_name
-from analysis.report.static import HIGH, below_high
+from analysis.report.static import HIGH, below_high, listed_heads
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
 from analysis.sweeps.frames import STEP, model_labels, of_one_run, one_score_each
 
@@ -28,7 +28,7 @@ def with_steps(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def when_heads_come_up(scores: pd.DataFrame) -> list[str]:
-    """At which checkpoint the first copier and the first suppressor are seen.
+    """At which checkpoint the first copiers and the first suppressors are seen.
 
     Args:
         scores: of ``with_steps``, of one training run.
@@ -38,28 +38,39 @@ def when_heads_come_up(scores: pd.DataFrame) -> list[str]:
     """
     scores = of_one_run(scores).sort_values(["step", "layer", "head"], kind="stable")
     said = []
-    for score, what in ((COPYING_SCORE, "copies"), (SUPPRESSION_SCORE, "suppresses")):
+    for score, one, many in (
+        (COPYING_SCORE, "copies", "copy"),
+        (SUPPRESSION_SCORE, "suppresses", "suppress"),
+    ):
         strong = scores[scores[score] >= HIGH]
         last = scores[scores["step"] == scores["step"].max()]
-        best = last.loc[last[score].idxmax()]
+        most = last[score].max()
+        best = last[last[score] == most]
         now = (
-            f"the highest is {head_name(int(best['layer']), int(best['head']))} with "
-            f"{below_high(best[score])}"
-            if best[score] > 0
+            f"the highest score is {below_high(most)}, of head{'s' if len(best) > 1 else ''} "
+            f"{_heads(best)}"
+            if most > 0
             else "all heads score 0"
         )
         if strong.empty:
             said.append(
-                f"No head {what} half of the names at any checkpoint; at the last one {now}."
+                f"No head {one} half of the names at any checkpoint; at the last one {now}."
             )
             continue
-        first = strong.iloc[0]
-        said.append(
-            f"The first head that {what} half of the names is "
-            f"{head_name(int(first['layer']), int(first['head']))}, seen at step "
-            f"{int(first['step']):,}; at the last checkpoint {now}."
+        step = int(strong["step"].min())
+        first = strong[strong["step"] == step]
+        who = (
+            f"The first head that {one} half of the names is"
+            if len(first) == 1
+            else f"The first heads that {many} half of the names are"
         )
+        said.append(f"{who} {_heads(first)}, seen at step {step:,}; at the last checkpoint {now}.")
     return said
+
+
+def _heads(rows: pd.DataFrame) -> str:
+    """The heads of some rows by name."""
+    return listed_heads(pd.MultiIndex.from_frame(rows[["layer", "head"]].astype(int)))
 
 
 def models_side_by_side(scores: pd.DataFrame) -> pd.DataFrame:
@@ -71,8 +82,9 @@ def models_side_by_side(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``heads``, ``names`` (asked about), ``copiers`` and ``suppressors`` (heads that do it for
         at least half of the names), ``share of copiers``, ``share of suppressors``, and the
-        highest score of each kind with its head and depth (0 the first layer, 1 the last), indexed
-        by ``model``: its title, or the name that it was asked for by where others have that title.
+        highest score of each kind with its head and depth (0 the first layer, 1 the last; words
+        where all heads score 0), indexed by ``model``: its title, or the name that it was asked
+        for by where others have that title.
 
     Raises:
         ParameterError: no row has the scores, or a head has several.
@@ -89,7 +101,9 @@ def models_side_by_side(scores: pd.DataFrame) -> pd.DataFrame:
                 many: n,
                 f"share of {many}": f"{n / len(heads):.1%}",
                 f"highest {score.replace('_', ' ')}": f"{below_high(best[score])} "
-                f"({head_name(int(best['layer']), int(best['head']))}, depth {depth:.2f})",
+                f"({head_name(int(best['layer']), int(best['head']))}, depth {depth:.2f})"
+                if best[score] > 0
+                else "all heads score 0",
             }
         rows[str(label)] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")

@@ -34,8 +34,8 @@ def token_kinds(
     """
     known = set(names.source_tokens)
     kinds = []
-    for token in map(int, tokens):
-        (text,) = token_texts(model.tokenizer, [token])
+    ids = list(map(int, tokens))
+    for token, text in zip(ids, token_texts(model.tokenizer, ids), strict=True):
         word = text.strip()
         if token in known:
             kinds.append("name")
@@ -180,17 +180,23 @@ def describe_disagreements(definitions: pd.DataFrame) -> list[str]:
 def names_against_rest(
     scores: VocabularyScores, kinds: pd.Series, copier: HeadPair, suppressor: HeadPair
 ) -> list[str]:
-    """Two sentences: whether a copier, and a suppressor, treat names unlike the rest."""
+    """Two sentences: whether a copier, and a suppressor, treat names unlike the rest.
+
+    Where the sample holds no names, or nothing else, there is nothing to compare.
+    """
+    is_name = (kinds == "name").to_numpy()
     sentences = []
     for head, answers, verb in (
         (copier, scores.copied, "copies"),
         (suppressor, scores.suppressed, "suppresses"),
     ):
         row = answers[scores.heads.index(head)]
-        is_name = (kinds == "name").to_numpy()
-        of_names, of_rest = row[is_name].mean(), row[~is_name].mean()
-        sentences.append(
-            f"Head {head_name(*head)} {verb} {of_names:.0%} of the names and {of_rest:.1%} of all "
-            "other tokens."
-        )
+        if is_name.all():
+            what = f"{row.mean():.0%} of the names; no other tokens were asked about"
+        elif not is_name.any():
+            what = f"{row.mean():.1%} of the tokens asked about, none of which is a name"
+        else:
+            of_names, of_rest = row[is_name].mean(), row[~is_name].mean()
+            what = f"{of_names:.0%} of the names and {of_rest:.1%} of all other tokens"
+        sentences.append(f"Head {head_name(*head)} {verb} {what}.")
     return sentences

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Integer
 
 from analysis.errors import ParameterError
-from analysis.heads import HeadPair, all_heads, check_heads, head_index
+from analysis.heads import HeadPair, all_heads, check_heads, head_index, head_name
 from analysis.names import TokenPairs, check_pairs_of
 from analysis.provenance import ModelIdentity, check_made_of
 from analysis.statistics import wilson_interval
@@ -29,7 +29,7 @@ def score_columns(pairs: TokenPairs) -> tuple[str, str]:
     return COPYING_SCORE if pairs.copying else RELATION_SCORE, SUPPRESSION_SCORE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeadScores:
     """A copying score and a suppression score for every attention head.
 
@@ -51,21 +51,25 @@ class HeadScores:
             nothing, which count neither in the top nor in the bottom k; None if not known.
     """
 
-    in_top_k: Bool[np.ndarray, "n_layers n_heads n_pairs"] = field(repr=False)
-    in_bottom_k: Bool[np.ndarray, "n_layers n_heads n_pairs"] = field(repr=False)
+    in_top_k: Bool[np.ndarray, "n_layers n_heads n_pairs"]
+    in_bottom_k: Bool[np.ndarray, "n_layers n_heads n_pairs"]
     pairs: TokenPairs
     k: int
     first_mlp: bool
     model: ModelIdentity
-    provenance: dict[str, object] = field(repr=False)
+    provenance: dict[str, object]
     max_rank: int | None = None
-    ranks_top: Integer[np.ndarray, "n_layers n_heads n_pairs"] | None = field(
-        default=None, repr=False
-    )
-    ranks_bottom: Integer[np.ndarray, "n_layers n_heads n_pairs"] | None = field(
-        default=None, repr=False
-    )
-    n_zero_output: Int[np.ndarray, "n_layers n_heads"] | None = field(default=None, repr=False)
+    ranks_top: Integer[np.ndarray, "n_layers n_heads n_pairs"] | None = None
+    ranks_bottom: Integer[np.ndarray, "n_layers n_heads n_pairs"] | None = None
+    n_zero_output: Int[np.ndarray, "n_layers n_heads"] | None = None
+
+    def __repr__(self) -> str:
+        verb = "copy" if self.pairs.copying else "answer"
+        return (
+            f"{self.model.title}, k = {self.k}, {self.n_pairs} {self.pairs.kind}: of "
+            f"{self.n_layers * self.n_heads} heads {_at_least_half(self.relation_score)} {verb} "
+            f"at least half, {_at_least_half(self.suppression_score)} suppress at least half"
+        )
 
     @property
     def n_in_top_k(self) -> Int[np.ndarray, "n_layers n_heads"]:
@@ -221,3 +225,11 @@ def check_scores_of(model: ReadableModel, scores: HeadScores, what: str = "the s
     """
     check_made_of(model, scores.model, what)
     check_pairs_of(model, scores.pairs)
+
+
+def _at_least_half(scores: Float[np.ndarray, "n_layers n_heads"]) -> str:
+    """How many heads score one half or more, and the first five of them, the highest first."""
+    order = np.argsort(-scores, axis=None, kind="stable")[: int((scores >= 0.5).sum())]
+    names = [head_name(*divmod(int(i), scores.shape[1])) for i in order]
+    listed = ", ".join(names[:5]) + (", …" if names[5:] else "")
+    return f"{len(names)} ({listed})" if names else "0"

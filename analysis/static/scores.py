@@ -82,16 +82,8 @@ def score_heads(
         largest = min(n_tokens, LARGEST_MAX_RANK)
         max_rank = max(k, check_int("max_rank", max_rank, 1, largest))
     pairs = token_pairs(model, names)
-    _check_tokens(pairs, n_tokens)
 
-    asked = OVBatch(
-        model,
-        torch.tensor(pairs.source_tokens),
-        torch.tensor(pairs.target_tokens),
-        chosen_heads(model, None),
-        "mlp" if first_mlp else "embedding",
-        PREPARED.vocabulary(model, n_tokens),
-    )
+    asked = _batch(model, pairs, chosen_heads(model, None), first_mlp, n_tokens)
     shape = (len(asked.heads), len(pairs))
     top, bottom, zero_output = (np.zeros(shape, dtype=bool) for _ in range(3))
     dtype = np.uint8 if (max_rank or 0) <= 255 else np.int16
@@ -185,15 +177,7 @@ def target_ranks(
     chosen = chosen_heads(model, heads)
     n_tokens = unembedding_matrix(model).shape[1] if include_padding else n_real_tokens(model)
     pairs = token_pairs(model, names)
-    _check_tokens(pairs, n_tokens)
-    asked = OVBatch(
-        model,
-        torch.tensor(pairs.source_tokens),
-        torch.tensor(pairs.target_tokens),
-        chosen,
-        "mlp" if first_mlp else "embedding",
-        PREPARED.vocabulary(model, n_tokens),
-    )
+    asked = _batch(model, pairs, chosen, first_mlp, n_tokens)
     ranks = np.zeros((2, len(chosen), len(pairs)), dtype=np.int64)
     for place, part, found in asked.ranks("ranking targets"):
         ranks[:, place, part] = found.larger.numpy(), found.smaller.numpy()
@@ -208,10 +192,25 @@ def target_ranks(
     return pd.DataFrame({"larger": ranks[0].ravel(), "smaller": ranks[1].ravel()}, index=index)
 
 
-def _check_tokens(pairs: TokenPairs, n_tokens: int) -> None:
+def _batch(
+    model: ReadableModel,
+    pairs: TokenPairs,
+    heads: tuple[HeadPair, ...],
+    first_mlp: bool,
+    n_tokens: int,
+) -> OVBatch:
+    """The pairs, once they are known to be among the model's ``n_tokens``, and the heads asked."""
     largest = max(*pairs.source_tokens, *pairs.target_tokens)
     if largest >= n_tokens:
         raise NamesError(
             f"the names have token {largest:,}, but this model has {n_tokens:,} tokens: load the "
             "names with this model's tokenizer."
         )
+    return OVBatch(
+        model,
+        torch.tensor(pairs.source_tokens),
+        torch.tensor(pairs.target_tokens),
+        heads,
+        "mlp" if first_mlp else "embedding",
+        PREPARED.vocabulary(model, n_tokens),
+    )

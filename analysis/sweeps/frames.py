@@ -26,7 +26,8 @@ def one_score_each(scores: pd.DataFrame, by: str = "model") -> pd.DataFrame:
         by: the column that tells models apart, or checkpoints: ``model`` or ``step``.
 
     Raises:
-        ParameterError: no row has the scores, or a head has several of them.
+        ParameterError: no row has the scores, a head has several of them, or they answer
+            several questions.
     """
     columns = [COPYING_SCORE, SUPPRESSION_SCORE]
     found = scores.dropna(subset=columns) if set(columns) <= set(scores) else scores.iloc[:0]
@@ -44,6 +45,11 @@ def one_score_each(scores: pd.DataFrame, by: str = "model") -> pd.DataFrame:
         raise ParameterError(
             f"heads have several scores for one {by}{': ' if listed else ''}{', '.join(listed)}. "
             "Choose one of each, such as sweep_frame(result, 'static')."
+        )
+    if "question" in found and found["question"].nunique() > 1:
+        raise ParameterError(
+            f"these scores answer several questions: {_listed(found['question'])}. "
+            "Choose one, such as sweep_frame(result, 'static')."
         )
     return found
 

@@ -83,8 +83,7 @@ def _dynamic(
 
     usable = load_names(model, names)
     some = load_names(model, usable.sources[:n_names])
-    frame = dynamic_scores(model, some, k=k).to_frame()
-    means = frame.groupby(level=["context", "layer", "head"]).mean().unstack("context")
+    means = dynamic_scores(model, some, k=k).means().unstack("context")
     means.columns = [f"{score}_{context}" for score, context in means.columns]
     return means
 
@@ -166,6 +165,12 @@ class Question:
             said.append(f"({n:,} {'name' if n == 1 else 'names'}, {checksum.hexdigest()[:8]})")
         return " ".join([self.name, *said])
 
+    @property
+    def names_file(self) -> str:
+        """``names_checksum`` where the question is about these names, else empty."""
+        about_it = self.name in _ABOUT_NAMES and self.names is None
+        return names_checksum() if about_it else ""
+
     def key(self, checksum: str) -> str:
         """What a stored answer is known by: model, question, parameters, names and code.
 
@@ -187,8 +192,8 @@ class Question:
             "names": self.names,
             "code": code_checksum(),
         }
-        if self.name in _ABOUT_NAMES and self.names is None:
-            asked["names"] = {"file": sha256_of(name_lists.NAMES_CSV)}
+        if file := self.names_file:
+            asked["names"] = {"file": file}
         text = json.dumps(asked, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:40]
 
@@ -207,6 +212,15 @@ def code_checksum() -> str:
         for file in sorted((f for f in folder.iterdir() if f.name.endswith(".py")), key=str):
             digest.update(f"{file.name}\n".encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def names_checksum() -> str:
+    """SHA-256 of ``data/names.csv``, read anew each time.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    return sha256_of(name_lists.NAMES_CSV)
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -28,7 +28,7 @@ from analysis.errors import AnalysisError, ModelError, ParameterError
 from analysis.models import load_model
 from analysis.models.checkpoint import checkpoint_checksum
 from analysis.models.hub_listing import list_revisions
-from analysis.models.load import fetch_checkpoint
+from analysis.models.load import asked_for, fetch_checkpoint
 from analysis.progress import progress_bar
 from analysis.sweeps import questions as asking
 from analysis.sweeps.cluster import cluster_client
@@ -87,8 +87,9 @@ def sweep_frame(
 
     Args:
         source: what ``sweep`` returned, or a folder: then the newest answer of each model and
-            question that the present version of the code has given, under the name that it was
-            first asked for by. A warning says how many others are left out.
+            question that the present versions of the code and of ``data/names.csv`` have given,
+            under the name that it was first asked for by. A warning says how many others are left
+            out.
         question: only the answers to this one: a :class:`Question`, or its label, such as
             ``static`` or ``static k=10``.
 
@@ -115,6 +116,7 @@ class _Task:
     revision: str | None
     question: Question
     key: str
+    checkpoint: str  # ``checkpoint_checksum``
     about: Mapping[str, object]
 
 
@@ -130,7 +132,8 @@ def sweep(
 
     Args:
         models: as ``load_model`` takes them; a hub model may have a revision (``repo@revision``).
-            ``*`` and ``?`` stand for other characters in a revision and in the path of a folder.
+            ``*`` and ``?`` stand for other characters in the path of a folder and, where no folder
+            fits, in a revision.
         questions: names such as ``static``, or :class:`Question` with parameters.
         folder: for the answers, made if need be.
         cluster: address (``tcp://...``) or scheduler file of a running Dask cluster that sees the
@@ -187,17 +190,15 @@ def _written_out(models: Sequence[str]) -> Iterator[str]:
         model = check_text(
             "a model", os.fspath(given) if isinstance(given, os.PathLike) else given, what
         )
+        names = [model]
+        if any(c in model for c in "*?"):
+            folders = filter(os.path.isdir, glob.glob(os.path.expanduser(model)))
+            names = sorted(folders, key=_by_number)
         repo, at, revision = model.rpartition("@")
-        if at and any(c in revision for c in "*?"):
-            known = list_revisions(repo)
-            found = sorted(fnmatch.filter(known, revision), key=_by_number)
+        listed = at and not set("*?") & set(repo)
+        if not names and listed and asked_for(model, None).kind == "hub":
+            found = sorted(fnmatch.filter(list_revisions(repo), revision), key=_by_number)
             names = [f"{repo}@{name}" for name in found]
-        elif any(c in model for c in "*?"):
-            names = sorted(
-                filter(os.path.isdir, glob.glob(os.path.expanduser(model))), key=_by_number
-            )
-        else:
-            names = [model]
         if not names:
             raise ParameterError(f"no checkpoint fits {model!r:.200}: check the pattern.")
         yield from names
@@ -249,8 +250,9 @@ def _planned(
                         "title": identity.title,
                         "checksum": str(identity.checksum),
                         "code": asking.code_checksum(),
+                        "names_file": question.names_file,
                     }
-                    yield _Task(model, chosen, question, key, whole)
+                    yield _Task(model, chosen, question, key, checksum, whole)
             bar.update()
 
 
@@ -347,7 +349,14 @@ def _answer(folder: str, task: _Task) -> None:
     if store.has(task.key):  # another worker was thought to be dead, and was not
         return
     model = load_model(task.model, revision=task.revision)
-    if str(model.identity.checksum) != task.about["checksum"]:
+    # Weights, configuration and tokenizer as they are now that the model is made of them.
+    checksum = checkpoint_checksum(fetch_checkpoint(task.model, task.revision))
+    if (str(model.identity.checksum), checksum) != (task.about["checksum"], task.checkpoint):
         raise ModelError(f"{task.about['model']} was changed while the sweep ran: run it again.")
+    if task.question.names_file != task.about["names_file"]:
+        raise ModelError(
+            "data/names.csv was changed while the sweep ran, or is another one where the cluster "
+            "runs: run it again."
+        )
     about = dict(task.about) | {"n_layers": model.cfg.n_layers}
     store.keep(task.key, task.question.ask(model), about)

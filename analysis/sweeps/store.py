@@ -21,8 +21,9 @@ import pandas as pd
 from analysis.errors import ExportError, ParameterError
 from analysis.sweeps import questions
 
-OWN_COLUMNS = ("code", "written")
-"""Columns of an answer's file that are no part of the answer: version of the code, and time."""
+OWN_COLUMNS = ("code", "names_file", "written")
+"""Columns of an answer's file that are no part of the answer: versions of the code and of
+``data/names.csv`` (empty where that is not asked about), and time."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,14 @@ class Store:
             key: of the task.
             answer: indexed by ``layer`` and ``head``.
             about: text or numbers that become columns: the model's name, the question, and so on;
-                ``code`` is that of now (``code_checksum``) if it is not given.
+                ``code`` is that of now (``code_checksum``), and ``names_file`` is empty, if they
+                are not given.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        columns = {"code": questions.code_checksum()} | dict(about) | {"written": time.time()}
+        version = {"code": questions.code_checksum(), "names_file": ""}
+        columns = version | dict(about) | {"written": time.time()}
         table = answer.reset_index().assign(**columns)
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pandas(table, preserve_index=False), sink)
@@ -106,7 +109,8 @@ def read_answers(
         folder: of the sweep.
         asked: by key of a task to read, the columns to be set in its rows (``model``: the name
             that it was asked for by). If None, the newest answer of each model and question that
-            the present version of the code has given; a warning says how many are left out.
+            the present versions of the code and of ``data/names.csv`` have given; a warning says
+            how many are left out.
         question: only the answers to this one, such as ``static`` or ``static k=10``.
 
     Returns:
@@ -130,7 +134,7 @@ def read_answers(
         )
     table = _read(folder, found)
     if asked is None:
-        newest = _newest_of_this_code(folder, table)
+        newest = _newest_of_this_version(folder, table)
         if len(newest) < len(found):
             table = _read(folder, newest)
     else:
@@ -179,27 +183,31 @@ def _read(folder: Path, files: Sequence[Path]) -> pd.DataFrame:
     return table.assign(key=[Path(file).stem for file in table["key"]])
 
 
-def _newest_of_this_code(folder: Path, table: pd.DataFrame) -> list[Path]:
-    """The files with the newest answer of each model and question by the present code.
+def _newest_of_this_version(folder: Path, table: pd.DataFrame) -> list[Path]:
+    """The files with the newest answer of each model and question by the present code and names.
 
     Warns:
         UserWarning: there are others; how many.
 
     Raises:
-        ParameterError: every answer is of another version of the code.
+        ParameterError: every answer is of another version of the code or of the names.
     """
     answers = table.reindex(columns=["key", "model", "question", *OWN_COLUMNS])
     answers = answers.drop_duplicates("key").sort_values("written", kind="stable")
-    of_this_code = answers[answers["code"] == questions.code_checksum()]
-    if of_this_code.empty:
+    of_now = answers[answers["code"] == questions.code_checksum()]
+    asks_the_file = of_now["names_file"] != ""
+    if asks_the_file.any():
+        of_now = of_now[~asks_the_file | (of_now["names_file"] == questions.names_checksum())]
+    if of_now.empty:
         raise ParameterError(
-            f"the answers in {folder} are all of other versions of the code: run sweep(...) again."
+            f"the answers in {folder} are all of other versions of the code or of data/names.csv: "
+            "run sweep(...) again."
         )
-    newest = of_this_code.drop_duplicates(["model", "question"], keep="last")
+    newest = of_now.drop_duplicates(["model", "question"], keep="last")
     if n := len(answers) - len(newest):
         warnings.warn(
             f"{n} older {'answer' if n == 1 else 'answers'} in {folder} left out: of another "
-            "version of the code, or answered again since.",
+            "version of the code or of data/names.csv, or answered again since.",
             stacklevel=4,
         )
     return [folder / f"{key}.parquet" for key in newest["key"]]

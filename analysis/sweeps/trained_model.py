@@ -28,12 +28,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from analysis.errors import ModelError
+from analysis.errors import ModelError, ParameterError
 from analysis.models.packaged import cache_folder
 from analysis.names import NAMES_CSV
 from analysis.progress import progress_bar
 from analysis.prompts import indirect_object, templates
-from analysis.validation import check_int
+from analysis.validation import check_int, check_list, check_number, check_seed, shown
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -65,6 +65,10 @@ class TrainingRun:
         learning_rate: highest rate of Adam, reached after 50 steps, falling to a tenth at the end.
         steps: after which a checkpoint is saved, ascending; training ends with the last.
         seed: of the initial weights and the text.
+
+    Raises:
+        ParameterError: a size is not a whole number in its range, the heads do not divide the
+            width, or the steps do not ascend from 0 or more.
     """
 
     n_layers: int = 2
@@ -75,6 +79,26 @@ class TrainingRun:
     learning_rate: float = 6e-3
     steps: tuple[int, ...] = STEPS
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"n_layers": 1, "n_heads": 1, "d_model": 1, "n_names": 6, "batch": 1}
+        checked: dict[str, object] = {
+            name: check_int(name, getattr(self, name), n) for name, n in least.items()
+        }
+        checked["learning_rate"] = check_number("learning_rate", self.learning_rate, 0)
+        checked["seed"] = check_seed(self.seed)
+        steps = tuple(check_int("a step", n, 0) for n in check_list("steps", self.steps, "steps"))
+        checked["steps"] = steps
+        if not steps or list(steps) != sorted(set(steps)):
+            raise ParameterError(
+                f"steps must be one or more that ascend, such as (0, 100), not {shown(steps)}."
+            )
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        if self.d_model % self.n_heads:
+            raise ParameterError(
+                f"n_heads must divide d_model, and {self.n_heads} does not divide {self.d_model}."
+            )
 
 
 def names_of_the_text(n: int) -> list[str]:
@@ -182,11 +206,8 @@ def train(folder: str | Path, run: TrainingRun | None = None) -> list[Path]:
 
     Raises:
         ModelError: ``folder`` cannot be written, or holds checkpoints of another run.
-        ParameterError: a size of the run is not a whole number in its range.
     """
     run = run or TrainingRun()
-    for name in ("n_layers", "n_heads", "d_model", "n_names", "batch"):
-        check_int(name, getattr(run, name), 6 if name == "n_names" else 1)
     folder = Path(folder).expanduser()
     record = folder / "run.txt"
     folders = [folder / f"small-gpt2-step-{step:04d}" for step in run.steps]

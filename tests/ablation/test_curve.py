@@ -33,6 +33,7 @@ TOKENIZER = checkpoints.make_tokenizer((*NAMES, *WORDS))
 D_VOCAB = len(TOKENIZER)
 COPYING = ((0, 1), (1, 3), (2, 0))
 SUPPRESSING = ((1, 0), (2, 2))
+PAIRS = tuple(zip(NAMES, NAMES[1:] + NAMES[:1], strict=True))
 EVERY = [(layer, head) for layer in range(3) for head in range(4)]
 
 
@@ -134,7 +135,8 @@ def test_the_fair_control_nearest_in_accuracy_is_chosen() -> None:
     controls = control_tasks(model)
     accuracy = {"names copied": 0.5, "words copied": 0.45, "next year": 0.6}
     table = choose_control(model, accuracy, controls, "names copied", EVERY)
-    assert (table["shared"] == 1).all() and not table["chosen"].any()  # every head is shared
+    assert (table["shared"] == 0).all()  # no head scores above 0 for either
+    assert table["chosen"].tolist() == [True, False]
     far = choose_control(
         model, accuracy | {"names copied": 0.9}, controls, "names copied", [(0, 0)]
     )
@@ -168,6 +170,21 @@ def test_shared_are_the_removed_heads_among_the_controls_own_best() -> None:
     ):
         table = choose_control(model, {control.name: 0.5}, [control], control.name, heads)
         assert table.loc[control.name, "shared"] == pytest.approx(share)
+
+
+def test_heads_that_score_0_for_a_control_are_none_of_its_best() -> None:
+    hf = checkpoints.gpt2_model(D_VOCAB)
+    planted.plant(hf, planted.name_tokens(TOKENIZER, NAMES), copying=[(0, 1)], suppressing=[])
+    for block in hf.transformer.h:
+        block.attn.c_proj.weight.data[16:] = 0  # heads 2 and 3 of every layer write nothing
+    model = planted.boot(hf, TOKENIZER)
+    control = name_copying(model, NAMES)
+    silent = [(0, 2), (0, 3), (1, 2), (1, 3), (2, 2), (2, 3)]
+    table = choose_control(model, {control.name: 0.5}, [control], control.name, silent)
+    assert table.loc[control.name, "shared"] == 0 and table.loc[control.name, "fair"]
+    with_the_best = [(0, 1), *silent[:3]]
+    table = choose_control(model, {control.name: 0.5}, [control], control.name, with_the_best)
+    assert table.loc[control.name, "shared"] == 1 / 4
 
 
 # ---- against whole prompts run plainly
@@ -272,7 +289,7 @@ def test_the_band_holds_nine_tenths_of_the_draws() -> None:
         ({"heads": [(0, 0), (0, 0)]}, ParameterError, "given more than once"),
         ({"heads": [*EVERY, (0, 0)]}, ParameterError, "13 heads are given, more than the 12"),
         ({"heads": EVERY[:7]}, ParameterError, "leave only 5 to draw"),
-        ({"heads": [3]}, ParameterError, "must be a list of pairs"),
+        ({"heads": [3]}, ParameterError, "a head is .layer, head."),
         ({"heads": None}, ParameterError, "must be a list of pairs"),
         ({"removed": [2]}, ParameterError, "removed heads must be a whole number from 0 to 1"),
         ({"removed": [-1]}, ParameterError, "from 0 to 1, not -1"),
@@ -287,6 +304,7 @@ def test_the_band_holds_nine_tenths_of_the_draws() -> None:
         ({"n_prompts": "30"}, ParameterError, "n_prompts must be a whole number"),
         ({"n_prompts": 29}, ParameterError, "n_prompts must be a whole number of at least 30"),
         ({"names": NAMES[:29]}, NamesError, "at least 30 names"),
+        ({"names": PAIRS}, NamesError, "of another relation .*: give names"),
     ],
 )
 def test_bad_input_is_one_clear_error(

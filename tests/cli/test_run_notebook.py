@@ -237,6 +237,16 @@ def test_an_error_of_the_package_is_one_line_and_a_status(
     assert not isinstance(caught.value, AnalysisError)
 
 
+def test_a_file_in_the_way_of_the_folder_is_said_first(
+    notebook: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (notebook.parent / "build").write_text("in the way")
+    assert main([str(notebook), "K=4"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: cannot write to the folder ") and said.count("\n") == 1
+    assert (notebook.parent / "build").read_text() == "in the way"
+
+
 @pytest.mark.parametrize(("k", "end"), [(10, ""), (11, ": enough")])
 def test_a_cell_that_ends_the_run_is_no_success(
     k: int, end: str, notebook: Path, capsys: pytest.CaptureFixture[str]

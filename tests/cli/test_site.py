@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,3 +112,44 @@ def test_relations_of_one_name_are_refused_before_a_model_is_loaded(
         assert said.startswith("error: two relations are called 'pairs'")
         assert said.endswith("rename one.\n")
     assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--k", "500"], "k must be a whole number from 1 to 100"),
+        (["--prompt", " "], "the prompt is empty"),
+        (["--relation", "lost.csv"], "there is no file of pairs 'lost.csv'; give a CSV file with "
+         "the columns 'source' and 'target', or a list of pairs."),
+        (["--relation", "names.csv"], "has the columns 'source' and 'target'."),
+        (["--folder", "names.csv/sub"], "cannot write to the folder names.csv/sub"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("analysis.models.load_model", lambda name: pytest.fail("loaded first"))
+    Path("names.csv").write_text("name\nMary\n")
+    for command in (explore, site):
+        assert command.main(["planted", *given]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and said in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["names.csv"]
+
+
+def test_make_explore_measures_too() -> None:
+    root = Path(__file__).parents[2]
+    for given, expected in ((["MEASURE=1"], True), ([], False)):
+        lines = subprocess.run(
+            ["make", "-n", "-o", ".venv/.ready", "explore", "MODEL=gpt2", *given],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert "analysis.cli.explore" in lines and (" --measure " in lines) == expected

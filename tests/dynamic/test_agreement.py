@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import hypothesis.extra.numpy as hnp
@@ -213,6 +214,21 @@ def test_the_table_of_heads_is_fitted_by_hand() -> None:
     deviation = np.sqrt((off**2).sum() / (len(x) - 2))
     assert table["fitted"].to_numpy() == pytest.approx(intercept + slope * x)
     assert table["residual"].to_numpy() == pytest.approx(off / deviation / np.sqrt(1 - leverage))
+
+
+@pytest.mark.parametrize("counts", [[[40]], [[0, 40]], [[30, 30], [30, 30]]])
+def test_where_no_line_can_be_fitted_the_mean_is_and_no_head_is_off_it(
+    counts: list[list[int]],
+) -> None:
+    static = scores_from_counts(np.array(counts)).to_frame(intervals=True)
+    ran = np.linspace(0.2, 0.8, len(static))
+    dynamic = pd.concat({t: pd.DataFrame({"copying_score": ran}, static.index) for t in TEMPLATES})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = head_table(static, dynamic, "copying_score")
+    assert table["fitted"].to_numpy() == pytest.approx(np.full(len(static), ran.mean()))
+    assert table["dynamic"].to_numpy() == pytest.approx(ran)
+    assert table["residual"].isna().all() and (table.dtypes == np.float64).all()
 
 
 def test_one_group_of_heads_leaves_no_range_over_heads() -> None:

@@ -138,6 +138,13 @@ def test_too_few_draws_for_a_single_head_are_an_error(model: TransformerBridge) 
         compare_with_nulls(model, static, n_draws=19)
 
 
+def test_one_name_has_no_other_to_be_asked_about(model: TransformerBridge) -> None:
+    one, two = (score_heads(model, planted.NAMES[:n]) for n in (1, 2))
+    with pytest.raises(NamesError, match="at least 2 names or pairs are needed"):
+        compare_with_nulls(model, one)
+    assert (compare_with_nulls(model, two).nulls["n_random"] > 0).all()
+
+
 def test_scores_of_another_model_are_refused() -> None:
     model = planted.boot(planted.MAKERS["gpt2"](len(TOKENIZER)), TOKENIZER)
     scores = score_heads(model, planted.NAMES)

@@ -65,3 +65,37 @@ def scope_of(page: Page, *models: TransformerBridge) -> dict[str, Any]:
     assert memory not in lines
     exec(lines, scope)
     return scope
+
+
+EVENTS = """
+const heard = new Map();
+const model = globalThis.model = {
+  get: (name) => values[name],
+  set: (name, value) => {
+    values[name] = value;
+    for (const listener of [...heard.get(`change:${name}`) || []]) listener();
+  },
+  save_changes() {}, sent: [], send: (message) => model.sent.push(message),
+  deliver: (message) => [...heard.get("msg:custom")].forEach((listener) => listener(message)),
+  answer: (id, result) => model.deliver({ id, result }),
+  on: (event, listener) => { heard.set(event, [...heard.get(event) || [], listener]); },
+  off: (event, listener) => {
+    heard.set(event, (heard.get(event) || []).filter((known) => known !== listener));
+  },
+};
+"""
+
+
+def as_widget(page: str, views: int = 1) -> str:
+    """A page that takes itself for views of a widget with a kernel.
+
+    Its model in memory tells of changes, as a widget's does, and keeps what it is to send.
+    """
+    before, rest = page.split("const model = {", 1)
+    after = rest.split("};\n", 1)[1]
+    for given, wanted in (('home: "page"', 'home: "notebook"'), ("kernel: false", "kernel: true")):
+        assert before.count(given) == 1
+        before = before.replace(given, wanted)
+    drawn = 'await front.default.render({ model, el: document.getElementById("explorer") });'
+    assert after.count(drawn) == 1
+    return before + EVENTS + after.replace(drawn, drawn * views)

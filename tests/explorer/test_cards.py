@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
+import itertools
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,19 +13,21 @@ import torch
 
 from analysis import eigenvalue_scores, score_heads, score_vocabulary
 from analysis.dynamic.null_heads import compare_with_nulls
+from analysis.dynamic.one_prompt import attention_on
 from analysis.embeddings import source_vectors
 from analysis.errors import AnalysisError, NamesError, ParameterError, PromptError
 from analysis.explorer.cards import HeadCard, card_of, head_card
-from analysis.explorer.evidence import measure
-from analysis.explorer.on_prompt import head_on_prompt
-from analysis.explorer.queries import extreme_tokens, written_for, written_from
+from analysis.explorer.evidence import MEASUREMENTS, measure
+from analysis.explorer.on_prompt import heads_on_prompt
+from analysis.explorer.queries import AskedHead, extreme_tokens
 from analysis.explorer.results import named_pairs
 from analysis.explorer.widget import Explorer
+from analysis.heads import check_heads
 from analysis.weights import ov_weights, unembedding_matrix
 from tests.explorer.conftest import RELATIONS
 from tests.explorer.test_payload import brute_force
 from tests.made_up import MODEL
-from tests.planted import COPYING, NAMES, SUPPRESSING
+from tests.planted import COPYING, NAMES, SUPPRESSING, planted_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,7 +114,7 @@ def test_the_tokens_before_a_name_are_those_with_larger_logits(
             logits = all_logits(planted, *head, [token])[0]
             larger = (logits > logits[token]).nonzero()[:, 0]
             order = larger[logits[larger].argsort(descending=True)][:5]
-            texts = planted.tokenizer.batch_decode([[t] for t in order.tolist()])
+            texts = [planted.tokenizer.decode([token]) for token in order.tolist()]
             assert before == ", ".join(map(repr, texts))
 
 
@@ -129,7 +132,7 @@ def test_extremes_do_not_depend_on_the_block(
 
 
 def test_what_is_written_for_a_token(planted: TransformerBridge) -> None:
-    found = written_for(planted, (1, 1), "Mary", n=4)
+    found = AskedHead(planted, (1, 1), first_mlp=True).writes_for("Mary", n=4)
     token = planted.tokenizer.encode(" Mary")[0]
     logits = all_logits(planted, 1, 1, [token])[0]
     np.testing.assert_allclose(found.most["logit"], logits.topk(4).values)
@@ -142,7 +145,7 @@ def test_for_which_tokens_one_is_written(planted: TransformerBridge) -> None:
     token = planted.tokenizer.encode(" Mary")[0]
     every = list(range(planted.W_U.shape[1]))
     logits = all_logits(planted, 1, 1, every)[:, token]
-    most, least = written_from(planted, (1, 1), "Mary", n=3)
+    most, least = AskedHead(planted, (1, 1), first_mlp=True).written_from("Mary", n=3)
     np.testing.assert_allclose(most["logit"], logits.topk(3).values)
     np.testing.assert_allclose(least["logit"], logits.topk(3, largest=False).values)
 
@@ -160,18 +163,30 @@ def test_the_tokens_a_head_changes_most(planted: TransformerBridge) -> None:
 
 
 def test_attention_on_a_prompt_is_the_models(planted: TransformerBridge) -> None:
-    found = head_on_prompt(planted, (1, 3), "John Mary John")
+    found = heads_on_prompt(planted, "John Mary John", heads=[(1, 3)])[1, 3]
     np.testing.assert_allclose(found.attention.sum(1), 1, rtol=1e-5)
     assert np.triu(found.attention, 1).max() == 0
     assert len(found.tokens) == len(found.attention)
     assert found.tokens[-1] == " John"
 
 
+@pytest.mark.parametrize("kind", ["gpt-neox", "llama"])
+def test_a_prompt_begins_with_what_the_model_puts_there(kind: str) -> None:
+    # Both tokenizers have a BOS token; GPT-NeoX begins without it.
+    model = planted_model(kind)
+    prompt = "John Mary John"
+    expected = attention_on(model, (1, 3), prompt)
+    found = heads_on_prompt(model, prompt)[1, 3]
+    assert found.tokens[0] == ("J" if kind == "gpt-neox" else model.tokenizer.bos_token)
+    assert list(map(repr, found.tokens)) == list(expected.columns.get_level_values("token"))
+    np.testing.assert_allclose(found.attention, expected.fillna(0), atol=6e-4)
+
+
 def test_what_a_head_writes_on_a_prompt_of_one_token_is_its_value(
     planted: TransformerBridge,
 ) -> None:
     # Alone at the first position a head attends to itself: attention 1.
-    found = head_on_prompt(planted, (0, 1), planted.tokenizer.bos_token)
+    found = heads_on_prompt(planted, planted.tokenizer.bos_token)[0, 1]
     assert found.attention.tolist() == [[1.0]]
 
 
@@ -187,7 +202,35 @@ def test_relations_stand_on_the_card_strongest_first(
     assert "strongest relations: " in str(card) and "Strongest relations" not in str(card)
     without = head_card(planted, (2, 0), list(NAMES))
     assert not len(without.relations)
-    assert "Strongest relations (explore(model, relations=" in str(without)
+    assert "Strongest relations (head_card(model, (2, 0), relations=" in str(without)
+
+
+def test_the_card_of_a_relation_speaks_of_pairs(planted: TransformerBridge) -> None:
+    pairs = list(itertools.pairwise(NAMES))
+    card = head_card(planted, (1, 1), pairs, k=3)
+    n = len(card.copied)
+    assert f"\nanswers {n} of 15 pairs" in str(card) and "\nnearly answers " in str(card)
+    assert card.table.loc["relation_score", "of"] == f"{n} of 15 pairs, k = 3"
+    assert "copies" not in str(card) and "names" not in str(card).split("not measured")[0]
+
+
+def test_what_the_card_offers_fills_it(
+    planted: TransformerBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = head_card(planted, (1, 1), list(NAMES), k=2)
+    some = {what: MEASUREMENTS[what] for what in ("vocabulary", "eigenvalue", "dynamic")}
+    monkeypatch.setattr("analysis.explorer.evidence.MEASUREMENTS", some)
+    (offered,) = [line for line in str(card).splitlines() if line.startswith("to measure")]
+    *before, call = offered.partition(": ")[2].split("; ")
+    scope = {"model": planted, "card": card}
+    exec("\n".join(before), scope)
+    filled = eval(call, scope)
+    assert filled.evidence.done == ("vocabulary", "eigenvalue")  # 16 names: none are dynamic
+    assert filled.scores is card.scores and filled.head == card.head
+    assert not set(card.evidence.done) and "eigenvalue_score" in filled.table.index
+    done = replace(card.evidence, done=("null", "vocabulary", "eigenvalue", "causal"))
+    full = card_of(planted, (1, 1), card.results.with_evidence(done))
+    assert "to measure" not in str(full) and "(of 30 names or more)" in str(full)
 
 
 def test_relations_of_one_label_are_all_on_the_card(
@@ -231,13 +274,51 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(planted: TransformerBridg
     asked: list[tuple[type[AnalysisError], object]] = [
         (ParameterError, lambda: head_card(planted, (9, 9), list(NAMES))),
         (ParameterError, lambda: head_card(planted, (1, 1), list(NAMES), k=101)),
-        (NamesError, lambda: written_for(planted, (1, 1), "two words")),
-        (PromptError, lambda: head_on_prompt(planted, (1, 1), "  ")),
-        (PromptError, lambda: head_on_prompt(planted, (1, 1), "Mary " * 300)),
+        (NamesError, lambda: AskedHead(planted, (1, 1), True).writes_for("two words")),
+        (PromptError, lambda: heads_on_prompt(planted, "  ")),
+        (PromptError, lambda: heads_on_prompt(planted, "Mary " * 300)),
     ]
     for kind, call in asked:
         with pytest.raises(kind):
             call()  # type: ignore[operator]
+
+
+def test_a_word_of_several_tokens_is_told_what_it_is(planted: TransformerBridge) -> None:
+    asked = AskedHead(planted, (1, 1), first_mlp=True)
+    parts = planted.tokenizer.tokenize(" mary")
+    for ask in (asked.writes_for, asked.written_from):
+        with pytest.raises(NamesError) as error:
+            ask("mary ")
+        said = str(error.value)
+        assert said.startswith(f"'mary' is {len(parts)} tokens with a leading space (' ")
+        assert said.endswith("give another word, or in Python a token id.")
+        with pytest.raises(NamesError, match="empty"):
+            ask(" ")
+        with pytest.raises(ParameterError, match="a token id must be a whole number from 0"):
+            ask(10**6)
+    (token,) = planted.tokenizer.encode(" Mary")
+    for one, other in (
+        (asked.writes_for(token).most, asked.writes_for("Mary").most),
+        (asked.written_from(token)[0], asked.written_from("Mary")[0]),
+    ):
+        assert one.equals(other)
+
+
+@pytest.mark.parametrize("head", [23.2, "23.2", (1.5, 2), (1,), None], ids=str)
+def test_what_is_no_head_is_told_how_one_is_written(
+    planted: TransformerBridge, related: Results, head: Any
+) -> None:
+    calls = (
+        lambda: head_card(planted, head, results=related),
+        lambda: related.scores.names_of(head),
+        lambda: AskedHead(planted, head, first_mlp=True).writes_for("Mary"),
+    )
+    for call in calls:
+        with pytest.raises(ParameterError) as error:
+            call()
+        assert str(error.value) == f"a head is (layer, head), such as (23, 2), not {head!r}."
+    with pytest.raises(ParameterError, match="heads must be a list of pairs"):
+        check_heads((9, 9), 3, 4)  # type: ignore[arg-type]
 
 
 def test_results_of_another_model_are_refused(planted: TransformerBridge, results: Results) -> None:

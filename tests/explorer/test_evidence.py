@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,18 @@ import pytest
 
 from analysis import load_names, score_heads
 from analysis.dynamic.scores import dynamic_scores
+from analysis.errors import ParameterError
 from analysis.explorer.cards import card_of
-from analysis.explorer.evidence import MEASUREMENTS, Evidence, measure, measure_all, views_of
+from analysis.explorer.evidence import (
+    MEASUREMENTS,
+    Evidence,
+    first_evidence,
+    measure,
+    measure_all,
+    views_of,
+)
 from analysis.explorer.results import Results, collect
+from analysis.explorer.widget import explore
 from analysis.ioi.measured_classes import measured_classes
 from analysis.prompts.indirect_object import OBJECTS, PLACES
 from analysis.prompts.templates import TEMPLATES
@@ -33,6 +44,11 @@ def model() -> Any:
 def found(model: Any) -> Results:
     results = collect(model, WORDS)
     return results.with_evidence(measure_all(model, results.scores))
+
+
+def note_of(evidence: Evidence, key: str) -> str:
+    (note,) = (one.note for one in evidence.measures if one.key == key)
+    return note
 
 
 def returned(lines: str, scope: dict[str, Any]) -> pd.DataFrame:
@@ -98,12 +114,90 @@ def test_rows_that_pad_the_vocabulary_are_not_drawn() -> None:
 def test_the_notes_say_what_was_asked(
     model: Any, found: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    note = found.evidence.column("dynamic_with_copying_score").note
+    note = note_of(found.evidence, "dynamic_with_copying_score")
     n = min(60, found.scores.n_pairs)
     assert note == f"mean over {len(TEMPLATES)} templates, {n} names, k = 1"
     fewer = functools.partial(dynamic_scores, templates=TEMPLATES[:2])
     monkeypatch.setattr("analysis.dynamic.scores.dynamic_scores", fewer)
-    again = measure(model, found.scores.at_k(2), "dynamic").column("dynamic_with_copying_score")
-    assert again.note == f"mean over 2 templates, {n} names, k = 2"
-    null = found.evidence.column("copying_score_q").note
+    again = note_of(measure(model, found.scores.at_k(2), "dynamic"), "dynamic_with_copying_score")
+    assert again == f"mean over 2 templates, {n} names, k = 2"
+    null = note_of(found.evidence, "copying_score_q")
     assert null.endswith(f"{found.scores.n_pairs} names, k = 1, first MLP on")
+
+
+@pytest.fixture(scope="module")
+def small() -> Any:
+    return planted.planted_model("llama")
+
+
+def test_evidence_of_another_model_is_refused(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = list(planted.NAMES)
+    other = planted.planted_model("gpt2")
+    evidence = measure(other, collect(other, names).scores, "eigenvalue")
+    own = collect(small, names)
+    cut = replace(evidence.measures[0], values=evidence.measures[0].values[:4])
+    refused = (evidence, Evidence((cut,)), replace(first_evidence(small), measures=(cut,)))
+    monkeypatch.setattr("analysis.explorer.results.score_heads", lambda *_, **__: pytest.fail())
+    for wrong in refused:
+        for join in (
+            lambda wrong=wrong: explore(small, names, evidence=wrong),
+            lambda wrong=wrong: collect(small, names, evidence=wrong),
+            lambda wrong=wrong: own.with_evidence(wrong),
+            lambda wrong=wrong: measure(small, own.scores, "eigenvalue", wrong),
+        ):
+            with pytest.raises(ParameterError, match="another model"):
+                join()
+
+
+def test_numbers_of_other_names_come_with_lines_that_return_them(small: Any) -> None:
+    names = list(planted.NAMES)
+    scores = collect(small, names).scores
+    evidence = measure(small, scores, "null")
+    for asked, k, first_mlp in ((names[:6], 1, True), (names, 5, True), (names, 1, False)):
+        shown = collect(small, asked, k=k, first_mlp=first_mlp, evidence=evidence)
+        (lines,) = {one.python for one in shown.evidence.measures}
+        scope = {"model": small, "names": load_names(small, asked), "scores": shown.scores}
+        if len(asked) == 6:  # the same lines make all of them
+            frame = returned(lines, scope)
+            first = lines
+        assert lines == first
+        for one in shown.evidence.measures:
+            np.testing.assert_array_equal(one.values, frame[one.key].to_numpy())
+            assert "16 names, k = 1, first MLP on" in one.note
+            assert ("names of its own: " + ", ".join(names[:3]) in one.note) == (len(asked) == 6)
+        # With what it was measured of, everything is as it was.
+        assert shown.evidence.beside(scores) == evidence.beside(scores) == evidence
+
+
+def test_dynamic_scores_of_other_names_too(
+    model: Any, found: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fewer = functools.partial(dynamic_scores, templates=TEMPLATES[:1])
+    for place in ("analysis.dynamic.scores.dynamic_scores", "analysis.dynamic_scores"):
+        monkeypatch.setattr(place, fewer, raising=False)
+    pairs = list(itertools.pairwise(WORDS))
+    for asked in (WORDS, pairs):
+        evidence = measure(model, score_heads(model, asked), "dynamic")
+        shown = collect(model, WORDS[:4], k=3, evidence=evidence).evidence.measures[0]
+        frame = returned(shown.python, {"model": model, "names": load_names(model, WORDS[:4])})
+        column = shown.key.split("_", 2)[2]
+        expected = frame.xs("without", level="context")[column]
+        np.testing.assert_array_equal(shown.values, expected.to_numpy())
+
+
+def test_measurements_of_a_relation_are_not_called_copying(small: Any) -> None:
+    pairs = list(itertools.pairwise(planted.NAMES))
+    results = collect(small, pairs)
+    assert results.sets[0].label == "Given pairs"
+    titles = [one.title for one in measure(small, results.scores, "null").measures]
+    assert titles == ["q-value, relation", "q-value, suppression"]
+
+
+def test_dynamic_scores_of_a_relation_are_not_called_copying(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fewer = functools.partial(dynamic_scores, templates=TEMPLATES[:1])
+    monkeypatch.setattr("analysis.dynamic.scores.dynamic_scores", fewer)
+    scores = score_heads(model, list(itertools.pairwise(WORDS)))
+    titles = {one.title.split()[0] for one in measure(model, scores, "dynamic").measures}
+    assert titles == {"Relation", "Suppression"}

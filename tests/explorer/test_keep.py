@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from analysis.explorer.page import write_page
+from analysis.explorer.results import collect, holding
+from tests.explorer.conftest import RELATIONS
 from tests.explorer.reading import Open, card_numbers, colors, kept, scope_of
 from tests.planted import NAMES
 
@@ -57,9 +59,12 @@ def test_a_kept_state_opens_again(visit: Open, results: Results, tmp_path: Path)
     page.locator("summary", has_text="Keep it").click()
     page.get_by_label("State file").set_input_files(tmp_path / "state.json")
     page.locator(".nh-card-title", has_text="Head 0.1").wait_for()
-    (tmp_path / "state.json").write_text("no state")
-    page.get_by_label("State file").set_input_files(tmp_path / "state.json")
-    page.locator(".nh-keep").get_by_role("alert").wait_for()
+    for text in ("no state", '{"a": 1}', '{"k": 1}', "[1]", "null", '{"state": {"a": 1}}'):
+        (tmp_path / "else.json").write_text(text)
+        page.get_by_label("State file").set_input_files(tmp_path / "state.json")
+        page.get_by_text("state.json read.").wait_for()
+        page.get_by_label("State file").set_input_files(tmp_path / "else.json")
+        page.get_by_text("else.json is not a state that was saved here.").wait_for()
     assert page.locator(".nh-card-title").inner_text() == "Head 0.1"
 
 
@@ -161,3 +166,26 @@ def test_the_record_says_the_filter(visit: Open, results: Results, tmp_path: Pat
             expected = {"text": only, "pairs": len(NAMES), "pairs_sha256": whole}
             assert record["filter"] == expected
         assert record["measured"]["suppression_score_q"].endswith("16 names, k = 1, first MLP on")
+
+
+def test_the_record_is_that_of_the_pairs_that_are_shown(
+    visit: Open, planted: TransformerBridge, tmp_path: Path
+) -> None:
+    made = collect(planted, list(NAMES), first_mlp=(True, False), relations=RELATIONS)
+    relation = made.find("relation next", False)
+    assert relation is not None
+    page = visit("#k=7&names=relation+next&mlp=false", file=write_page(made, tmp_path / "all.html"))
+    pairs = [list(pair) for pair in RELATIONS["next"]]
+    for only in ("", "anna"):
+        page.get_by_label("Only names that hold").fill(only)
+        record = json.loads(kept(page, "Record and state (JSON)", tmp_path).read_text())
+        expected = holding(relation.scores.at_k(7), only).provenance
+        expected = json.loads(json.dumps(expected))
+        assert record["names"] == expected.pop("source_target_pairs")
+        assert (record["names"] == pairs) == (not only)
+        if only:
+            expected.pop("pairs_sha256")  # which the browser does not make
+        assert record["provenance"] == expected
+        for key in ("k", "first_mlp"):
+            assert record[key] == record["provenance"][key]
+        assert record["n_pairs"] == record["provenance"]["pairs"] == len(record["names"])

@@ -11,7 +11,16 @@ import pandas as pd
 import pytest
 
 from analysis.explorer.page import explorer_page, write_page
-from tests.explorer.reading import TEN_HEADS, Open, card_numbers, colors, kept, open_head, scope_of
+from tests.explorer.reading import (
+    TEN_HEADS,
+    Open,
+    as_widget,
+    card_numbers,
+    colors,
+    kept,
+    open_head,
+    scope_of,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -36,6 +45,8 @@ def test_another_model_can_stand_beside(
     assert ["k = 7" in text for text in texts] == [True, True]
     page.locator(".nh-map").nth(2).locator("[role=gridcell]").first.click()
     assert page.locator(".nh-card-title").all_inner_texts() == ["Head 0.3"]
+    page.go_back()  # the card of the second is closed
+    assert not page.locator(".nh-card:visible").count() and ks(page) == ["7", "7"]
     page.go_back()  # to the k of before
     page.go_back()
     assert titles.all_inner_texts() == [results.scores.model.title]
@@ -136,6 +147,52 @@ def test_what_models_side_by_side_have_in_common_stays_so(
     assert ks(page) == ["7", "7"]
 
 
+def alone(page: Page) -> list[tuple[str, str, str]]:
+    """Of every explorer shown: the names, the other view and the head."""
+    return [
+        (
+            one.get_by_label("Names", exact=True).input_value(),
+            one.locator("[role=tab][aria-selected=true]").inner_text(),
+            one.locator(".nh-tip").inner_text().split()[0],
+        )
+        for one in page.locator(".nh-beside > .nh:visible").all()
+    ]
+
+
+def test_what_the_second_shows_alone_is_kept_too(
+    visit: Open, results: Results, related: Results, tmp_path: Path
+) -> None:
+    sets = [
+        replace(one, scores=replace(one.scores, model=replace(one.scores.model, title="Other")))
+        for one in related.sets
+    ]
+    path = write_page([results, replace(related, sets=tuple(sets))], tmp_path / "two.html")
+    page = visit("#k=2&beside=1", file=path)
+    before = alone(page)
+    page.get_by_label("Names", exact=True).nth(1).select_option("relation next")
+    page.locator(".nh-map").nth(2).locator("[role=gridcell]").first.click()
+    page.get_by_role("button", name="Pin").click()
+    page.get_by_role("tab", name="Pinned").nth(1).click()
+    now = [before[0], ("relation next", "Pinned (1)", "0.3")]
+    assert alone(page) == now
+    record = kept(page, "Record and state (JSON)", tmp_path)
+    file = kept(page, "HTML (this page)", tmp_path)
+    reload(page)
+    assert alone(page) == now
+    page.go_back()
+    assert alone(page) == [before[0], ("relation next", "Scatter", "0.3")]
+    # Its names are no other model's.
+    page.get_by_label("Compared with").select_option(label=f"beside {results.scores.model.title}")
+    assert alone(page) == [before[0], before[0]]
+    page = visit(file=file)
+    assert alone(page) == now
+    page = visit(file=path)
+    page.locator(".nh-keep summary").click()
+    page.get_by_label("State file").set_input_files(record)
+    page.locator(".nh-title").nth(1).wait_for()
+    assert alone(page) == now
+
+
 def test_another_choice_of_models_keeps_the_rest_of_a_kept_page(
     visit: Open, results: Results, pair: tuple[Path, Results], tmp_path: Path
 ) -> None:
@@ -153,38 +210,11 @@ def test_another_choice_of_models_keeps_the_rest_of_a_kept_page(
     assert page.locator(".nh-title:visible").all_inner_texts() == [results.scores.model.title]
 
 
-EVENTS = """
-const heard = new Map();
-const model = globalThis.model = {
-  get: (name) => values[name],
-  set: (name, value) => {
-    values[name] = value;
-    for (const listener of [...heard.get(`change:${name}`) || []]) listener();
-  },
-  save_changes() {}, sent: [], send: (message) => model.sent.push(message),
-  answer: (id, result) => heard.get("msg:custom").forEach((listener) => listener({ id, result })),
-  on: (event, listener) => { heard.set(event, [...heard.get(event) || [], listener]); },
-  off: (event, listener) => {
-    heard.set(event, (heard.get(event) || []).filter((known) => known !== listener));
-  },
-};
-"""
-
-
 @pytest.fixture
 def widget_file(results: Results, pair: tuple[Path, Results], tmp_path: Path) -> Path:
-    """A page of two models that takes itself for a widget with a kernel.
-
-    Its model in memory tells of changes, as a widget's does, and keeps what it is to send.
-    """
-    text = explorer_page([results, pair[1]], {"k": 3})
-    before, rest = text.split("const model = {", 1)
-    after = rest.split("};\n", 1)[1]
-    for given, wanted in (('home: "page"', 'home: "notebook"'), ("kernel: false", "kernel: true")):
-        assert before.count(given) == 1
-        before = before.replace(given, wanted)
+    """A page of two models that takes itself for a widget with a kernel."""
     path = tmp_path / "widget.html"
-    path.write_text(before + EVENTS + after)
+    path.write_text(as_widget(explorer_page([results, pair[1]], {"k": 3})))
     return path
 
 
@@ -219,6 +249,13 @@ def test_a_widgets_state_holds_its_choice_of_models(
     assert titles.all_inner_texts() == [own] and ks(page) == ["1"]
     kept_state = page.evaluate("model.get('state')")
     assert kept_state["k"] == 1 and "beside" not in kept_state
+    # The head of one model is not that of another.
+    page.locator(".nh-map").first.locator("[role=gridcell]").first.click()
+    page.get_by_label("Model", exact=True).select_option(label="Other")
+    assert titles.all_inner_texts() == ["Other"]
+    assert not page.locator(".nh-card").is_visible()
+    state = page.evaluate("model.get('state')")
+    assert (state["model"], state["head"]) == ("1", None)
     assert page.url == widget_file.as_uri()
 
 

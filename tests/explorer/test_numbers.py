@@ -141,7 +141,7 @@ def test_measured_numbers_stand_with_their_own_setting(
     assert null.endswith("16 names, k = 1, first MLP on")
     assert table.locator("th", has_text="Against random heads").inner_text().endswith(null)
     page.get_by_label("Score", exact=True).select_option("vocabulary")
-    note = results.evidence.column("vocabulary_copied").note
+    (note,) = (one.note for one in results.evidence.measures if one.key == "vocabulary_copied")
     caption = kept(page, "SVG", tmp_path).read_text().rsplit("<text", 1)[1]
     assert note[:30] in caption and "k = 60" not in caption and "names" not in caption
     # And the lines of Python are those that measured it.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from analysis.errors import NamesError
 from analysis.explorer.page import explorer_page
-from tests.explorer.reading import (
-    Open,
-)
+from analysis.name_files import read_names
+from tests.explorer.reading import Open
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -71,3 +71,32 @@ def test_the_cells_of_a_file_are_names_as_they_are(
     if shown:
         page.get_by_role("button", name="Score these").click()
         assert asked(page)["names"] == names
+
+
+AS_IN_PYTHON = {
+    "inner": 'name\nMary "Mo" Jane\nTom\n',
+    "middle": 'name,n\nO"Brien,1\n\n"Ann ""A"" B",2',
+    "old line ends": "name\rMary\rTom\r",
+    "lines in quotes": 'n,name\r\n"1\n2",Mary\r\n',
+    "unclosed": 'name\nTom\n"Mary\n',
+    "text after": 'name\nTom\n"Mary" Jane\n',
+    "too long": "name\nTom\nMary,Jane\n",
+}
+
+
+def test_a_file_is_read_as_python_reads_it(visit: Open, asking_file: Path, tmp_path: Path) -> None:
+    page = visit(file=asking_file)
+    page.locator("summary", has_text="Your own names").click()
+    said = page.locator(".nh-own").get_by_role("alert")
+    for what, text in AS_IN_PYTHON.items():
+        file = tmp_path / f"{what}.csv"
+        file.write_bytes(text.encode())
+        page.get_by_label("CSV file with a column").set_input_files(file)
+        try:
+            names = read_names(file)
+        except NamesError as error:
+            assert "line 3" in str(error) or what == "unclosed"  # Python's: the last line
+            said.wait_for()
+            assert said.inner_text().startswith(f"{file.name}, line 3: "), what
+        else:
+            assert asked(page)["names"] == names, what

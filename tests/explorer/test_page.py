@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from analysis import score_heads
-from analysis.explorer.on_prompt import head_on_prompt
+from analysis.explorer.on_prompt import heads_on_prompt
 from analysis.explorer.page import explorer_page, front_end, write_page
+from analysis.explorer.results import collect
 from analysis.plots.marks import class_sets
 from tests.explorer.conftest import PROMPTS, RELATIONS
 from tests.explorer.reading import (
@@ -153,6 +155,74 @@ def test_a_bad_k_is_said_beside_the_control_and_the_view_stays(visit: Open) -> N
         said = page.locator(".nh-field", has=box).get_by_role("alert").inner_text()
         assert said == f'k must be a whole number from 1 to 100, not "{text}".'
         assert colors(page) == before
+
+
+def test_pairs_that_begin_alike_each_have_their_rank(
+    visit: Open, planted: TransformerBridge, tmp_path: Path
+) -> None:
+    pairs = [("Mary", "John"), ("Mary", "Anna"), ("James", "Peter")]
+    ranked = collect(planted, pairs, n_heads_with_tokens=12)
+    page = visit("#head=1.1&end=top", file=write_page(ranked, tmp_path / "alike.html"))
+    answers = page.locator(".nh-answer p")
+    expected = {}
+    for at, (source, target) in enumerate(pairs):
+        top, bottom = (
+            str(ranks[1, 1, at]) if ranks[1, 1, at] < 100 else "100 or more"
+            for ranks in (ranked.scores.ranks_top, ranked.scores.ranks_bottom)
+        )
+        said = f"{target}: {top} tokens have a larger logit, {bottom} a smaller one."
+        expected[source, target] = said
+        page.locator(".nh-chip", has_text=f"{source} → {target}").click()
+        assert answers.all_inner_texts() == [said]
+    page.get_by_label("Token to look up").fill("Mary")
+    page.get_by_role("button", name="Look up").click()
+    assert answers.all_inner_texts() == [expected[pair] for pair in pairs[:2]]
+    page.get_by_label("Filter the names").fill("anna")
+    assert page.locator(".nh-chip").all_inner_texts() == [
+        page.locator(".nh-chip", has_text="Mary → Anna").inner_text()
+    ]
+
+
+def test_nothing_is_said_of_what_was_shown_before(
+    visit: Open, results: Results, tmp_path: Path
+) -> None:
+    unknown = [
+        replace(one, values=np.full_like(one.values, np.nan))
+        for one in results.evidence.measures
+        if one.key.startswith("vocabulary")
+    ]
+    evidence = replace(results.evidence, measures=tuple(unknown))
+    one_setting = replace(results, sets=results.sets[:1], evidence=evidence)
+    page = visit(file=write_page(one_setting, tmp_path / "some.html"))
+    errors = page.locator(".nh-field").get_by_role("alert")
+    page.get_by_label("Lowest value").fill("5")
+    page.get_by_label("Highest value").fill("1")
+    page.get_by_label("Highest value").press("Enter")
+    page.get_by_label("through the first MLP").click()
+    assert errors.count() == 2
+    page.locator(".nh-map").first.focus()
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    cell = page.locator(".nh-map").first.get_by_label("2.0: copying score")
+    page.get_by_label("k, how many").fill("40")
+    assert errors.count() == 0
+    n = results.scores.at_k(40).n_in_top_k[2, 0]
+    label = f"2.0: copying score {n / len(NAMES):.3f} ({n} of {len(NAMES)}), "
+    assert (cell.get_attribute("aria-label") or "").startswith(label)
+    # The filter, after Back with the focus in its box.
+    box = page.get_by_label("Only names that hold")
+    box.fill("an")
+    box.press("Enter")
+    page.go_back()
+    assert box.input_value() == "" and f"{len(NAMES)} names" in (
+        page.locator(".nh-provenance").inner_text()
+    )
+    # What is dimmed is of one score's numbers; where there are none, none is the highest.
+    page.get_by_label("Dim heads below").fill("0.5")
+    page.get_by_label("Score", exact=True).select_option("vocabulary")
+    assert page.get_by_label("Dim heads below").input_value() == "0"
+    said = page.locator("[aria-live]").inner_text()
+    assert said.count("not known") == 2 and "highest" not in said
 
 
 def test_what_the_page_lacks_says_what_to_run(visit: Open) -> None:
@@ -325,7 +395,7 @@ def test_attention_on_the_prompts_that_came_with_the_results(
         for head in ((1, 1), (2, 0)):
             open_head(page, *head)
             assert picked.input_value() == str(number)  # the next head keeps the prompt
-            found = head_on_prompt(planted, head, prompt, n=5)
+            found = heads_on_prompt(planted, prompt, n=5, heads=[head])[head]
             tokens = page.locator(".nh-prompt .nh-token")
             assert tokens.count() == len(found.tokens)
             for at in range(len(found.tokens)):

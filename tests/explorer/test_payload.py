@@ -99,8 +99,8 @@ def test_equal_results_give_equal_bytes(planted: TransformerBridge, results: Res
     later = replace(
         again,
         sets=tuple(
-            replace(one, scores=replace(one.scores, provenance=results.scores.provenance))
-            for one in again.sets
+            replace(one, scores=replace(one.scores, provenance=before.scores.provenance))
+            for one, before in zip(again.sets, results.sets, strict=True)
         ),
     )
     assert later.packed() == results.packed()

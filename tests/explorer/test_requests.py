@@ -82,6 +82,19 @@ def test_a_newer_question_stops_the_older_and_nothing_queues_up() -> None:
     assert all("result" not in sent.of(number) for number in range(1, 5))
 
 
+def test_a_question_of_another_view_is_stopped_by_the_same_measurement_alone() -> None:
+    begun, go, answer = waiting()
+    sent = Sent()
+    requests = Requests({"wait": answer, "measure": answer}, sent.append)
+    views = ("a", "b")
+    for number, (what, view) in enumerate([(w, v) for w in ("wait", "measure") for v in views]):
+        requests.take(ask(what, number) | {"view": view})
+    assert begun.wait(5)
+    go.set()
+    requests.wait(5)
+    assert ["result" in sent.of(number) for number in range(4)] == [True, True, False, True]
+
+
 def test_questions_about_other_things_do_not_stop_each_other() -> None:
     sent = Sent()
     requests = Requests({"a": lambda args: {"x": 1}, "b": lambda args: {"x": 2}}, sent.append)

@@ -82,6 +82,21 @@ def test_a_notebook_becomes_a_page_that_loads_nothing(notebook: Path) -> None:
 def test_formulas_in_code_stay_code() -> None:
     assert with_mathml("`$x$` and ```\n$y$\n```") == "`$x$` and ```\n$y$\n```"
     assert with_mathml(r"costs \$5 and \$6") == r"costs \$5 and \$6"
+    for code in (
+        "~~~\nprice $a$ b\n~~~\n",
+        "~~~ python\n$a$\n```\n$b$",
+        "```\n$a$\n\n    $b$\n~~~\n$c$\n```",
+        "    indented $z$ code\n\n\tand $y$\n",
+        "Two:\n\n    indented $z$\n\n    code $y$",
+        "``a ` $y$``",
+    ):
+        assert with_mathml(code) == code
+        assert with_mathml(f"$p$\n\n{code}\n\n") != f"$p$\n\n{code}\n\n"
+    for text in (r"A $5 note and \$6 more", r"A $5 note, $6-$7"):
+        assert with_mathml(text) == text
+    for text in ("1. One\n\n    and $x$ and `$x$`\n", r"`a` $x \$$ and `$x$`", "`a\n\n$x$ `$x$`"):
+        made = with_mathml(text)
+        assert made.count("<math") == 1 and made.endswith(("`$x$`", "`$x$`\n"))
     assert "\n" not in with_mathml("$$\na\n\\\\ b\n$$")
 
 

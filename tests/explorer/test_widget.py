@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections import Counter
@@ -16,13 +17,14 @@ import pytest
 import torch
 
 from analysis import score_heads
-from analysis.errors import ParameterError
+from analysis.errors import AnalysisError, ParameterError
 from analysis.explorer.cards import card_of
 from analysis.explorer.page import explorer_page
-from analysis.explorer.queries import written_for
+from analysis.explorer.queries import AskedHead
+from analysis.explorer.results import collect
 from analysis.explorer.still import still_picture
 from analysis.explorer.widget import STILL, Explorer, explore
-from analysis.export.files import export_figure, score_table
+from analysis.export.files import export_figure
 from analysis.plots.marks import class_sets
 from tests.explorer.test_payload import array, unpacked
 from tests.planted import NAMES
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
     from analysis.explorer.results import Results
+    from analysis.static.head_scores import HeadScores
 
 
 HOSTILE = "</script><img src=x onerror='window.ran=1'>"
@@ -120,7 +123,7 @@ def test_the_first_mlp_can_be_switched(widget: Explorer, planted: TransformerBri
 
 def test_tokens_are_those_of_the_queries(widget: Explorer, planted: TransformerBridge) -> None:
     result = answer(widget, "token", head="1.1", token="Anna", first_mlp=True)["result"]
-    found = written_for(planted, (1, 1), "Anna")
+    found = AskedHead(planted, (1, 1), first_mlp=True).writes_for("Anna")
     assert [row["token"] for row in result["most"]] == list(found.most["token"])
     assert (result["larger"], result["smaller"]) == (found.larger, found.smaller)
 
@@ -177,6 +180,14 @@ def exported(folder: Path, result: dict[str, Any]) -> list[tuple[dict[str, Any],
     ]
 
 
+def score_table(scores: HeadScores) -> pd.DataFrame:
+    return scores.to_frame().assign(
+        n_in_top_k=scores.n_in_top_k.ravel(),
+        n_in_bottom_k=scores.n_in_bottom_k.ravel(),
+        n_pairs=scores.n_pairs,
+    )
+
+
 def test_the_figures_hold_the_names_that_are_shown(
     widget: Explorer,
     planted: TransformerBridge,
@@ -216,7 +227,8 @@ def with_own_classes(results: Results) -> Results:
     classes = results.evidence.classes
     assert classes is not None
     classes = classes.assign(model=results.scores.model.name)
-    return results.with_evidence(replace(results.evidence, classes=classes))
+    own = replace(results.evidence, classes=classes, model=results.scores.model)
+    return results.with_evidence(own)
 
 
 def test_the_models_beside_are_exported_too(
@@ -247,6 +259,39 @@ def test_the_models_beside_are_exported_too(
     assert labels and all(label.startswith("Measured") for label in labels)
     error = answer(widget, "export", **asked, k=3, beside=[{"model": 2, **asked}])["error"]
     assert "model must be" in error
+
+
+def test_models_of_one_name_have_figures_of_their_own(
+    planted: TransformerBridge,
+    related: Results,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("analysis.export.places.FIGURES", tmp_path)
+    monkeypatch.setenv(STILL, "1")
+    readable = partial(export_figure, formats=["svg"])
+    monkeypatch.setattr("analysis.export.files.export_figure", readable)
+    one = related.sets[0]
+    turned = replace(
+        one.scores,
+        ranks_top=one.scores.ranks_bottom,
+        ranks_bottom=one.scores.ranks_top,
+    )
+    other = replace(related, sets=(replace(one, scores=turned),))
+    widget = Explorer(planted, related, other)
+    asked = {"key": one.key, "first_mlp": True}
+    result = answer(widget, "export", **asked, k=3, beside=[{"model": 1, **asked}])["result"]
+    first, second = exported(tmp_path, result)
+    for found, scores in ((first, one.scores), (second, turned)):
+        pd.testing.assert_frame_equal(found[1], score_table(scores.at_k(3)))
+    assert sorted(result["files"]) == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_a_state_of_numpys_numbers_is_kept(widget: Explorer, tmp_path: Path) -> None:
+    widget.state = {"k": np.int64(5), "lo": np.float32("nan"), "pins": ("1.1",)}
+    text = widget.save_page(tmp_path / "page.html").read_text()
+    (state,) = re.findall(r'id="state" type="text/plain">([^<]+)<', text)
+    assert json.loads(base64.b64decode(state)) == {"k": 5, "lo": None, "pins": ["1.1"]}
 
 
 def test_the_output_holds_a_picture_and_with_a_front_end_a_view(
@@ -319,6 +364,28 @@ def test_every_exported_file_shows_hostile_text_as_text(
             if path.suffix in (".html", ".svg")
         }
     assert tags[HOSTILE] == tags["plain"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"k": 101},
+        {"prompts": [" "]},
+        {"relations": {"lost": "misspelt.csv"}},
+        {"relations": {"none": [("two words", "Mary")]}},
+        {"evidence": 3},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_said_before_anything_is_scored_or_run(
+    planted: TransformerBridge, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
+) -> None:
+    for slow in ("score_heads", "heads_on_prompt"):
+        monkeypatch.setattr(
+            f"analysis.explorer.results.{slow}", lambda *_, **__: pytest.fail("too early")
+        )
+    with pytest.raises(AnalysisError):
+        collect(planted, list(NAMES), **{"prompts": [NAMES[0]], **wrong})
 
 
 def test_k_beyond_the_ranks_is_refused_at_once(planted: TransformerBridge) -> None:

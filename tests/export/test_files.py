@@ -233,13 +233,15 @@ def test_folder_in_the_place_of_a_file_changes_nothing(tmp_path: Path) -> None:
         ("/proc/nowhere/f", ("html",), "cannot write to the folder"),
         ("/proc/f", ("html",), "cannot write to the folder"),
         ("", ("html",), "needs a name"),
+        ("paper.eps", None, "^eps is not written; html, png, svg and pdf are"),
+        ("paper.JPEG", ("png",), "^jpeg is not written; html, png, svg and pdf are"),
     ],
 )
 def test_refused_before_any_drawing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     stem: str,
-    formats: tuple[str, ...],
+    formats: tuple[str, ...] | None,
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -366,9 +368,24 @@ def test_names_of_files_as_people_type_them(tmp_path: Path) -> None:
         "fig1.json",
     ]
     inside = export_figure(fig, f"{tmp_path}/new folder/", "PNG")
-    assert [p.name for p in inside] == ["gpt2.png", "gpt2.csv", "gpt2.json"]
+    name = figure_stem(scores_with(7)).name
+    assert [p.name for p in inside] == [f"{name}.png", f"{name}.csv", f"{name}.json"]
     assert inside[0].parent.name == "new folder"
     assert export_figure(fig, tmp_path / "b", [".SVG", "svg"])[0].name == "b.svg"
+
+
+def test_figures_of_other_settings_lie_side_by_side_in_a_folder(tmp_path: Path) -> None:
+    names = tuple(pd.read_csv(NAMES_CSV, keep_default_na=False)["name"])
+    ids = tuple(range(len(names)))
+    few = replace(scores_with(7), k=5)
+    pairs = TokenPairs(names, names, ids, ids, len(names), pd.DataFrame())
+    top = np.zeros((12, 12, len(names)), dtype=bool)
+    shipped = replace(few, pairs=pairs, in_top_k=top, in_bottom_k=top)
+    for scores in (few, shipped, replace(few, k=1), replace(few, first_mlp=False)):
+        (picture, *_) = export_figure(plot_heatmaps(scores), f"{tmp_path}/", "svg")
+        assert picture.stem == figure_stem(scores).name
+    assert len(list(tmp_path.glob("*.svg"))) == 4
+    assert (tmp_path / "gpt2_heatmaps_k5.svg").exists()
 
 
 @pytest.mark.parametrize("stray", ["file", "link", "folder"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager
 from analysis.export.still.fonts import OWN, families, use_own_font
 from analysis.export.still.render import missing_font, render
 from analysis.plots.heatmaps import plot_heatmaps
-from analysis.plots.style import FONT
+from analysis.plots.style import _HELVETICA, FONT
 from tests.made_up import scores_from_counts
 
 
@@ -50,3 +52,23 @@ def test_a_font_that_is_not_there_is_named() -> None:
     assert missing_font(fig) == "No Such Face"
     fig.update_layout(font_family="No Such Face, Liberation Sans")
     assert missing_font(fig) is None
+
+
+def test_texts_of_an_svg_keep_their_width_in_any_font() -> None:
+    scores = scores_from_counts(np.array([[1, 40], [7, 100]]))
+    fig = plot_heatmaps(scores, marks={"a & b": [(0, 0)]})
+    fig.layout.annotations[0].text = "<b>Heads</b>"
+    root = ET.fromstring(render(fig, "svg"))
+    texts = [node for node in root.iter() if node.tag.endswith("}text")]
+    assert {"a & b", "Heads", "Layer"} <= {node.text for node in texts}
+    for node in texts:
+        style, text = node.attrib["style"], (node.text or "").strip()
+        assert node.attrib["lengthAdjust"] == "spacingAndGlyphs"
+        assert "'DejaVu Sans', sans-serif" in style
+        if text.isascii():
+            size = re.search(r"font-size: ([\d.]+)px", style)
+            assert size
+            published = sum(_HELVETICA[ord(letter) - 32] for letter in text) / 1000
+            wider = float(node.attrib["textLength"]) / float(size[1]) / published
+            # Letters are kerned, and bold ones are wider.
+            assert 1.02 < wider < 1.15 if "weight" in style else 0.97 < wider < 1.01

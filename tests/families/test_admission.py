@@ -111,6 +111,7 @@ def test_latent_attention_is_refused_from_the_config() -> None:
     [
         ("BertForMaskedLM", "bert", "not a causal language model"),
         ("T5ForConditionalGeneration", "t5", "not a causal language model"),
+        ("Gemma3ForConditionalGeneration", "gemma3", "not a causal language model"),
         ("SomethingForCausalLM", "something", "transformer_lens does not boot it"),
     ],
 )

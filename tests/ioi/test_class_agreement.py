@@ -138,12 +138,20 @@ def test_curves_end_at_full_recall() -> None:
     assert curves[curves["score"] == "b"]["recall"].tolist() == [0, 0, 0.5, 1]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_class_without_heads_has_no_curve() -> None:
+    scores = pd.DataFrame({"a": [4, 3, 3, 1], "b": [1, 2, 3, 4]}, index=heads(2, 2))
+    curves = precision_recall(scores, classes_of([(0, 0)]), HeadClass.BACKUP_NAME_MOVER)
+    assert curves.empty
+    assert list(curves) == list(precision_recall(scores, classes_of([(0, 0)])))
+
+
 def test_disagreements_are_listed_with_what_explains_them() -> None:
     scores = pd.DataFrame({"a": [4, 3, 2, 1]}, index=heads(2, 2))
     explain = pd.DataFrame({"direct_effect": [0.1, 0.2, 0.3, 0.4]}, index=heads(2, 2))
     table = disagreements(scores, classes_of([(0, 0), (1, 1)]), MOVER, "a", explain)
     assert table.index.tolist() == [(0, 1), (1, 1)]
     assert table["in_class"].tolist() == [False, True]
-    assert table["rank"].tolist() == [2, 4]
+    assert table["place"].tolist() == [2, 4]
     assert table["direct_effect"].tolist() == [0.2, 0.4]
     assert disagreements(scores, classes_of([(0, 0)]), MOVER, "a", explain).empty

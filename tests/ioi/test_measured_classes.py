@@ -101,7 +101,7 @@ def test_a_model_that_may_have_guessed_has_no_classes(model: TransformerBridge) 
     assert measured.with_thresholds(Thresholds(min_copy_score=0.1)).classes.empty
     assert findings(measured) == [
         str(performance),
-        "No head is given a class, because the model does not solve the task.",
+        "No head is given a class, because it is not shown that the model solves the task.",
     ]
 
 

@@ -75,15 +75,16 @@ def direct_effects(columns: dict[str, str] | None = None) -> go.Figure:
     return plot_direct_effects(numbers, title, columns)
 
 
-def attention() -> go.Figure:
+def attention(n_heads: int = 5) -> go.Figure:
+    n = 40 * n_heads
     points = pd.DataFrame(
         {
-            "layer": np.repeat([22, 23, 23, 24, 24], 40),
-            "head": np.repeat([1, 0, 2, 4, 7], 40),
+            "layer": np.repeat(np.arange(n_heads) // 3 + 22, 40),
+            "head": np.repeat(np.arange(n_heads), 40),
             "prompt": 0,
-            "name": ["IO", "S"] * 100,
-            "attention": rng().random(200),
-            "written": rng().normal(0, 3, 200),
+            "name": ["IO", "S"] * (n // 2),
+            "attention": rng().random(n),
+            "written": rng().normal(0, 3, n),
         }
     )
     return plot_attention_against_output(points, "SmolLM2-135M-Instruct: attention and output")
@@ -123,11 +124,11 @@ def by_depth() -> go.Figure:
     return plot_by_depth(models, "Four models")
 
 
-def kinds() -> go.Figure:
+def kinds(model: str = "SmolLM2-135M-Instruct") -> go.Figure:
     shares = pd.DataFrame(
         rng().random((5, len(KINDS))), index=[f"23.{n}" for n in range(5)], columns=list(KINDS)
     )
-    return plot_kinds(shares, shares, "SmolLM2-135M-Instruct")
+    return plot_kinds(shares, shares, model)
 
 
 OTHERS: dict[str, Callable[[], go.Figure]] = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from plotly.colors import get_colorscale
 
 from analysis.export.still.resolved import colours_on
 from analysis.plots import marks
@@ -58,7 +59,7 @@ def test_the_simulation_keeps_white_and_loses_one_kind_of_cone(vision: str) -> N
 @pytest.mark.parametrize("vision", _SIMULATED)
 @pytest.mark.parametrize("look", LOOKS)
 def test_marks_stand_out_from_every_colour(look: marks.Look, vision: str) -> None:
-    ground = colours_on(SEQUENTIAL, np.linspace(0, 1, 101))
+    ground = colours_on(get_colorscale(SEQUENTIAL), np.linspace(0, 1, 101))
     parts = (look.colour, PAPER if look.is_open else look.edge)
     best = np.max([contrast(ground, np.array([to_rgb(p)]), vision) for p in parts], axis=0)
     assert best.min() >= LEAST
@@ -66,7 +67,7 @@ def test_marks_stand_out_from_every_colour(look: marks.Look, vision: str) -> Non
 
 @pytest.mark.parametrize("vision", _SIMULATED)
 def test_dots_stand_out_from_small_scores(vision: str) -> None:
-    ground = colours_on(SEQUENTIAL, np.linspace(0, 0.1, 11))
+    ground = colours_on(get_colorscale(SEQUENTIAL), np.linspace(0, 0.1, 11))
     assert contrast(ground, np.array([to_rgb(PAPER)]), vision).min() >= LEAST
 
 

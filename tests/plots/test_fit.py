@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from analysis.export.files import _MM_PER_PX, _PRINT_SCALE
@@ -13,11 +14,12 @@ from analysis.export.still.render import needs_browser, render
 from analysis.ioi.head_classes import MEASURED, HeadClass, published_classes
 from analysis.plots.heatmap_layout import fit_width
 from analysis.plots.heatmaps import plot_heatmaps
+from analysis.plots.sweep import plot_by_depth
 from analysis.provenance import ModelIdentity
 from analysis.static.head_scores import HeadScores
 from tests.made_up import scores_from_counts
 from tests.plots.drawn_svg import TextBox, clipped, overlaps, text_boxes
-from tests.plots.other_figures import OTHERS
+from tests.plots.other_figures import OTHERS, attention, kinds, swept
 
 SHAPES = ((12, 12), (30, 9), (48, 25))
 MODEL = ModelIdentity("some/model", "SmolLM2-135M-Instruct")
@@ -121,6 +123,58 @@ def test_nor_in_the_figures_of_the_other_notebooks(which: str, width: str) -> No
     size, boxes = drawn(fit_width(fig, WIDTHS.get(width, 920), screen=False))
     assert overlaps(boxes) == []
     assert clipped(size, boxes) == []
+
+
+@pytest.mark.parametrize("width", [390, 700, 920, 1050])
+def test_a_legend_of_many_models_has_room(width: int) -> None:
+    models = [swept(title=f"Pythia-{n}00m-deduped", n_layers=30) for n in range(12)]
+    fig = plot_by_depth(pd.concat(models), "Models of one family")
+    size, boxes = drawn(fit_width(fig, width, screen=False))
+    assert sum("Pythia" in box.text for box in boxes) == 12
+    assert overlaps(boxes) == []
+    assert clipped(size, boxes) == []
+
+
+def test_a_figure_of_anyone_with_a_legend_below_has_room_for_it_too() -> None:
+    names = [f"a line with quite a long name, number {n}" for n in range(9)]
+    fig = go.Figure([go.Scatter(x=[0, 1], y=[0, 1], name=name) for name in names])
+    fig.update_layout(width=900, height=300, margin_t=40)
+    fig.update_layout(legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.2})
+    size, boxes = drawn(fit_width(fig, 900, screen=False))
+    assert clipped(size, boxes) == []
+
+
+@pytest.mark.parametrize("width", [700, 920])
+def test_panels_of_many_heads_share_the_title_of_their_axes(width: int) -> None:
+    fig = attention(8)
+    size, boxes = drawn(fit_width(fig, width, screen=False))
+    assert [box.text for box in boxes].count("Attention to the name") == 1
+    assert overlaps(boxes) == []
+    assert clipped(size, boxes) == []
+    narrow = fit_width(fig, 390)
+    assert {axis.title.text for axis in narrow.select_xaxes()} == {"Attention to the name"}
+    assert len(narrow.layout.annotations) == 8, "the shared title is gone"
+
+
+@pytest.mark.parametrize("width", [390, 700, 920])
+def test_a_long_name_fits_above_the_kinds_of_tokens(width: int) -> None:
+    fig = kinds("TinyLlama-1.1B-intermediate-step-1431k-3T")
+    size, boxes = drawn(fit_width(fig, width, screen=False))
+    assert overlaps(boxes) == []
+    assert clipped(size, boxes) == []
+
+
+@pytest.mark.parametrize("which", OTHERS)
+def test_axis_titles_end_above_a_legend_below_them(which: str) -> None:
+    fig = OTHERS[which]()
+    margin, legend = fig.layout.margin, fig.layout.legend
+    if legend.orientation != "h" or fig.data[0].type == "heatmap":
+        return
+    below = -legend.y * (fig.layout.height - margin.t - margin.b)
+    for axis in fig.select_xaxes():
+        if axis.title.text and below < 65:
+            # Without a distance a browser writes the title 30 to 60 pixels below the panel.
+            assert axis.title.standoff is not None, axis.title.text
 
 
 def test_narrow_figures_have_every_panel_trace_and_title() -> None:

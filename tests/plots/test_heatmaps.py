@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from typing import Any
@@ -12,9 +13,11 @@ import plotly.graph_objects as go
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from analysis.errors import ClassesError, ParameterError
 from analysis.export.html_page import _caption
+from analysis.export.still.render import render
 from analysis.ioi.head_classes import MEASURED, PUBLISHED, HeadClass, published_classes
 from analysis.plots.heatmap_layout import fit_width
 from analysis.plots.heatmaps import facts_of, plot_heatmaps
@@ -231,6 +234,14 @@ def test_wrapped_lines_fit_and_lose_nothing(text: str, room: float) -> None:
     assert all(text_width(line, 16) <= room or len(line) <= 8 for line in shown)
 
 
+@pytest.mark.parametrize("room", range(180, 600, 60))
+def test_parts_between_dots_stay_whole_and_no_dot_hangs(room: int) -> None:
+    parts = ["SmolLM2", "k = 1", "100 of 100 names", "dot: above 0"]
+    lines = wrapped(" · ".join(parts), room, 13)
+    assert [part for line in lines for part in line.split(" · ")] == parts
+    assert all(text_width(line, 13) <= room for line in lines)
+
+
 def test_a_models_name_is_no_markup() -> None:
     scores = scores_of(np.zeros((2, 2), dtype=int), model=ModelIdentity("m", "<b>a&b"))
     assert plot_heatmaps(scores).layout.annotations[0].text.startswith("&lt;b&gt;a&amp;b: ")
@@ -311,6 +322,13 @@ def test_a_legend_says_that_it_holds_marks_of_ones_own() -> None:
         assert fig.layout.legend.title.text == said
 
 
+def test_a_mark_on_the_first_layer_is_whole() -> None:
+    fig = plot_heatmaps(blank(48, 9), marks={"one": [(5, 5)], "other": [(0, 0)]})
+    pixels = np.array(Image.open(io.BytesIO(render(fig, "png", dpi=192))).convert("RGB"), int)
+    left_of_axis = pixels[:, : int(fig.layout.xaxis.domain[0] * pixels.shape[1]) - 2]
+    assert (left_of_axis[..., 2] - left_of_axis[..., 0]).max() > 60, "numbers are black, it is blue"
+
+
 def test_dots_mark_the_scores_that_colour_hides() -> None:
     counts = np.zeros((4, 2), dtype=int)
     counts[0, 0], counts[1, 1], counts[2, 0] = 1, 9, 50
@@ -318,6 +336,10 @@ def test_dots_mark_the_scores_that_colour_hides() -> None:
     dots = next(trace for trace in fig.data if trace.name == "above 0")
     assert list(zip(dots.x, dots.y, strict=True)) == [(0, 0), (1, 1)]
     assert dots.marker.color == "#ffffff"
+    (_, note) = fig.layout.annotations
+    assert note.text.endswith(" · white dot: above 0, too small for its colour")
+    bright = plot_heatmaps(scores_of(counts), panels="copying", colorscale=["white", "black"])
+    assert " · black dot: above 0" in bright.layout.annotations[1].text
     lifted = plot_heatmaps(scores_of(counts), panels=("copying",), scale="sqrt")
     dots = next(trace for trace in lifted.data if trace.name == "above 0")
     assert not dots.x or list(dots.x) == [0]
@@ -340,6 +362,16 @@ def test_ticks_fit_the_ends_of_the_bar() -> None:
     bar = plot_heatmaps(blank(2, 2), vmax=0.25).data[0].colorbar
     assert bar.tickvals == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.25])
     assert bar.ticktext[1] == "0.05"
+
+
+@pytest.mark.parametrize("n_above", [1, 3, 12, 100])
+def test_a_bar_by_rank_is_labelled_at_both_ends(n_above: int) -> None:
+    counts = np.zeros(144, dtype=int)
+    counts[-n_above:] = np.linspace(1, 85, n_above).round() if n_above > 1 else 85
+    bar = plot_heatmaps(scores_of(counts.reshape(12, 12)), scale="rank").data[0].colorbar
+    assert (bar.tickvals[0], bar.tickvals[-1]) == (0, 1)
+    assert (bar.ticktext[0], bar.ticktext[-1]) == ("0.000", "0.850")
+    assert min(np.diff(bar.tickvals)) > 0.06, "no two labels touch"
 
 
 def test_few_names_do_not_look_like_many() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from analysis.ioi.class_agreement import precision_recall
 from analysis.plots.ioi import (
     plot_attention_against_output,
     plot_direct_effects,
@@ -41,7 +42,8 @@ def test_the_scatter_has_a_panel_for_each_head() -> None:
         }
     )
     fig = plot_attention_against_output(points, "title")
-    assert [note.text for note in fig.layout.annotations] == ["1.0", "2.0"]
+    said = [note.text for note in fig.layout.annotations]
+    assert said == ["1.0", "2.0", "Attention to the name"]
     assert [(trace.name, trace.x[0], trace.y[0]) for trace in fig.data] == [
         ("IO", 0.9, 3.0),
         ("S", 0.1, 0.5),
@@ -66,3 +68,16 @@ def test_precision_recall_has_a_line_for_each_score() -> None:
     assert fig.data[0].line.width > fig.data[1].line.width, "where they coincide, both show"
     assert [trace.showlegend for trace in fig.data] == [True, True, False, False]
     assert len({trace.line.color for trace in fig.data}) == 2
+
+
+def test_the_panel_of_a_class_without_heads_says_so() -> None:
+    scores = pd.DataFrame({"a": range(6), "b": range(6)}, index=INDEX)
+    classes = pd.DataFrame({"class": "name mover"}, index=INDEX[3:4])
+    curves = {name: precision_recall(scores, classes, name) for name in ("backup", "name mover")}
+    fig = plot_precision_recall(curves, "title")
+    empty, *drawn = fig.data
+    assert (empty.xaxis, empty.x, empty.showlegend) == ("x", (), False)
+    assert [(trace.name, trace.xaxis) for trace in drawn] == [("a", "x2"), ("b", "x2")]
+    assert all(trace.showlegend for trace in drawn)
+    said = {note.text: note.xref for note in fig.layout.annotations}
+    assert said == {"backup": "paper", "name mover": "paper", "no head is in this class": "x"}

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from analysis import ParameterError
-from analysis.plots.sweep import plot_by_depth, plot_over_training
+from analysis.plots.sweep import N_NAMED, plot_by_depth, plot_over_training
 
 
 def answer(model: str, score: float, **columns: object) -> pd.DataFrame:
@@ -53,6 +53,60 @@ def test_two_training_runs_are_not_drawn_as_one(second: int) -> None:
     fig = plot_over_training(pd.concat(runs[:2]), "")
     assert list(fig.data[0].x) == [0, 5]
     assert list(fig.data[0].y) == [1.0, 1.0]
+
+
+def run_of(ends: dict[int, tuple[float, float]]) -> pd.DataFrame:
+    """A run of two checkpoints; by head, the two scores at its end."""
+    return pd.concat(
+        answer("run", copying * step, head=head, step=step, suppression_score=suppression * step)
+        for step in (0, 1)
+        for head, (copying, suppression) in ends.items()
+    )
+
+
+def test_a_head_has_one_colour_in_both_panels() -> None:
+    ends = {head: (0.9 - 0.05 * head, 0.05 + 0.05 * head) for head in range(12)}
+    fig = plot_over_training(run_of(ends), "")
+    looks = {}
+    for panel in ("x", "x2"):
+        named = [trace for trace in fig.data if trace.showlegend and trace.xaxis == panel]
+        looks[panel] = {trace.name: (trace.line.color, trace.line.dash) for trace in named}
+        assert len(looks[panel]) == len(set(looks[panel].values())) == N_NAMED
+    assert len(set((looks["x"] | looks["x2"]).values())) == 2 * N_NAMED
+    fig = plot_over_training(run_of({0: (0.9, 0.1), 1: (0.1, 0.9)}), "")
+    shown: dict[str, set[str]] = {}
+    for trace in fig.data:
+        shown.setdefault(trace.name, set()).add(trace.line.color)
+    assert [len(colours) for colours in shown.values()] == [1, 1]
+    assert shown["0.0"] != shown["0.1"]
+
+
+def test_heads_that_end_at_0_have_no_name() -> None:
+    fig = plot_over_training(run_of({0: (0.5, 0), 1: (0, 0), 2: (0, 0)}), "")
+    assert [(trace.name, trace.xaxis) for trace in fig.data if trace.showlegend] == [("0.0", "x")]
+    assert len(fig.data) == 6, "every head has its line"
+    silent = plot_over_training(run_of({0: (0, 0)}), "")
+    assert [trace.showlegend for trace in silent.data] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("names", "title"),
+    [
+        ({"model": "cache/<small>-step-{}", "title": "<small>-step-{}"}, "&lt;small&gt;: over"),
+        ({"model": "org/pythia@step{}", "title": "Pythia"}, "Pythia: over"),
+        ({"model": "org/pythia@step{}", "title": "title {}"}, "pythia: over"),
+        ({"model": "runs/a/step{}"}, "a: over"),
+        ({}, "over"),
+    ],
+)
+def test_the_figure_of_a_run_names_it(names: dict[str, str], title: str) -> None:
+    checkpoints = [
+        answer("", 0.5, step=step)
+        .drop(columns=["model", "title"])
+        .assign(**{column: name.format(step) for column, name in names.items()})
+        for step in (0, 10)
+    ]
+    assert plot_over_training(pd.concat(checkpoints), "over").layout.title.text == title
 
 
 def test_a_models_name_is_neither_markup_nor_a_variable() -> None:

@@ -18,10 +18,9 @@ def test_each_side_shows_its_heads_and_shares_on_one_scale_from_0_to_1() -> None
     copied = shares(["23.2", "23.10"], [[0.9, 0.25, 0.5], [0.125, 0.0, 1.0]])
     suppressed = shares(["24.4"], [[0.0, 0.5, 0.75]])
     fig = plot_kinds(copied, suppressed, "Model")
-    assert [note.text for note in fig.layout.annotations] == [
-        "Model: tokens copied",
-        "Model: tokens suppressed",
-    ]
+    assert fig.layout.title.text == "Model: kinds of tokens"
+    above = [note.text for note in fig.layout.annotations]
+    assert above == ["Tokens copied", "Tokens suppressed"]
     for trace, frame in zip(fig.data, (copied, suppressed), strict=True):
         np.testing.assert_array_equal(np.array(trace.z, dtype=float), frame.to_numpy())
         assert list(trace.x) == KINDS
@@ -38,5 +37,4 @@ def test_heads_are_labels_and_not_numbers_and_read_from_the_top() -> None:
 
 def test_a_models_name_is_no_markup() -> None:
     frame = shares(["2.1"], [[0.0] * 3])
-    titles = [note.text for note in plot_kinds(frame, frame, "a<b>").layout.annotations]
-    assert titles == ["a&lt;b&gt;: tokens copied", "a&lt;b&gt;: tokens suppressed"]
+    assert plot_kinds(frame, frame, "a<b>").layout.title.text == "a&lt;b&gt;: kinds of tokens"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from analysis.errors import ArchitectureError, PromptError
+from analysis.errors import ArchitectureError, NamesError, PromptError
+from analysis.names import token_pairs
 from analysis.prompts.few_shot import control_tasks, few_shot, name_copying
 from analysis.prompts.prefix_cache import build_prefix_cache
 from tests import checkpoints, planted
@@ -68,6 +69,16 @@ def test_a_task_may_fill_the_context_and_no_more() -> None:
     assert full(tokens[:2]).isfinite().all()
     with pytest.raises(PromptError, match=f"the prompt has {length} tokens, .* {length - 1}:"):
         name_copying(short, NAMES)
+
+
+def test_pairs_of_another_relation_are_no_names_to_be_copied() -> None:
+    model = random_model("gpt2")
+    given = list(zip(NAMES, (*NAMES[1:], NAMES[0]), strict=True))
+    for pairs in (given, token_pairs(model, given)):
+        with pytest.raises(NamesError, match=r"of another relation \(.*\): give names"):
+            name_copying(model, pairs)  # type: ignore[arg-type]
+    same = [(name, name) for name in NAMES]
+    assert name_copying(model, same).pairs == name_copying(model, NAMES).pairs  # type: ignore[arg-type]
 
 
 # ---- beginnings

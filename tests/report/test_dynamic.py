@@ -27,6 +27,7 @@ from analysis.report.dynamic import (
     null_table,
     off_the_line,
     trust_in_weights,
+    what_context_changes,
     what_was_run,
 )
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
@@ -123,13 +124,17 @@ def test_sentences_hold_the_numbers() -> None:
     assert list(off.columns) == ["static", "dynamic", "fitted"]
 
 
-def sentences(null: NullComparison, suppressing: AblationCurve) -> list[str]:
-    """All that is said, correlations being 0.5."""
+def half_correlated() -> pd.DataFrame:
+    """An agreement whose correlations are all 0.5."""
     index = pd.MultiIndex.from_product([CONTEXTS, [POOLED], (COPYING_SCORE, SUPPRESSION_SCORE)])
     ends = [f"_{over}_{end}" for over in ("names", "heads") for end in ("low", "high")]
     table = pd.DataFrame(0.5, index, ["spearman", *(f"pearson{end}" for end in ("", *ends))])
-    table = table.assign(pearson_names_undefined=0.0, pearson_heads_undefined=0.0)
-    return trust_in_weights(table, null, curve(), suppressing)
+    return table.assign(pearson_names_undefined=0.0, pearson_heads_undefined=0.0)
+
+
+def sentences(null: NullComparison, suppressing: AblationCurve) -> list[str]:
+    """All that is said, correlations being 0.5."""
+    return trust_in_weights(half_correlated(), null, curve(), suppressing)
 
 
 def made_up_null() -> NullComparison:
@@ -198,6 +203,81 @@ def test_what_cannot_be_correlated_is_said_so() -> None:
     said = trust_in_weights(table, null, curve(), curve())
     assert "No correlation can be computed: all heads score the same" in said[0]
     assert "nan" not in " ".join(said)
+
+
+@pytest.mark.parametrize(
+    ("undefined", "said"),
+    [
+        (
+            "without",
+            "Without context no correlation of static and dynamic scores can be computed: all "
+            "heads score the same. With context r is 0.50 (",
+        ),
+        ("with", "With context no correlation can be computed: all heads score the same"),
+    ],
+)
+def test_correlations_with_and_without_context_are_told_apart(undefined: str, said: str) -> None:
+    table = half_correlated()
+    table.loc[undefined] = np.nan
+    for sentence in trust_in_weights(table, made_up_null(), curve(), curve())[:2]:
+        assert said in sentence
+        assert ("static and dynamic scores correlate with r = **0.50**" in sentence) == (
+            undefined == "with"
+        )
+        assert "nan" not in sentence
+
+
+def test_scores_of_a_relation_are_drawn_as_such_and_not_called_copying() -> None:
+    copied, ran = frames()
+    static, running = (
+        frame.rename(columns=lambda name: name.replace("copying", "relation"))
+        for frame in (copied, ran)
+    )
+    fig = plot_static_dynamic(static, running, title="t")
+    titles = [fig.layout[axis].title.text for axis in ("xaxis", "xaxis2")]
+    assert titles == ["Pairs answered, from the weights", "Pairs suppressed, from the weights"]
+    assert fig.data == plot_static_dynamic(copied, ran, title="t").data
+    assert off_the_line(static, running).index.names == ["kind", "layer", "head"]
+    for one, other in ((static, ran), (copied[list(ran)], ran)):
+        for show in (off_the_line, functools.partial(plot_static_dynamic, title="t")):
+            with pytest.raises(ParameterError, match="frames of the same names or pairs"):
+                show(one, other)
+    table, null = half_correlated(), made_up_null()
+    of_relation = table.rename({COPYING_SCORE: "relation_score"}, level=2)
+    other_null = replace(null, frame=null.frame.rename(columns={COPYING_SCORE: "relation_score"}))
+    for of, against in ((of_relation, null), (table, other_null)):
+        with pytest.raises(ParameterError, match="about names that are copied"):
+            trust_in_weights(of, against, curve(), curve())
+
+
+def test_the_best_heads_by_the_weights_and_with_context_are_told() -> None:
+    index = pd.MultiIndex.from_product([[0], range(3)], names=["layer", "head"])
+    kinds = (COPYING_SCORE, SUPPRESSION_SCORE)
+    ends = [f"{kind}{end}" for kind in kinds for end in ("", "_low", "_high")]
+    static = pd.DataFrame(0.0, index=index, columns=ends)
+    static[COPYING_SCORE], static[SUPPRESSION_SCORE] = [0.1, 0.8, 0.0], [0.0, 0.0, 0.5]
+    first = pd.DataFrame({kinds[0]: [0.0, 0.1, 0.3], kinds[1]: [0.0, 0.0, 0.2]}, index=index)
+    templates = {"a": first, "b": first + 0.1}
+    ran = pd.concat(templates, names=["template"])
+    assert what_context_changes(static, ran) == [
+        "**Copying.** 0.1 scores most by the weights, 80%, and 15% with context; with context 0.2 "
+        "scores most, 35% (0% by the weights).",
+        "**Suppression.** 0.2 scores most by the weights, 50%, and 25% with context; no head "
+        "scores more with context.",
+    ]
+    static[COPYING_SCORE] = 0.0
+    assert what_context_changes(static, ran)[0] == (
+        "**Copying.** By the weights all heads score 0."
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_line_is_not_fitted_to_fewer_than_three_heads(n: int) -> None:
+    static, running = frames()
+    few = running[running.index.droplevel("template").isin(static.index[:n])]
+    for show in (off_the_line, functools.partial(plot_static_dynamic, title="t")):
+        with pytest.raises(ParameterError, match=f"needs 3 heads or more, and the model has {n}"):
+            show(static[:n], few)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from analysis.errors import NamesError, ParameterError
+from analysis.errors import NamesError, ParameterError, PromptError
 from analysis.report.model import answer, next_tokens
 from tests import checkpoints, planted
 
@@ -22,10 +22,26 @@ def test_only_two_names_of_one_token_can_be_answered() -> None:
         answer(model, "a b", "Bartholomew", "John")
     with pytest.raises(ParameterError, match="different"):
         answer(model, "a b", "Mary", "Mary")
-    with pytest.raises(ParameterError, match="prompt must be text"):
+    with pytest.raises(PromptError, match="prompt must be text"):
         next_tokens(model, ["a", "b"])  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="n must be"):
         next_tokens(model, "a b", n=10**6)
+
+
+def test_a_prompt_is_read_whole_or_refused() -> None:
+    tokenizer = checkpoints.make_tokenizer(["Mary", "John"])
+    model = planted.boot(checkpoints.gpt2_model(len(tokenizer)), tokenizer)
+    longest = " Mary" * 63  # and BOS: the context of 64
+    assert "prefers" in answer(model, longest, "Mary", "John")
+    for prompt, said in (
+        (longest + " John", "has 65 tokens, and in-memory reads at most 64"),
+        ("a \ud800", "half a character"),
+        ("", "must be text"),
+    ):
+        with pytest.raises(PromptError, match=said):
+            next_tokens(model, prompt)
+        with pytest.raises(PromptError, match=said):
+            answer(model, prompt, "Mary", "John")
 
 
 def test_one_token_under_two_spellings_is_no_choice() -> None:

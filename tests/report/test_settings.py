@@ -29,8 +29,11 @@ def test_each_row_is_what_score_heads_gives_for_it(first_mlp: bool) -> None:
         copying, suppression = (
             frame[column].to_numpy() for column in ("copying_score", "suppression_score")
         )
-        assert row["copying heads"] == (copying >= 0.5).sum()
-        assert row["suppressing heads"] == (suppression >= 0.5).sum()
+        for said, column in zip(row[:2], frame, strict=True):
+            strong = sorted(frame.index[frame[column] >= 0.5], key=lambda h: -frame.loc[h, column])
+            named = [f"{layer}.{head}" for layer, head in strong[:5]]
+            more = [f"{', '.join(named)} and {len(strong) - 5} more"] if strong[5:] else named
+            assert said == (f"{len(strong)}: {', '.join(more)}" if strong else "0")
         assert row["highest score"] == pytest.approx(copying.max(), abs=5e-4)
         assert row["highest suppression"] == pytest.approx(suppression.max(), abs=5e-4)
         if copying.std() and base.std():

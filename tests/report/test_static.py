@@ -52,9 +52,9 @@ def test_observations_name_the_heads_and_layers_of_the_scores() -> None:
 
 def test_observations_rank_the_published_heads() -> None:
     said = " ".join(key_observations(PLANTED, published_classes(GPT2_SMALL)))
-    assert "9.6: 0.90 (rank 1)" in said
-    assert "10.7: 0.80 (rank 1)" in said
-    assert "9.9: 0.00 (rank 4 to 144)" in said
+    assert "9.6: 0.90 (number 1)" in said
+    assert "10.7: 0.80 (number 1)" in said
+    assert "9.9: 0.00 (number 4 to 144)" in said
 
 
 @pytest.mark.filterwarnings("error")
@@ -75,7 +75,16 @@ def test_a_score_below_half_is_not_shown_as_half() -> None:
         "heads 1.0, 1.1."
     )
     shown = {0.494: "0.49", 0.496: "0.496", 0.49999: "0.499", 0.5: "0.50", 0.996: "1.00"}
+    shown |= {0.0: "0.00", 1 / 779: "0.001", 0.0049: "0.005", 0.00021: "0.0002", 0.005: "0.01"}
     assert {score: below_high(score) for score in shown} == shown
+
+
+def test_the_highest_score_is_not_shown_as_zero() -> None:
+    counts = np.array([[0, 1], [0, 0]])
+    said = key_observations(
+        scores_from_counts(counts, n_pairs=779), pd.DataFrame(columns=["class"])
+    )
+    assert said[0].endswith("the highest copying score is 0.001, of head 0.1.")
 
 
 def test_where_all_heads_score_zero_none_is_the_highest() -> None:
@@ -104,8 +113,8 @@ def test_published_and_measured_heads_are_ranked_apart() -> None:
     movers = published[published["class"] == "name mover"]
     measured = movers.iloc[:1].assign(origin=MEASURED).rename(index={9: 1, 6: 2})
     said = " ".join(key_observations(PLANTED, pd.concat([published, measured])))
-    assert "Published name mover heads by copying score: 9.6: 0.90 (rank 1), 9.9: 0.00" in said
-    assert "Measured name mover heads by copying score: 1.2: 0.20 (rank 3)." in said
+    assert "Published name mover heads by copying score: 9.6: 0.90 (number 1), 9.9: 0.00" in said
+    assert "Measured name mover heads by copying score: 1.2: 0.20 (number 3)." in said
     assert said.count("1.2: 0.20") == 1
 
 

@@ -72,9 +72,22 @@ def test_a_score_below_half_is_not_shown_as_half() -> None:
     below = answers("run/step-0", "A", 0.4999, 0.1)
     said = when_heads_come_up(with_steps(below))
     assert said[0] == (
-        "No head copies half of the names at any checkpoint; at the last one the highest is 0.0 "
-        "with 0.499."
+        "No head copies half of the names at any checkpoint; at the last one the highest "
+        "score is 0.499, of head 0.0."
     )
     assert said[1].endswith("at the last one all heads score 0.")
     table = models_side_by_side(below)
     assert table.loc["A", "highest copying score"].startswith("0.499 ")
+    assert table.loc["A", "highest suppression score"] == "all heads score 0"
+    least = models_side_by_side(answers("A", "A", 0.0, 1 / 779))
+    assert least.loc["A", "highest copying score"] == "0.001 (0.1, depth 0.00)"
+
+
+def test_heads_that_come_up_together_are_named_together() -> None:
+    steps = [(0, (0.1, 0.1, 0.0)), (10, (0.6, 0.2, 0.9)), (20, (0.7, 0.3, 0.6))]
+    run = pd.concat([answers(f"run/step-{step}", "A", *scores) for step, scores in steps])
+    said = when_heads_come_up(with_steps(run))
+    assert said[0] == (
+        "The first heads that copy half of the names are 0.0, 0.2, seen at step 10; at the last "
+        "checkpoint the highest score is 0.70, of head 0.0."
+    )

@@ -15,6 +15,7 @@ from analysis.static.definitions import (
     all_definitions,
     describe_disagreements,
     example_tokens,
+    names_against_rest,
     rank_differences,
     shares_by_kind,
     token_kinds,
@@ -85,6 +86,31 @@ def test_shares_and_examples_are_those_of_the_answers(model: Any) -> None:
     examples = example_tokens(model, answers, kinds, [(0, 1)])
     assert examples.loc["0.1", "tokens"] == 2
     assert set(examples.loc["0.1", "for example"].split(" '")) >= {"'x'"}
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_held_against_the_rest_where_there_are_both() -> None:
+    answers = planted_answers()
+    order = answers.tokens.argsort()
+    kinds = pd.Series(["name", "name", *["other"] * (len(order) - 2)])
+
+    def said(kinds: pd.Series) -> list[str]:
+        return names_against_rest(answers, kinds, (0, 1), (2, 0))
+
+    assert said(kinds) == [
+        f"Head 0.1 copies {answers.copied[0, :2].mean():.0%} of the names and "
+        f"{answers.copied[0, 2:].mean():.1%} of all other tokens.",
+        f"Head 2.0 suppresses {answers.suppressed[1, :2].mean():.0%} of the names and "
+        f"{answers.suppressed[1, 2:].mean():.1%} of all other tokens.",
+    ]
+    assert said(kinds.replace("name", "other")) == [
+        "Head 0.1 copies 42.9% of the tokens asked about, none of which is a name.",
+        "Head 2.0 suppresses 14.3% of the tokens asked about, none of which is a name.",
+    ]
+    assert said(kinds.replace("other", "name")) == [
+        "Head 0.1 copies 43% of the names; no other tokens were asked about.",
+        "Head 2.0 suppresses 14% of the names; no other tokens were asked about.",
+    ]
 
 
 def test_definitions_stand_side_by_side(model: Any) -> None:

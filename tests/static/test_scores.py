@@ -19,14 +19,14 @@ from analysis.errors import ArchitectureError, NamesError, ParameterError, Weigh
 from analysis.export.places import figure_stem
 from analysis.names import load_names
 from analysis.plots.heatmaps import plot_heatmaps
-from analysis.provenance import ModelIdentity, set_identity
+from analysis.provenance import ModelIdentity, model_identity, set_identity
 from analysis.static.scores import score_heads, target_ranks
 from analysis.static.vocabulary import score_vocabulary
 from tests import checkpoints, planted
 from tests.planted import COPYING, MAKERS, NAMES, SUPPRESSING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedModel
@@ -271,6 +271,19 @@ def test_the_frame_has_a_row_for_each_head(planted_bridge: TransformerBridge) ->
         ] / len(NAMES)
     assert tuple(frame.index[frame["copying_score"] == 1.0]) == COPYING
     assert tuple(frame.index[frame["suppression_score"] == 1.0]) == SUPPRESSING
+
+
+def test_printed_scores_name_the_heads_that_copy_and_suppress(
+    planted_bridge: TransformerBridge,
+) -> None:
+    def listed(heads: Iterable[tuple[int, int]]) -> str:
+        return ", ".join(f"{layer}.{head}" for layer, head in heads)
+
+    assert repr(score_heads(planted_bridge, NAMES)) == (
+        f"{model_identity(planted_bridge).title}, k = 1, {len(NAMES)} names: of "
+        f"{N_LAYERS * N_HEADS} heads {len(COPYING)} ({listed(COPYING)}) copy at least half, "
+        f"{len(SUPPRESSING)} ({listed(SUPPRESSING)}) suppress at least half"
+    )
 
 
 def test_provenance_tells_what_made_the_scores_and_is_json(own_bridge: TransformerBridge) -> None:

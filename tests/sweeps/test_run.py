@@ -23,7 +23,7 @@ from analysis import ExportError, ModelError, ParameterError, load_model, load_n
 from analysis.sweeps import questions as asking
 from analysis.sweeps.cluster import cluster_client
 from analysis.sweeps.questions import Question
-from analysis.sweeps.run import _answer, _Task, sweep, sweep_frame
+from analysis.sweeps.run import _answer, _planned, _written_out, sweep, sweep_frame
 from analysis.sweeps.store import Store
 from tests import checkpoints, planted
 
@@ -163,12 +163,34 @@ def test_answers_are_those_of_the_functions_and_the_same_weights_are_asked_once(
 
 
 def test_a_pattern_is_written_out_in_the_order_of_its_numbers(models: list[Path]) -> None:
-    from analysis.sweeps.run import _written_out
-
-    found = list(_written_out([str(models[0].parent / "step-*")]))
+    here = models[0].parent
+    found = list(_written_out([str(here / "step-*")]))
     assert found == list(map(str, models))
     with pytest.raises(ParameterError, match="fits"):
-        list(_written_out([str(models[0].parent / "none-*")]))
+        list(_written_out([str(here / "none-*")]))
+
+
+def test_a_pattern_of_folders_may_have_an_at_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def listed(repo: str) -> list[str]:
+        asked.append(repo)
+        return ["step10", "step2", "main"]
+
+    monkeypatch.setattr("analysis.sweeps.run.list_revisions", listed)
+    for name in ("x@2", "x@10", "y@1"):
+        (tmp_path / name).mkdir()
+    folders = [str(tmp_path / "x@2"), str(tmp_path / "x@10")]
+    assert list(_written_out([f"{tmp_path}/x@*"])) == folders
+    with pytest.raises(ParameterError, match="no checkpoint fits"):
+        list(_written_out([f"{tmp_path}/z@*"]))
+    assert not asked
+    assert list(_written_out(["org/m@step*"])) == ["org/m@step2", "org/m@step10"]
+    monkeypatch.chdir(tmp_path)
+    assert list(_written_out(["y@?"])) == ["y@1"]
+    assert asked == ["org/m"]
 
 
 def test_what_decides_an_answer_decides_its_key() -> None:
@@ -317,6 +339,32 @@ def test_answers_of_other_code_are_left_out(
         sweep_frame(result)
 
 
+def test_answers_about_other_shipped_names_are_left_out(
+    made: Path, here: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ships(n: int, model: str) -> None:
+        Path("names.csv").write_text("\n".join(["name,count", *(f"{x},9" for x in NAMES[:n])]))
+        sweep([model], ["static", Question("static", names=NAMES)], "sweep", cluster=here)
+
+    monkeypatch.setattr("analysis.names.NAMES_CSV", Path("names.csv"))
+    ships(8, "A")
+    saved("B", tuple(reversed(planted.NAMES)))
+    ships(5, "B")
+    with pytest.warns(UserWarning, match=r"1 older answer in sweep.*or of data/names\.csv"):
+        found = sweep_frame("sweep")
+    asked = found.groupby(["model", "question"])["n_names"].first()
+    assert asked["B", "static"] == 5
+    assert ("A", "static") not in asked
+    assert (asked.drop(("B", "static")) == 8).all() and len(asked) == 3
+    assert not {"code", "names_file"} & set(found)
+    Path("names.csv").write_text("name,count\nMary,2\n")
+    for file in Path("sweep").glob("*.parquet"):
+        if pd.read_parquet(file)["question"].iloc[0] != "static":
+            file.unlink()
+    with pytest.raises(ParameterError, match=r"other versions of the code or of data/names\.csv"):
+        sweep_frame("sweep")
+
+
 def test_a_failure_is_forgotten_once_there_is_an_answer(made: Path, here: str) -> None:
     made.rename("elsewhere")
     for question in ("eigenvalue", Question("static", names=("two words",))):
@@ -331,12 +379,32 @@ def test_a_failure_is_forgotten_once_there_is_an_answer(made: Path, here: str) -
     assert all(question.startswith("static (1 name,") for question in left)
 
 
-def test_a_model_that_changes_under_way_gives_no_answer(made: Path, tmp_path: Path) -> None:
-    about = {"model": "A", "title": "A", "question": "eigenvalue", "checksum": "another"}
-    task = _Task("A", None, Question("eigenvalue"), "key", about)
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("config.json", '"layer_norm_epsilon": 1e-05', '"layer_norm_epsilon": 5.0'),
+        ("tokenizer.json", "\u0120Mary", "\u0120Marie"),
+        ("model.safetensors", "", ""),
+        ("names.csv", "Mary", "Marie"),
+    ],
+)
+def test_what_changes_under_way_gives_no_answer(
+    made: Path, file: str, before: str, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("names.csv").write_text("name,count\nMary,2\nJohn,1\n")
+    monkeypatch.setattr("analysis.names.NAMES_CSV", Path("names.csv"))
+    store = Store(Path("sweep").resolve())
+    (task,) = _planned(["A"], [Question("static")], store, [], {})
+    path = Path(file) if file == "names.csv" else made / file
+    if file == "model.safetensors":
+        path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
+    else:
+        text = path.read_text(encoding="utf-8")
+        assert before in text
+        path.write_text(text.replace(before, after), encoding="utf-8")
     with pytest.raises(ModelError, match="changed while the sweep ran"):
-        _answer(str(tmp_path / "sweep"), task)
-    assert not (tmp_path / "sweep").exists()
+        _answer(str(store.folder), task)
+    assert not store.folder.exists()
 
 
 def test_the_command_says_why_no_model_has_scores(

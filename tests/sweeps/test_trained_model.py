@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
+from analysis import ParameterError
 from analysis.sweeps.trained_model import (
     NameText,
     TrainingRun,
@@ -12,7 +17,37 @@ from analysis.sweeps.trained_model import (
     _new_model,
     make_tokenizer,
     names_of_the_text,
+    train,
 )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"n_heads": 3}, "n_heads must divide d_model, and 3 does not divide 64"),
+        ({"steps": ()}, r"steps must be one or more that ascend, .* not \(\)"),
+        ({"steps": (2, 0)}, r"steps must be one or more that ascend, .* not \(2, 0\)"),
+        ({"steps": (0, 2, 2)}, "steps must be one or more that ascend"),
+        ({"steps": (-1, 2)}, "a step must be a whole number of at least 0, not -1"),
+        ({"steps": 5}, "steps must be a list"),
+        ({"seed": -1}, "seed must be a whole number from 0"),
+        ({"n_names": 5}, "n_names must be a whole number of at least 6"),
+        ({"batch": 0}, "batch must be a whole number"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number"),
+    ],
+)
+def test_a_run_that_cannot_be_trained_is_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        TrainingRun(**wrong)
+
+
+def test_every_path_that_is_returned_is_a_checkpoint_of_its_step(tmp_path: Path) -> None:
+    run = TrainingRun(n_layers=1, n_heads=2, d_model=8, n_names=6, batch=2, steps=(0, 1))
+    found = train(tmp_path / "runs", run)
+    assert [path.name for path in found] == ["small-gpt2-step-0000", "small-gpt2-step-0001"]
+    assert all((path / "config.json").is_file() for path in found)
+    same = TrainingRun(1, 2, 8, 6, 2, steps=list(np.arange(2)))  # type: ignore[arg-type]
+    assert same == run and train(tmp_path / "runs", same) == found
 
 
 def test_the_loss_is_the_mean_over_every_token_that_is_said() -> None:

@@ -23,8 +23,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     return layer < nLayers && head < nHeads ? layer * nHeads + head : -1;
   };
   const cleanups = [];
-  const common = (state) =>
-    Object.fromEntries(Object.entries(state || {}).filter(([name]) => COMMON.includes(name)));
+  const common = (state) => entriesOf(state, (name) => COMMON.includes(name));
   // Explorers side by side begin alike.
   const usual = { ...DEFAULTS, k: data.k, mlp: data.sets[0].first_mlp, names: data.sets[0].key,
     ...(keeps ? {} : common(linked[0].usual)) };
@@ -43,9 +42,14 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   };
   const given = () => (isPage && hasFragment() ? stateFromFragment(location.hash)
     : model.get("state"));
-  app.kept = () => ({ ...app.state, ...fixed });
-  app.address = () => fragmentOf(app.state, usual, fixed);
-  app.state = toState(keeps ? given() : common(given()));
+  // What the second of two explorers shows alone is kept with the state of the first.
+  app.alone = () => entriesOf(app.state, (name, value) => !COMMON.includes(name)
+    && JSON.stringify(value) !== JSON.stringify(usual[name]), (name) => SECOND + name);
+  const more = () => ({ ...fixed, ...linked[1]?.alone() });
+  app.kept = () => ({ ...app.state, ...more() });
+  app.address = () => fragmentOf(app.state, usual, more());
+  const own = (state) => (keeps ? state : { ...common(linked[0].state), ...secondOf(state) });
+  app.state = toState(own(given()));
   app.cursor = indexOf(app.state.head) >= 0 ? indexOf(app.state.head) : 0;
   for (const part of [marksPart, questionsPart, controlsPart, ownPart, heatmapsPart, pointingPart,
     cardPart, evidencePart, namesPart, tabsPart, pythonPart, picturePart, keepPart]) part(app);
@@ -64,7 +68,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     }
     const views = app.views();
     if (!views.some((view) => view.key === found.score)) found.score = views[0].key;
-    found.only = String(found.only ?? "");
+    found.only = String(found.only ?? "").trim();
     for (const axis of ["x", "y", "color", "size"]) {
       const known = found[axis] === "none" || app.measureKeys().includes(found[axis]);
       if (!known) found[axis] = DEFAULTS[axis];
@@ -88,7 +92,9 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
       + `${data.model.note ? ` · ${data.model.note}` : ""}`;
     app.kSlider.value = app.state.k;
     app.kBox.value = app.state.k;
-    app.kSays.replaceChildren();
+    for (const says of [app.kSays, app.mlpSays, app.rangeSays]) {
+      says.querySelector(".nh-error")?.remove(); // not the progress of a question
+    }
     app.mlpBox.checked = app.state.mlp;
     app.scoreBox.refresh(app.state.score);
     app.namesBox.refresh(app.state.names);
@@ -120,6 +126,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   function draw() {
     app.tabWidth = app.tabPanel.clientWidth; // read here, where the layout is known
     drawMaps();
+    app.relabel();
     drawHeader();
     app.drawCard();
     app.drawTab();
@@ -128,6 +135,10 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   }
 
   function update(patch, push) {
+    // The ends of the colours, and what is dimmed, are of the numbers of one score.
+    if (patch.score && patch.score !== app.state.score) {
+      patch = { lo: null, hi: null, threshold: 0, ...patch };
+    }
     app.state = checked({ ...app.state, ...patch });
     const had = root.classList.contains("nh-has-card");
     draw();
@@ -138,7 +149,10 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     else if (["k", "score", "mlp", "names", "only"].some((name) => name in patch)) {
       const best = app.panels.map(({ shown }) => {
         const i = shown.values.indexOf(Math.max(...Array.from(shown.values).filter(isNumber)));
-        return `highest ${shown.title.toLowerCase()} ${format(shown.values[i])} at ${nameOf(i)}`;
+        const title = shown.title.toLowerCase();
+        return i < 0 ? `${title} not known`
+          : shown.values[i] === 0 ? `no ${title} above 0`
+          : `highest ${title} ${format(shown.values[i])} at ${nameOf(i)}`;
       });
       app.live.textContent = `k = ${app.state.k}: ${best.join("; ")}`;
     }
@@ -149,7 +163,8 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   }
 
   let addressLater = 0;
-  const unaddressed = fragmentOf(toState(model.get("state")), usual, fixed);
+  const unaddressed = fragmentOf(toState(model.get("state")), usual,
+    { ...fixed, ...moreOf(model.get("state")) });
   function remember(push) {
     if (!keeps) {
       linked[0].remember(push); // what both have is kept there
@@ -192,7 +207,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
       field("k", app.kSlider, app.kBox, app.kSays),
       field("Score", app.scoreBox, app.scoreSays),
       field("Names", app.namesBox),
-      field("with the text", app.onlyBox, app.onlySays),
+      field("Only names with", app.onlyBox, app.onlySays),
       field("First MLP", h("label", { class: "nh-switch" }, app.mlpBox, "through the first MLP"),
         app.mlpSays),
       field("Classes", app.classBox),
@@ -208,7 +223,17 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   readTheme();
 
   model.on("msg:custom", app.onMessage);
-  cleanups.push(() => model.off("msg:custom", app.onMessage), () => clearTimeout(addressLater));
+  cleanups.push(() => model.off("msg:custom", app.onMessage), app.leave,
+    () => clearTimeout(addressLater));
+  // In JupyterLab a letter, an arrow or Enter means something to the notebook: in a control it does
+  // not. Shift-Enter still runs the cell.
+  root.addEventListener("keydown", (event) => {
+    const runs = event.key === "Enter" && event.shiftKey;
+    const command = event.ctrlKey || event.metaKey || event.altKey || runs;
+    if (!command && event.target.closest("input, select, textarea, button, summary, a")) {
+      event.stopPropagation();
+    }
+  });
   darkMedia.addEventListener("change", readTheme);
   cleanups.push(() => darkMedia.removeEventListener("change", readTheme));
   const themeWatch = new MutationObserver(readTheme);
@@ -222,21 +247,26 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   cleanups.push(() => themeWatch.disconnect(), () => resize.disconnect());
   /** To a state that was kept, with its choice of models, as if its address had been opened. */
   app.go = (state) => {
-    const next = readState(state, usual), models = modelsOf(state);
+    const next = readState(state, usual);
     if (isPage) {
-      history.pushState(null, "", fragmentOf(next, usual, models));
+      history.pushState(null, "", fragmentOf(next, usual, moreOf(state)));
       dispatchEvent(new PopStateEvent("popstate"));
     } else {
-      model.set("state", { ...next, ...models });
+      model.set("state", { ...next, ...moreOf(state) });
       model.save_changes();
     }
   };
-  const show = () => {
-    app.state = toState(given());
+  /** After results were added. */
+  app.refresh = () => {
+    app.forgetMeasures();
+    update({}, false);
+  };
+  app.show = (state) => {
+    app.state = toState(own(state));
     if (app.state.head) app.cursor = indexOf(app.state.head);
     draw();
-    moveOthers(app.state);
   };
+  const show = () => linked.forEach((one) => one.show(given()));
   if (isPage && keeps) {
     const back = () => {
       clearTimeout(addressLater);

@@ -22,7 +22,7 @@ function controlsPart(app) {
   const mlpBox = h("input", { type: "checkbox", onchange: takeMlp });
   const mlpSays = h("span", { class: "nh-says" });
   const scoreBox = select("Score", () => app.views().map((view) => [view.key, view.title]),
-    (value) => app.update({ score: value, lo: null, hi: null }, true));
+    (value) => app.update({ score: value }, true));
   const scoreSays = h("span", { class: "nh-says" });
   const namesBox = select("Names", () => {
     const seen = new Map(data.sets.map((set) => [set.key, set]));
@@ -77,7 +77,7 @@ function controlsPart(app) {
   }
   function sayFilter() {
     const { only } = app.state, set = app.currentSet();
-    if (document.activeElement !== onlyBox) onlyBox.value = only;
+    if (onlyBox.value.trim() !== only) onlyBox.value = only; // else it is being typed
     if (only && !set.whole) sayNone(only, "All are shown.");
     else {
       onlySays.replaceChildren(only ? h("span", { class: "nh-muted" },
@@ -109,18 +109,19 @@ function controlsPart(app) {
         + `score_heads(model, names, first_mlp=${app.python(wanted)}).`));
       return;
     }
-    const set = app.currentSet();
+    const set = app.currentSet(), { names } = app.state;
     const result = await app.work(mlpSays, "score",
       { key: set.key, label: set.label, first_mlp: wanted }, { about: "score" });
-    if (result) takeSet(result);
+    if (result) takeSet(result, app.state.names === names);
   }
 
-  function takeSet(raw) {
+  /** Adds a set; `show`: whether it is still what the reader waits for. */
+  function takeSet(raw, show = true) {
     const set = readSet(raw, data);
     data.sets = data.sets.filter((known) =>
       known.key !== set.key || known.first_mlp !== set.first_mlp);
     data.sets.push(set);
-    app.update({ names: set.key, mlp: set.first_mlp }, true);
+    app.update(show ? { names: set.key, mlp: set.first_mlp } : {}, show);
   }
 
   function takeRange() {

@@ -128,19 +128,28 @@ function evidencePart(app) {
     remarks.length ? h("p", { class: "nh-muted" }, remarks.join(" ")) : null);
   }
 
+  const absentRows = new Map(); // by title: what is said of a measurement outlives a redraw
   function drawMissing() {
     if (!data.absent.length) return null;
     return h("section", { class: "nh-absent" }, app.section("Not computed yet"),
       data.absent.map((one) => {
-        const says = h("div", { class: "nh-says" });
-        const run = h("button", { type: "button", class: "nh-small", onclick: async () => {
-          const result = await app.work(says, "measure", { what: one.what },
-            { about: `measure ${one.what}` });
-          if (result) takeMeasures(result);
-        } }, "Compute");
-        return h("div", { class: "nh-absent-row" }, h("span", {}, one.title),
-          hasKernel && one.what ? run : h("code", {}, one.python), says);
-      }));
+        if (!absentRows.has(one.title)) absentRows.set(one.title, absentRow(one));
+        return absentRows.get(one.title);
+      }),
+      hasKernel ? null : h("p", { class: "nh-muted" }, "A page with all but the relations: ",
+        h("code", {}, "make explore MODEL=… MEASURE=1"), " (minutes)."));
+  }
+
+  function absentRow({ what, title, python }) {
+    const says = h("div", { class: "nh-says" });
+    const run = h("button", { type: "button", class: "nh-small", onclick: async () => {
+      run.disabled = true;
+      const result = await app.work(says, "measure", { what }, { about: `measure ${what}` });
+      run.disabled = false;
+      if (result) takeMeasures(result);
+    } }, "Compute");
+    return h("div", { class: "nh-absent-row" }, h("span", {}, title),
+      hasKernel && what ? run : h("code", {}, python), says);
   }
 
   function takeMeasures(result) {
@@ -149,8 +158,7 @@ function evidencePart(app) {
     data.views = result.views;
     data.absent = result.absent;
     data.classes = result.classes;
-    app.forgetMeasures();
-    app.update({}, false);
+    app.refresh();
   }
 
   Object.assign(app, { drawClasses, drawEvidence, drawProfile, drawRelations, drawMissing });

@@ -45,8 +45,8 @@ function heatmapsPart(app) {
   /** Makes the cells of a panel for a width; colours come with `paint`. */
   function layPanel(panel, width) {
     const colors = THEMES[app.theme];
-    const left = 40, right = 6, top = 30, below = 84 + LEGEND_LINE * legendLines();
-    const w = Math.max(3, (width - left - right) / nLayers);
+    const left = 40, right = 10, top = 30, below = 84 + LEGEND_LINE * legendLines();
+    const w = (width - left - right) / nLayers;
     const h_ = clamp(w, nHeads > 16 ? 9 : 16, nHeads > 16 ? 16 : 26);
     const g = { left, top, w, h: h_, width, bottom: top + h_ * nHeads };
     g.height = g.bottom + below;
@@ -160,5 +160,5 @@ function heatmapsPart(app) {
     panel.legend.replaceChildren(...parts);
   }
 
-  Object.assign(app, { panels, legendLines, layPanel, paint, fit });
+  Object.assign(app, { panels, legendLines, layPanel, paint });
 }

@@ -78,17 +78,17 @@ function keepPart(app) {
   }
 
   function ownRecord() {
-    const set = app.currentSet();
-    return { model: data.model, ...(minus ? { minus: minus.model } : {}), k: app.state.k,
-      first_mlp: set.first_mlp, relation: set.targets ? "relation" : "copying",
-      n_pairs: set.nPairs,
-      // The checksum is that of the whole list.
-      ...(set.whole ? { filter: { text: set.only, pairs: set.whole.nPairs,
-        pairs_sha256: set.checksum } } : { pairs_sha256: set.checksum }),
+    const set = app.currentSet(), { k } = app.state, n = set.nPairs;
+    // The checksum is that of the whole list.
+    const made = set.whole ? { filter: { text: set.only, pairs: set.whole.nPairs,
+      pairs_sha256: set.checksum } } : { pairs_sha256: set.checksum };
+    return { model: data.model, ...(minus ? { minus: minus.model } : {}), k,
+      first_mlp: set.first_mlp, relation: set.targets ? "relation" : "copying", n_pairs: n, ...made,
       n_layers: nLayers, n_heads: nHeads,
       measured: Object.fromEntries(data.measures.map(({ key, note }) => [key, note])),
-      names: set.key === "shipped" && !set.whole ? "data/names.csv" : set.sources,
-      provenance: data.provenance };
+      names: set.key === "shipped" && !set.whole ? "data/names.csv" : wordsOf(set),
+      provenance: { ...set.provenance, k, ...(set.whole ? { pairs: n, pairs_given: n,
+        pairs_sha256: undefined, ...made } : {}) } };
   }
 
   function record() {
@@ -126,8 +126,10 @@ function keepPart(app) {
     const [file] = event.target.files;
     if (!file) return;
     file.text().then((text) => {
-      const read = JSON.parse(text);
-      app.go(read.state || read);
+      const { state } = JSON.parse(text);
+      const isKnown = (name) => Object.hasOwn(DEFAULTS, name) || MODEL_CHOICES.includes(name);
+      if (!Object.keys(state).some(isKnown)) throw new Error("no state");
+      app.go(state);
       keepSays.replaceChildren(h("span", { class: "nh-muted", role: "status" },
         `${file.name} read.`));
     }).catch(() => keepSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },

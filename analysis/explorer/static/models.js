@@ -5,12 +5,27 @@ async function render({ model, el }) {
   const root = h("section", { class: "nh", "aria-label": "Explorer of attention heads" },
     h("p", { class: "nh-loading" }, "Unpacking the results …"));
   el.append(root);
+  const linked = []; // the explorers that are shown
+  const read = async (packed) => {
+    const raw = await unpack(packed);
+    return (raw.explorers || [raw]).map(readPayload);
+  };
   try {
-    const raw = await unpack(model.get("payload"));
-    if (Array.isArray(raw.explorers)) {
-      return several({ model, root, all: raw.explorers.map(readPayload), isPage });
-    }
-    return explorer({ model, root, data: readPayload(raw), isPage });
+    const all = await read(model.get("payload"));
+    // What the kernel adds to the results, whichever view asked for it.
+    const added = async () => {
+      const packed = model.get("payload"), fresh = await read(packed);
+      if (packed !== model.get("payload")) return; // newer ones are being read
+      all.forEach((data, at) => Object.assign(data, fresh[at]));
+      linked.forEach((one) => one.refresh());
+    };
+    const cleanup = all.length > 1 ? several({ model, root, all, isPage, linked })
+      : explorer({ model, root, data: all[0], isPage, linked });
+    model.on("change:payload", added);
+    return () => {
+      model.off("change:payload", added);
+      cleanup();
+    };
   } catch (error) {
     root.replaceChildren(h("p", { class: "nh-error", role: "alert" },
       `The results cannot be shown: ${error.message}`));
@@ -19,7 +34,7 @@ async function render({ model, el }) {
 }
 
 /** Several models: one is shown; another beside it, or taken away from it, where that is asked. */
-function several({ model, root, all, isPage }) {
+function several({ model, root, all, isPage, linked }) {
   const titles = all.map((data, at) => {
     const same = all.filter((other) => other.model.title === data.model.title).length > 1;
     return same ? `${data.model.title} (${at + 1})` : data.model.title;
@@ -55,7 +70,7 @@ function several({ model, root, all, isPage }) {
     root.classList.toggle("nh-pair", isBeside());
     places[1].hidden = !isBeside();
     places.forEach((place) => { place.replaceChildren(); place.className = "nh"; });
-    const linked = []; // explorers whose common controls move together
+    linked.length = 0; // their common controls move together
     const common = { model, isPage, linked, fixed: address() };
     // A kernel holds the first model alone.
     cleanups = [explorer({ ...common, root: places[0], data, asks: first.value === "0",
@@ -72,17 +87,19 @@ function several({ model, root, all, isPage }) {
     return { ...(first.value === "0" ? {} : { model: first.value }),
       ...(how ? { [how]: at } : {}) };
   }
+  const isOfModels = (name) => name.startsWith(SECOND)
+    || [...MODEL_CHOICES, "head", "pins", "names"].includes(name);
   function choose() {
     if (isPage) {
       const parts = new URLSearchParams(kept.address().slice(1));
-      for (const name of [...MODEL_CHOICES, "head", "pins", "names"]) parts.delete(name);
+      for (const name of [...parts.keys()]) if (isOfModels(name)) parts.delete(name);
       for (const [name, value] of Object.entries(address())) parts.set(name, value);
       history.pushState(null, "", `#${parts}`);
     } else {
-      model.set("state", { ...kept.state, ...address() });
-      model.save_changes();
+      model.set("state", { ...entriesOf(kept.state, (name) => !isOfModels(name)), ...address() });
     }
     show();
+    if (!isPage) kept.remember(); // what was left out is as usual
   }
   function back() {
     const given = isPage && hasFragment()

@@ -31,8 +31,7 @@ function namesPart(app) {
     const set = app.currentSet(), end = endOf(i), k = app.state.k;
     const ranks = set[end].subarray(i * set.nPairs, (i + 1) * set.nPairs);
     const order = Array.from(ranks.keys()).sort((a, b) => ranks[a] - ranks[b]);
-    const kept = order.filter((pair) => !app.nameFilter
-      || set.sources[pair].toLowerCase().includes(app.nameFilter.toLowerCase()));
+    const kept = order.filter((pair) => holds(set, pair, app.nameFilter));
     const verb = end === "bottom" ? "suppresses" : set.targets ? "answers" : "copies";
     const lists = [
       ["in", `${verb[0].toUpperCase()}${verb.slice(1)}`, `rank below ${k}`,
@@ -63,7 +62,7 @@ function namesPart(app) {
         title: before === null ? `rank ${rank}` : before.length
           ? `rank ${rank}; before it: ${before.map((word) => JSON.stringify(word)).join(", ")}`
           : `rank ${rank}: nothing comes before it`,
-        onclick: () => { app.tokenQuery.value = set.sources[pair]; lookUp(); } },
+        onclick: () => { app.tokenQuery.value = set.sources[pair]; lookUp([pair]); } },
       `${set.sources[pair]}${target}`, h("span", { class: "nh-rank" }, rank));
     };
     return h("section", { class: "nh-names" },
@@ -131,7 +130,8 @@ function namesPart(app) {
   app.tokenQuery.dataset.key = "token";
   app.promptText.dataset.key = "prompt";
 
-  async function lookUp() {
+  /** `chosen`: of the pairs that are shown; all that begin with the word if none. */
+  async function lookUp(chosen = null) {
     const i = indexOf(app.state.head), word = app.tokenQuery.value, set = app.currentSet();
     if (i < 0) return;
     if (!word.trim()) {
@@ -140,19 +140,21 @@ function namesPart(app) {
       return;
     }
     if (!hasKernel) {
-      const pair = set.sources.indexOf(word.trim());
+      const pairs = chosen || Array.from(set.sources.keys())
+        .filter((pair) => set.sources[pair] === word.trim());
       const top = extremesOf(i, "top"), bottom = extremesOf(i, "bottom");
-      if (pair < 0 || !top) {
+      if (!pairs.length || !top) {
         app.tokenSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-          pair < 0 ? `"${word}" is not among this page's names. ` : "Not in this page. ",
+          !pairs.length ? `"${word}" is not among this page's names. ` : "Not in this page. ",
           "In Python: ", h("code", {},
             `${cardCall()}.writes_for(${JSON.stringify(word.trim())})`)));
         return;
       }
-      app.tokenSays.replaceChildren(ownRank(set, i, pair),
-        h("div", { class: "nh-columns" },
-          tokenList("writes most", top(pair).map((token) => ({ token }))),
-          tokenList("writes least", bottom(pair).map((token) => ({ token })))));
+      const list = (heading, of) => // the same of all pairs that begin alike
+        tokenList(heading, of(pairs[0]).map((token) => ({ token })));
+      app.tokenSays.replaceChildren(...pairs.map((pair) => ownRank(set, i, pair)),
+        h("div", { class: "nh-columns" }, list("writes most", top),
+          list("writes least", bottom)));
       return;
     }
     const result = await app.work(app.tokenSays, "token",

@@ -23,17 +23,26 @@ function ownPart(app) {
           `explore(load_model(${JSON.stringify(data.model.name)}), names=["Mary", "John"])`]
           .join("\n"))));
 
+  function refuse(text) {
+    ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" }, text));
+  }
+
   async function readOwnFile(event) {
     const [file] = event.target.files;
     if (!file) return;
-    const rows = readCsv(await file.text());
+    let rows;
+    try {
+      rows = readCsv(await file.text());
+    } catch (error) {
+      refuse(`${file.name}, ${error.message}`);
+      return;
+    }
     const header = (rows[0] || []).map((cell) => cell.trim());
     const columns = [["name"], ["source", "target"]].map((names) =>
       names.map((name) => header.indexOf(name))).find((places) => !places.includes(-1));
     if (!columns) {
-      ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-        `${file.name} has no column "name", nor "source" and "target"; its first line is: `
-        + header.join(", ").slice(0, 80)));
+      refuse(`${file.name} has no column "name", nor "source" and "target"; its first line is: `
+        + header.join(", ").slice(0, 80));
       return;
     }
     const found = rows.slice(1).map((row) => columns.map((column) => (row[column] || "").trim()))
@@ -55,14 +64,12 @@ function ownPart(app) {
 
   async function scoreOwn(names = namesIn(ownText.value), label = null) {
     if (!names.length) {
-      ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-        "Type at least one name."));
+      refuse("Type at least one name.");
       return;
     }
     const mixed = names.some(Array.isArray) && !names.every(Array.isArray);
     if (mixed) {
-      ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-        "Give either names or pairs such as France > Paris, not both."));
+      refuse("Give either names or pairs such as France > Paris, not both.");
       return;
     }
     const result = await app.work(ownSays, "score",

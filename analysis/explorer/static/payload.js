@@ -20,14 +20,28 @@ function placesOf(base64, wide) {
   return wide ? new Uint32Array(buffer) : new Uint16Array(buffer);
 }
 
-/** The cells of a CSV text; a quoted cell may hold commas, line ends and doubled quotes. */
+/** The cells of a CSV text, as strictly as analysis/name_files.py reads a file. */
 function readCsv(text) {
-  const rows = [[]];
-  const cells = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n|$)/g;
-  for (const [whole, quoted, plain, end] of text.replace(/^\ufeff/, "").matchAll(cells)) {
-    rows.at(-1).push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
-    if (end === "" || whole === "") break;
-    if (end !== ",") rows.push([]);
+  const whole = `${text.replace(/^\ufeff/, "")}\n`, rows = [];
+  // Quotes count at a cell's beginning alone; in quotes are line ends, commas and doubled quotes.
+  const cell = /(?:"([^"]*(?:""[^"]*)*)"|((?:[^",\r\n][^,\r\n]*)?))(,|\r\n?|\n)/y;
+  let row = [], begin = 0;
+  const refuse = (what) => {
+    const line = whole.slice(0, begin).split(/\r\n?|\n/).length;
+    throw new Error(`line ${line}: ${what}.`);
+  };
+  while (cell.lastIndex < whole.length) {
+    begin = cell.lastIndex;
+    const found = cell.exec(whole);
+    if (!found) refuse("a quote is not closed, or text follows it");
+    const [, quoted, plain, end] = found;
+    row.push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
+    if (end === ",") continue;
+    if (row.length > 1 || row[0]) rows.push(row); // else the line is empty
+    if (rows.length && rows.at(-1).length !== rows[0].length) {
+      refuse(`${row.length} cells under a header of ${rows[0].length}`);
+    }
+    row = [];
   }
   return rows;
 }
@@ -57,11 +71,17 @@ function readSet(set, payload) {
   return read;
 }
 
+/** The names of a set, or its pairs. */
+const wordsOf = ({ sources, targets }) =>
+  (targets ? sources.map((word, at) => [word, targets[at]]) : sources);
+
+/** Whether a name, or either word of a pair, holds a text, in any letter case. */
+const holds = (set, pair, text) => [set.sources, set.targets].some((words) =>
+  words && words[pair].toLowerCase().includes(text.toLowerCase()));
+
 /** The names of a set that hold a text, in any letter case, as a set of their own. */
 function filterSet(set, only, nHeads, maxRank) {
-  const holds = (word) => word.toLowerCase().includes(only.toLowerCase());
-  const places = Array.from(set.sources.keys()).filter((place) =>
-    holds(set.sources[place]) || (set.targets && holds(set.targets[place])));
+  const places = Array.from(set.sources.keys()).filter((pair) => holds(set, pair, only));
   const nPairs = places.length;
   if (!nPairs) return set; // the filter's control says so
   const pick = (ranks) => {

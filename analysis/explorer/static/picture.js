@@ -1,7 +1,10 @@
 // The heatmaps as a picture, with their title and caption.
 
+const MARGIN = 40;
+
 function picturePart(app) {
   const { root, data, minus } = app;
+  const ruler = h("canvas").getContext("2d");
 
   function weightsOf({ model }) {
     const sum = model.checksum ? `, weights sha256 ${model.checksum.slice(0, 12)}`
@@ -13,7 +16,7 @@ function picturePart(app) {
     const names = set.targets ? "pairs" : "names";
     const how = set.whole ? `${set.nPairs} of ${set.whole.nPairs} ${names} holding "${set.only}"`
       : `${set.nPairs} ${names}`;
-    return `${weightsOf(source)}; ${how}, sha256 ${set.checksum.slice(0, 12)}; `
+    return `${weightsOf(source)}; ${set.label}: ${how}, sha256 ${set.checksum.slice(0, 12)}; `
       + `k = ${app.state.k}; first MLP ${set.first_mlp ? "on" : "off"}`;
   }
   /** What a view of measured numbers was computed with; the static scores' settings are not it. */
@@ -25,13 +28,48 @@ function picturePart(app) {
   const caption = () => (minus ? `${captionOf(data)} — minus ${captionOf(minus)}`
     : captionOf(data));
 
+  /** A text in lines that are no wider than `room`; a word that is wider is broken. */
+  function linesOf(text, room, font) {
+    ruler.font = font;
+    const fits = (line) => ruler.measureText(line).width <= room;
+    const lines = [];
+    let line = "";
+    const end = () => { if (line) lines.push(line); line = ""; };
+    for (const word of text.split(/\s+/)) {
+      if (line && fits(`${line} ${word}`)) {
+        line += ` ${word}`;
+        continue;
+      }
+      end();
+      for (const letter of word) {
+        if (!fits(line + letter)) end();
+        line += letter;
+      }
+    }
+    end();
+    return lines;
+  }
+
+  /** A text in lines from `y` down. */
+  function block(text, y, room, size, attributes) {
+    const step = Math.round(size * 1.3);
+    const lines = linesOf(text, room, `${attributes["font-weight"] || ""} ${size}px ${FONT}`);
+    return { height: step * lines.length, nodes: lines.map((line, at) => s("text", { x: MARGIN,
+      y: y + step * at, "font-family": FONT, "font-size": size, ...attributes }, line)) };
+  }
+
   /** The two heatmaps of this explorer. */
   function drawing() {
     const [a, b] = app.panels.map((panel) => panel.geometry);
     const stacked = a.width * 2 > 900 || root.clientWidth < 720;
     const width = stacked ? a.width : a.width + b.width + 16;
-    const height = (stacked ? a.height + b.height : a.height) + 40;
-    const colors = THEMES[app.theme];
+    const colors = THEMES[app.theme], room = (width - 2 * MARGIN) * 0.96; // fonts differ
+    const heading = block(app.title.textContent, 18, room, 15,
+      { "font-weight": 700, fill: colors.text });
+    const top = heading.height + 2;
+    const bottom = top + (stacked ? a.height + b.height : a.height);
+    const settings = block(viewCaption(), bottom + 10, room, 10, { fill: colors.muted });
+    const height = bottom + settings.height + 5;
     const inner = (panel, x, y) => {
       const copyOf = panel.svg.cloneNode(true);
       copyOf.querySelector(".nh-rings")?.remove();
@@ -46,12 +84,9 @@ function picturePart(app) {
       return copyOf;
     };
     const node = s("g", {}, s("rect", { width, height, fill: colors.surface }),
-      s("text", { x: 40, y: 18, "font-family": FONT, "font-size": 15, "font-weight": 700,
-        fill: colors.text }, app.title.textContent),
-      inner(app.panels[0], 0, 22),
-      inner(app.panels[1], stacked ? 0 : a.width + 16, stacked ? a.height + 22 : 22),
-      s("text", { x: 40, y: height - 8, "font-family": FONT, "font-size": 10,
-        fill: colors.muted }, app.fit(viewCaption(), width * 1.35)));
+      heading.nodes, inner(app.panels[0], 0, top),
+      inner(app.panels[1], stacked ? 0 : a.width + 16, stacked ? a.height + top : top),
+      settings.nodes);
     return { node, width, height };
   }
 

@@ -55,12 +55,18 @@ function pointingPart(app) {
     const { head, text } = readOut(i);
     tip.replaceChildren(h("strong", {}, head), `  ${text}`);
   }
+  let said = -1; // the head read out last: its cells are labelled with its numbers
+  const label = (i, text) => app.panels.forEach(({ cells }) =>
+    cells[i]?.setAttribute("aria-label", text));
+  function relabel() {
+    if (said >= 0) label(said, `${nameOf(said)}: ${readOut(said).text}`);
+  }
   function say(i) {
-    const { text } = readOut(i);
-    app.live.textContent = `Layer ${Math.floor(i / nHeads)}, head ${i % nHeads}: ${text}`;
-    for (const panel of app.panels) {
-      panel.cells[i]?.setAttribute("aria-label", `${nameOf(i)}: ${text}`);
-    }
+    app.live.textContent = `Layer ${Math.floor(i / nHeads)}, head ${i % nHeads}: `
+      + readOut(i).text;
+    if (said >= 0) label(said, nameOf(said));
+    said = i;
+    relabel();
   }
 
   function onKey(event) {
@@ -106,5 +112,5 @@ function pointingPart(app) {
     app.panels[0].svg.focus();
   }
 
-  Object.assign(app, { drawRings, tip, hover, showTip, say, onKey, togglePin, closeCard });
+  Object.assign(app, { drawRings, tip, hover, showTip, say, relabel, onKey, togglePin, closeCard });
 }

@@ -10,16 +10,14 @@ function pythonPart(app) {
   function loadLines(source, set) {
     const all = set.whole || set, { only } = set;
     const { name, revision, source: from } = source.model;
-    const words = all.targets ? all.sources.map((word, at) => [word, all.targets[at]])
-      : all.sources;
     const holds = (word) => `${python((only || "").toLowerCase())} in ${word}.lower()`;
     return [
       from === "memory" ? "model = ...  # this model was built in memory"
         : `model = load_model(${python(name)}${revision && from === "hub"
           ? `, revision=${python(revision)}` : ""})${from === "folder"
           ? "  # the path of this folder" : ""}`,
-      all.targets ? `names = [tuple(pair) for pair in ${python(words)}]`
-        : `names = load_names(model${all.key === "shipped" ? "" : `, ${python(words)}`})`,
+      all.targets ? `names = [tuple(pair) for pair in ${python(wordsOf(all))}]`
+        : `names = load_names(model${all.key === "shipped" ? "" : `, ${python(wordsOf(all))}`})`,
       !set.whole ? null
         : all.targets ? `names = [(a, b) for a, b in names if ${holds("a")} or ${holds("b")}]`
           : `names = load_names(model, [name for name in names if ${holds("name")}])`,

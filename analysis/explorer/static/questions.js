@@ -1,9 +1,10 @@
 // Questions to Python: their answers, their progress, and what stops them.
 
 function questionsPart(app) {
-  const { model, hasKernel } = app;
+  const { model, hasKernel, uid } = app;
 
-  let lastQuestion = 0;
+  // All views of a widget hear all answers, so that each numbers its questions from elsewhere.
+  let lastQuestion = Math.floor(Math.random() * 2 ** 50);
   const open = new Map(); // id -> question
   const latest = new Map(); // what it is about -> id; an older answer is dropped
 
@@ -19,8 +20,8 @@ function questionsPart(app) {
       const silence = setTimeout(() => app.kernelNotice(
         "Python has not answered for 8 s. It is busy with another cell, or the kernel was "
         + "restarted: then run the cell again."), SILENCE_MS);
-      open.set(id, { resolve, reject, onProgress, silence, about });
-      model.send({ ask: kind, id, args });
+      open.set(id, { kind, resolve, reject, onProgress, silence });
+      model.send({ ask: kind, id, view: uid, args });
     });
   }
 
@@ -31,6 +32,14 @@ function questionsPart(app) {
     clearTimeout(question.silence);
     open.delete(id);
     question.reject(new Stopped());
+  }
+
+  /** Of a view that is closed, stops what only it waits for; what adds to the results goes on. */
+  function leave() {
+    for (const [id, { kind, silence }] of open) {
+      clearTimeout(silence);
+      if (!["measure", "score", "export"].includes(kind)) stop(id);
+    }
   }
 
   function onMessage(message) {
@@ -82,5 +91,5 @@ function questionsPart(app) {
     }
   }
 
-  Object.assign(app, { ask, onMessage, work });
+  Object.assign(app, { ask, leave, onMessage, work });
 }

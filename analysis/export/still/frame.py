@@ -20,6 +20,7 @@ from analysis.export.still.resolved import (
     grid,
     plain,
 )
+from analysis.plots.texts import tick_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -213,7 +214,7 @@ def _ticks(
         counts = list(range(len(words)))
     else:
         own = axis.get("dtick") if mode in (None, "linear") else None
-        step = own or _nice_step(high - low, max(2, size_px / 70))
+        step = own or tick_step(high - low, max(2, size_px / 70))
         start = float(axis.get("tick0") or 0)
         first = math.ceil((min(low, high) - start) / step - 1e-6)
         last = math.floor((max(low, high) - start) / step + 1e-6)
@@ -242,12 +243,6 @@ def _labels(axis: Mapping[str, Any], places: list[float]) -> list[str]:
         number = number.replace("-", "\N{MINUS SIGN}")
         texts.append(f"{before}{number}{after}".rstrip())
     return texts
-
-
-def _nice_step(span: float, most: float) -> float:
-    raw = span / most
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
 
 
 def draw_words(canvas: Canvas, axes: dict[tuple[str, str], Axes]) -> None:

@@ -15,6 +15,7 @@ from analysis.export.still.fonts import missing, use_own_font
 from analysis.export.still.frame import Canvas, draw_axes, draw_words
 from analysis.export.still.legends import draw_legends
 from analysis.export.still.resolved import colour, resolve
+from analysis.export.still.svg_texts import keep_widths
 from analysis.export.still.traces import draw_traces
 
 
@@ -30,7 +31,6 @@ def render(
     scale: float = 1.0,
     dpi: float = 96.0,
     title: str = "",
-    description: str = "",
 ) -> bytes:
     """Draw a figure.
 
@@ -40,14 +40,11 @@ def render(
         scale: size on paper as a multiple of the figure's own (a CSS pixel is 1/96 in).
         dpi: pixels of a PNG for each inch of that size.
         title: of the file, for readers that show one.
-        description: of what it shows.
 
     Returns:
         The file's content.
     """
-    (content,) = render_all(
-        fig, [picture_format], scale=scale, dpi=dpi, title=title, description=description
-    )
+    (content,) = render_all(fig, [picture_format], scale=scale, dpi=dpi, title=title)
     return content
 
 
@@ -58,7 +55,6 @@ def render_all(
     scale: float = 1.0,
     dpi: float = 96.0,
     title: str = "",
-    description: str = "",
 ) -> list[bytes]:
     """As ``render``, in several formats: the figure is laid out once, and written in each."""
     from matplotlib import rc_context
@@ -91,9 +87,10 @@ def render_all(
                 format=picture_format,
                 dpi=dpi if picture_format == "png" else 72,
                 facecolor=figure.get_facecolor(),
-                metadata=_metadata(picture_format, title, description),
+                metadata=_metadata(picture_format, title),
             )
-            written.append(out.getvalue())
+            drawn = out.getvalue()
+            written.append(keep_widths(drawn) if picture_format == "svg" else drawn)
     return written
 
 
@@ -102,13 +99,13 @@ def missing_font(fig: go.Figure) -> str | None:
     return missing(str(resolve(fig).font()["family"]))
 
 
-def _metadata(picture_format: str, title: str, description: str) -> dict[str, str | None]:
-    """Title and description under each format's names, without the time of drawing."""
+def _metadata(picture_format: str, title: str) -> dict[str, str | None]:
+    """The title under each format's names, without the time of drawing."""
     if picture_format == "png":
-        return {"Title": title, "Description": description, "Software": None}
+        return {"Title": title, "Description": "", "Software": None}
     if picture_format == "svg":
-        return {"Title": title, "Description": description, "Date": None, "Creator": None}
-    return {"Title": title, "Subject": description, "CreationDate": None, "Creator": None}
+        return {"Title": title, "Description": "", "Date": None, "Creator": None}
+    return {"Title": title, "Subject": "", "CreationDate": None, "Creator": None}
 
 
 @contextmanager

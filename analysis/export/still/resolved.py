@@ -172,24 +172,15 @@ def colour(text: Any) -> Any:
 
 
 def colours_on(colorscale: Any, shares: np.ndarray) -> np.ndarray:
-    """Colours ``[n, 3]`` in [0, 1] at places from 0 to 1 of a colour scale, on white paper."""
-    from plotly.colors import get_colorscale
+    """Colours ``[n, 3]`` in [0, 1] at places from 0 to 1 of a scale of (place, colour) pairs.
 
-    if isinstance(colorscale, str):
-        colorscale = get_colorscale(colorscale)
+    Figures hold every scale so. Translucent colours lie on white paper.
+    """
     stops = [float(stop) for stop, _ in colorscale]
     colours = np.array([rgba(text) for _, text in colorscale])
     rgb = colours[:, 3:] * colours[:, :3] + (1 - colours[:, 3:])
     clipped = np.clip(shares, 0.0, 1.0)
     return np.stack([np.interp(clipped, stops, rgb[:, part]) for part in range(3)], axis=-1)
-
-
-def reversed_scale(colorscale: Any) -> list[tuple[float, str]]:
-    """The stops of a colour scale from its other end."""
-    from plotly.colors import get_colorscale
-
-    stops = get_colorscale(colorscale) if isinstance(colorscale, str) else colorscale
-    return [(1 - float(stop), shade) for stop, shade in reversed(list(stops))]
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

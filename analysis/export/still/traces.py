@@ -15,7 +15,6 @@ from analysis.export.still.resolved import (
     colours_on,
     error_lengths,
     grid,
-    reversed_scale,
 )
 
 if TYPE_CHECKING:
@@ -53,13 +52,9 @@ def _heatmap(
     )
     low = float(np.nanmin(z)) if low is None else float(low)
     high = float(np.nanmax(z)) if high is None else float(high)
-    colorscale = scale.get("colorscale") or "Viridis"
-    if isinstance(colorscale, str) or not isinstance(colorscale[0], str):
-        stops = colorscale
-    else:
-        stops = list(zip(np.linspace(0, 1, len(colorscale)), colorscale, strict=True))
+    stops = scale["colorscale"]
     if scale.get("reversescale"):
-        stops = reversed_scale(stops)
+        stops = [(1 - stop, shade) for stop, shade in reversed(stops)]
     shades = colours_on(stops, (z.ravel() - low) / ((high - low) or 1.0))
     seen = ~np.isnan(z.ravel())
     rows, columns = z.shape
