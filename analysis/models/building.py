@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import sys
@@ -47,3 +48,5 @@ def load_libraries() -> None:
         import transformer_lens.model_bridge  # noqa: F401
 
         bar.update()
+    # Else Python, as it ends, looks through all of their objects for garbage: a second.
+    atexit.register(gc.freeze)
