@@ -25,7 +25,7 @@ from analysis.explorer.evidence import Evidence, Measure, measure_all
 from analysis.explorer.on_prompt import EXAMPLE
 from analysis.explorer.page import write_page
 from analysis.explorer.payload import MAX_RANK
-from analysis.explorer.queries import Extremes
+from analysis.explorer.queries import ExtremeTokens
 from analysis.explorer.results import (
     N_HEADS_WITH_TOKENS,
     Results,
@@ -77,7 +77,9 @@ def made_up(small: Results, n_layers: int, n_heads: int) -> Results:
         sets.append(replace(small.sets[0], scores=drawn, extremes={}))
     ids = np.array(list(small.words))
     extremes = {
-        head: Extremes(rng.choice(ids, (scores.n_pairs, 5)), rng.choice(ids, (scores.n_pairs, 5)))
+        head: ExtremeTokens(
+            rng.choice(ids, (scores.n_pairs, 5)), rng.choice(ids, (scores.n_pairs, 5))
+        )
         for head in strongest(sets[0].scores, N_HEADS_WITH_TOKENS)
     }
     sets[0] = replace(sets[0], extremes=extremes)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from analysis.explorer.evidence import MEASUREMENTS, Evidence, absent_measurements
 from analysis.explorer.payload import N_EXTREMES
-from analysis.explorer.queries import AskedHead, Extremes, extreme_tokens
+from analysis.explorer.queries import AskedHead, ExtremeTokens, extreme_tokens
 from analysis.explorer.results import Relations, Results, collect
 from analysis.heads import HeadPair, check_head, head_name
 from analysis.names import TokenPairs
@@ -271,7 +271,7 @@ def _table(scores: HeadScores, evidence: Evidence, head: HeadPair) -> pd.DataFra
 
 
 def _with_tokens(
-    model: TransformerBridge, names: pd.DataFrame, scores: HeadScores, around: Extremes
+    model: TransformerBridge, names: pd.DataFrame, scores: HeadScores, around: ExtremeTokens
 ) -> pd.DataFrame:
     """The names with the tokens before them, at most ``N_EXTREMES``, at either end."""
     places = {key: place for place, key in enumerate(scores.pairs)}

@@ -281,7 +281,7 @@ def _dynamic(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure
         )
     names = dynamic_names(model, scores.pairs)
     found_in = dynamic_scores(model, names, k=scores.k)
-    means = found_in.to_frame().groupby(level=["context", "layer", "head"]).mean()
+    means = found_in.means()
     step = max(1, len(scores.pairs) // N_DYNAMIC)
     sample = (
         f"load_names(model, names.sources[::{step}][:{N_DYNAMIC}])"
@@ -290,8 +290,7 @@ def _dynamic(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure
     )
     python = (
         "from analysis import dynamic_scores\n"
-        f"running = dynamic_scores(model, {sample}, k={scores.k}).to_frame()\n"
-        'running.groupby(level=["context", "layer", "head"]).mean()'
+        f"dynamic_scores(model, {sample}, k={scores.k}).means()"
     )
     n = len(found_in.templates)
     note = f"mean over {n} templates, {len(names)} {names.kind}, k = {found_in.k}"

@@ -27,7 +27,7 @@ from analysis.explorer.evidence import (
     views_of,
 )
 from analysis.explorer.on_prompt import HeadOnPrompt
-from analysis.explorer.queries import Extremes
+from analysis.explorer.queries import ExtremeTokens
 from analysis.heads import HeadPair, head_name
 from analysis.plots.marks import CLASS_MARKS, ClassMark
 from analysis.provenance import is_same_model
@@ -58,7 +58,7 @@ class NameSet:
     key: str
     label: str
     scores: HeadScores
-    extremes: Mapping[HeadPair, Extremes] = field(default_factory=dict)
+    extremes: Mapping[HeadPair, ExtremeTokens] = field(default_factory=dict)
 
 
 def build_payload(
@@ -166,7 +166,7 @@ def ranks_of(scores: HeadScores) -> tuple[Ranks, Ranks]:
     return np.minimum(top, MAX_RANK), np.minimum(bottom, MAX_RANK)
 
 
-def pack_extremes(found: Extremes, places: Mapping[int, int]) -> dict[str, Any]:
+def pack_extremes(found: ExtremeTokens, places: Mapping[int, int]) -> dict[str, Any]:
     """The extreme tokens of one head, as places in a list of words."""
     return {
         "n": int(found.top.shape[1]),

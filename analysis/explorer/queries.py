@@ -41,7 +41,7 @@ N_PARTS = 6
 
 
 @dataclass(frozen=True)
-class Extremes:
+class ExtremeTokens:
     """The most extreme tokens of one head for each name.
 
     Attributes:
@@ -248,7 +248,7 @@ def extreme_tokens(
     n: int = 5,
     *,
     first_mlp: bool = True,
-) -> Extremes:
+) -> ExtremeTokens:
     """The n tokens that a head writes most, and least, for every source.
 
     Raises:
@@ -260,7 +260,7 @@ def extreme_tokens(
     top, bottom = (
         _extremes(values, W_O, W_U, n, largest=largest).cpu().numpy() for largest in (True, False)
     )
-    return Extremes(top, bottom)
+    return ExtremeTokens(top, bottom)
 
 
 def _extremes(

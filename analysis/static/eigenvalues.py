@@ -43,7 +43,7 @@ def eigenvalue_scores(
     ``W_O·(W_U·W_E)·W_V``, which is what is decomposed, in float64.
 
     Args:
-        model: raw weights, from ``load_model``.
+        model: raw weights, from ``load_model``; or a name or folder, read layer by layer.
         embedding: what stands for W_E (``effective_embedding``; ``embedding_at_layer`` says what
             layer 0 reads); Elhage et al. take W_E itself.
         folded: fold norms into W_V and W_U and centre them.

@@ -51,7 +51,8 @@ def score_heads(
     logits are equal and the target counts as neither. A progress bar appears after two seconds.
 
     Args:
-        model: raw weights, from ``load_model``; any device and floating dtype.
+        model: raw weights, from ``load_model``, on any device and of any floating dtype; or the
+            name or folder of a model, which is then read layer by layer.
         names: from ``load_names``; or words; or (source, target) pairs of words for another
             relation. Words that are not one token are left out, duplicates counted once.
         k: from 1 to the vocabulary's size. MAPS uses 1 for copying on GPT-2-like models, 10 for

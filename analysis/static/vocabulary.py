@@ -101,7 +101,7 @@ def score_vocabulary(
     """Decide for every head and token whether the head copies or suppresses it.
 
     Args:
-        model: raw weights, from ``load_model``.
+        model: raw weights, from ``load_model``; or a name or folder, read layer by layer.
         k: a token is copied (suppressed) where fewer than k others have a larger (smaller) logit.
         embedding: the source vector, as ``effective_embedding`` names it
             (``embedding_at_layer`` says what heads of layer 0 read).
@@ -162,7 +162,7 @@ def rank_vocabulary(
     """Mean rank of a token's own logit, exactly, over the vocabulary or a random sample of it.
 
     Args:
-        model: raw weights, from ``load_model``.
+        model: raw weights, from ``load_model``; or a name or folder, read layer by layer.
         embedding: as for ``score_vocabulary``; the published mean ranks of
             copy suppression use ``first_block_adds`` with ``folded=True``.
         folded: as for ``score_vocabulary``.
