@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 import traceback
 import warnings
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 import pytest
+from tqdm import tqdm
 
 from analysis import export_figure
 from analysis.models.hub import hub_checkpoint
@@ -42,6 +44,8 @@ def ended_by_ctrl_c(task: Callable[[], object], begun: Callable[[], bool]) -> fl
         code = 1
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            # Stopped while it holds the lock of all processes' bars, it would keep it for good.
+            tqdm.set_lock(threading.RLock())
             task()
         except KeyboardInterrupt:
             code = 130
