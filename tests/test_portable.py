@@ -33,7 +33,7 @@ def test_every_answer_is_the_same_under_every_setting_of_the_processor(tmp_path:
         subprocess.run(command, cwd=ROOT, env=environment(dict(variables)), check=True)
         for n in threads:
             running.append((f"{dict(variables)}, {n} threads", np.load(f"{stem}-{n}.npz")))
-    assert len(running) == len(settings()) >= 4
+    assert len(running) == len(settings()) >= 3  # without AVX2: the oldest instructions, and MKL's
     (first, expected), *others = running
     assert {int(found["threads"]) for _, found in running} == {1, 2}
     rounded_otherwise = 0
