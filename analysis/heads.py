@@ -37,6 +37,13 @@ def head_pairs(index: pd.Index) -> list[HeadPair]:
     return [(int(layer), int(head)) for layer, head in index.to_list()]
 
 
+def listed_heads(heads: pd.Index, limit: int = 8) -> str:
+    """Heads by name, ``9.6, 10.0 and 3 more`` where there are more than the limit."""
+    names = [head_name(*head) for head in heads[:limit]]
+    more = f" and {len(heads) - limit} more" if len(heads) > limit else ""
+    return ", ".join(names) + more
+
+
 def check_heads(
     heads: Iterable[HeadPair], n_layers: int, n_heads: int, *, none_ok: bool = False
 ) -> tuple[HeadPair, ...]:

@@ -166,7 +166,7 @@ def build_page(results: Results, folder: Path, taken: set[str] | None = None) ->
     """
     from analysis.explorer.page import write_page
     from analysis.explorer.results import file_name
-    from analysis.explorer.site import EXPLORER, free_name
+    from analysis.export.places import EXPLORER, free_name
 
     name = f"{file_name(results.scores.model)}{EXPLORER}.html"
     return write_page(results, folder / free_name(name, set() if taken is None else taken))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -165,21 +165,23 @@ class Answers:
         that are chosen.
         """
         from analysis.export.files import export_figure
-        from analysis.export.places import figure_stem
+        from analysis.export.places import EXPLORER, figure_stem, free_name
 
         every = [self.results, *self._beside]
         state = args.get("state")
         state = state if isinstance(state, Mapping) else {}
         k = args.get("k", self.results.scores.k)
         figures: dict[Path, go.Figure] = {}
+        taken: set[str] = set()
         for one in (args, *args.get("beside", ())):
             results = every[check_int("model", one.get("model", 0), 0, len(every) - 1)]
             known = _set(results, one.get("key"), bool(one.get("first_mlp", True)))
             scores = holding(known.scores.at_k(k), str(state.get("only") or ""))
-            stem = _free(figure_stem(scores), figures)
+            stem = figure_stem(scores)
+            stem = stem.with_name(free_name(stem.name, taken))
             figures[stem] = _figure(scores, results, state.get("classes"))
         first = next(iter(figures))
-        page = write_page(every, first.with_name(f"{first.name}_explorer.html"), state)
+        page = write_page(every, first.with_name(f"{first.name}{EXPLORER}.html"), state)
         files = [file for stem, figure in figures.items() for file in export_figure(figure, stem)]
         return {"folder": str(first.parent.name), "files": [page.name, *(f.name for f in files)]}
 
@@ -205,12 +207,6 @@ def _set(results: Results, key: object, first_mlp: bool) -> NameSet:
     if found is None:
         raise ParameterError("these names have not been scored: score them first.")
     return found
-
-
-def _free(stem: Path, taken: Container[Path]) -> Path:
-    """The stem, with a number where another model of its name has it already."""
-    numbered = (stem.with_name(f"{stem.name}_{n}") for n in count(2))
-    return stem if stem not in taken else next(one for one in numbered if one not in taken)
 
 
 def _figure(scores: HeadScores, results: Results, origin: object) -> go.Figure:

@@ -20,7 +20,6 @@ from analysis.explorer.queries import AskedHead, ExtremeTokens, extreme_tokens
 from analysis.explorer.results import Relations, Results, collect
 from analysis.heads import HeadPair, check_head, head_name
 from analysis.names import TokenPairs
-from analysis.prompts.templates import MIN_NAMES
 from analysis.static.head_scores import HeadScores, check_scores_of
 from analysis.tokenizers import token_texts
 from analysis.validation import check_flag, check_model, check_type
@@ -149,7 +148,7 @@ class HeadCard(AskedHead):
     def _can_be_measured(self) -> bool:
         """Whether ``measure_all`` would add to this card."""
         lacking = set(MEASUREMENTS) - set(self.evidence.done)
-        return bool(lacking - ({"dynamic"} if self.scores.n_pairs < MIN_NAMES else set()))
+        return any(self.scores.n_pairs >= MEASUREMENTS[what].least for what in lacking)
 
 
 def head_card(
@@ -217,9 +216,13 @@ def card_of(model: TransformerBridge, head: HeadPair, results: Results) -> HeadC
 
 def _absent(results: Results, head: HeadPair) -> tuple[str, ...]:
     """The titles of what has not been measured, and what else these need."""
-    needs = {"": f' (head_card(model, {head}, relations={{"capitals": "capitals.csv"}}))'}
-    if results.scores.n_pairs < MIN_NAMES:
-        needs["dynamic"] = f" (of {MIN_NAMES} {results.scores.pairs.kind} or more)"
+    pairs = results.scores.pairs
+    needs = {
+        what: f" (of {one.least} {pairs.kind} or more)"
+        for what, one in MEASUREMENTS.items()
+        if len(pairs) < one.least
+    }
+    needs[""] = f' (head_card(model, {head}, relations={{"capitals": "capitals.csv"}}))'
     absent = absent_measurements(results.evidence, relations=results.has_relations)
     return tuple(one["title"] + needs.get(one["what"], "") for one in absent)
 

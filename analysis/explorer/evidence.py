@@ -173,12 +173,14 @@ class Measurement:
         group: of its measures.
         measure: from a model and its static scores.
         python: what to run instead, in a notebook.
+        least: names, or pairs, that it needs.
     """
 
     title: str
     group: str
     measure: Callable[[TransformerBridge, HeadScores], tuple[list[Measure], pd.DataFrame]]
     python: str
+    least: int = 1
 
 
 def first_evidence(model: TransformerBridge) -> Evidence:
@@ -187,7 +189,7 @@ def first_evidence(model: TransformerBridge) -> Evidence:
     return Evidence(classes=published_classes(identity), model=identity)
 
 
-def check_evidence_of(model: ModelIdentity, n_heads: int, evidence: object) -> None:
+def check_evidence_of(model: ModelIdentity, n_heads: int, evidence: Evidence) -> None:
     """Refuse what is no evidence, or that of another model.
 
     Args:
@@ -199,7 +201,6 @@ def check_evidence_of(model: ModelIdentity, n_heads: int, evidence: object) -> N
         ParameterError: it is none, is another model's, or has not a number for each head.
     """
     check_type("evidence", evidence, Evidence, "measure_all")
-    assert isinstance(evidence, Evidence)
     of = evidence.model
     if of is not None and not is_same_model(of, model):
         raise ParameterError(
@@ -259,8 +260,8 @@ def measure_all(model: TransformerBridge, scores: HeadScores) -> Evidence:
     check_model(model)
     evidence = first_evidence(model)
     check_type("scores", scores, HeadScores, "score_heads")
-    for what in MEASUREMENTS:
-        if what != "dynamic" or len(scores.pairs) >= MIN_NAMES:
+    for what, one in MEASUREMENTS.items():
+        if scores.n_pairs >= one.least:
             evidence = measure(model, scores, what, evidence)
     return evidence
 
@@ -436,6 +437,7 @@ MEASUREMENTS: dict[str, Measurement] = {
         "dynamic",
         _dynamic,
         "dynamic_scores(model, names)",
+        MIN_NAMES,
     ),
     "causal": Measurement(
         "Direct effect, attention and copy score on the indirect-object task",

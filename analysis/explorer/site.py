@@ -9,17 +9,15 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
 from analysis.errors import ExportError
 from analysis.explorer.notebook_page import notebook_page
+from analysis.export.places import EXPLORER, free_name
 from analysis.export.whole_files import write_whole
 from analysis.validation import check_list, check_path, check_type
 
-EXPLORER = "_explorer"
-"""How the name of an explorer's page ends."""
 PICTURES = (".svg", ".png")
 FIGURE_FILES = (".html", ".svg", ".png", ".pdf", ".csv", ".json")
 
@@ -130,22 +128,6 @@ def _folder(name: str, path: str | Path | None) -> Path | None:
     if not path.is_dir():
         raise ExportError(f"there is no folder {path}: give the folder that holds the files.")
     return path
-
-
-def free_name(name: str, taken: set[str]) -> str:
-    """A page's name, with a number where another page has it already; it is taken from now on.
-
-    Args:
-        name: such as ``gpt2_explorer.html``; the second is ``gpt2_2_explorer.html``.
-        taken: names in small letters, as some file systems tell them apart.
-    """
-    ending = f"{EXPLORER}.html" if name.endswith(f"{EXPLORER}.html") else ".html"
-    names = (f"{name.removesuffix(ending)}_{n}{ending}" for n in count(2))
-    found = name
-    while found.lower() in taken:
-        found = next(names)
-    taken.add(found.lower())
-    return found
 
 
 def _explorers(

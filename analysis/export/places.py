@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ _NOT_WRITTEN = ("eps", "ps", "jpg", "jpeg", "tif", "tiff", "gif", "webp", "bmp")
 
 FIGURES = Path(os.environ.get("NAME_HEADS_FIGURES") or Path(__file__).parents[2] / "figures")
 """Where notebooks write; ``make test`` sets another folder, to change no committed file."""
+
+EXPLORER = "_explorer"
+"""How the name of an explorer's page ends."""
+_PAGE = re.compile(rf"({EXPLORER})?\.html$")
 
 _LONGEST_NAME = 200  # of the 255 bytes that file systems take, for endings and hidden files
 
@@ -63,6 +68,23 @@ def name_of(facts: Mapping[str, Any], kind: str = "heatmaps") -> str:
     parts += [] if facts["relation"] == "copying" else ["relation"]
     parts += [] if facts.get("shipped_names") else [facts["pairs_sha256"][:8]]
     return "_".join(parts)
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """A file's name, with a number where another has it already; it is taken from now on.
+
+    Args:
+        name: such as ``gpt2`` or ``gpt2_explorer.html``; the second is ``gpt2_2_explorer.html``.
+        taken: names in small letters, as some file systems tell them apart.
+    """
+    ending = _PAGE.search(name)
+    cut = ending.start() if ending else len(name)
+    names = (f"{name[:cut]}_{n}{name[cut:]}" for n in count(2))
+    found = name
+    while found.lower() in taken:
+        found = next(names)
+    taken.add(found.lower())
+    return found
 
 
 def checked_stem(stem: object, default: str = "figure") -> tuple[Path, str | None]:

@@ -20,8 +20,8 @@ from analysis.dynamic.scores import DynamicScores
 from analysis.errors import ParameterError
 from analysis.heads import head_name
 from analysis.plots.static_dynamic import compared_columns
-from analysis.report.static import HIGH, counted
-from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
+from analysis.report.static import counted
+from analysis.static.head_scores import COPYING_SCORE, HIGH, SUPPRESSION_SCORE
 
 MODE = "mean"
 """The ablation that is spoken of first."""

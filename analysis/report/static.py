@@ -10,22 +10,21 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import ParameterError
-from analysis.heads import head_name
+from analysis.heads import head_name, listed_heads
 from analysis.ioi.head_classes import HeadClass
 from analysis.static.head_scores import (
     COPYING_SCORE,
+    HIGH,
     SUPPRESSION_SCORE,
     HeadScores,
     check_scores_of,
+    high_heads,
 )
 from analysis.static.scores import score_heads
 from analysis.validation import check_choice, check_int
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-HIGH = 0.5
-"""A head with at least this score is called a copier or a suppressor."""
 
 
 def below_high(score: float) -> str:
@@ -123,7 +122,7 @@ def compare_settings(
 
 def _how_many_and_which(scores: pd.Series) -> str:
     """The heads that score one half or more, the highest first: ``2: 29.1, 29.2``."""
-    strong = scores[scores >= HIGH].sort_values(ascending=False, kind="stable").index
+    strong = high_heads(scores)
     return f"{len(strong)}: {listed_heads(strong, 5)}" if len(strong) else "0"
 
 
@@ -150,17 +149,10 @@ def key_observations(scores: HeadScores, classes: pd.DataFrame) -> list[str]:
     return said
 
 
-def listed_heads(heads: pd.Index, limit: int = 8) -> str:
-    """Heads by name, ``9.6, 10.0 and 3 more`` where there are more than the limit."""
-    names = [head_name(*head) for head in heads[:limit]]
-    more = f" and {len(heads) - limit} more" if len(heads) > limit else ""
-    return ", ".join(names) + more
-
-
 def _strong_heads(frame: pd.DataFrame, by: str, one: str, many: str, what: str) -> str:
     """How many heads do it for at least half of the names, and which."""
     ordered = frame[by].sort_values(ascending=False, kind="stable")
-    strong = ordered.index[ordered >= HIGH]
+    strong = high_heads(ordered)
     if not len(strong):
         return f"No head of {len(frame)} {one} at least half of the {what}; {_highest(ordered)}."
     return (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.errors import ParameterError
-from analysis.heads import head_name
-from analysis.report.static import HIGH, below_high, listed_heads
-from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
+from analysis.heads import head_name, listed_heads
+from analysis.report.static import below_high
+from analysis.static.head_scores import COPYING_SCORE, HIGH, SUPPRESSION_SCORE
 from analysis.sweeps.frames import STEP, model_labels, of_one_run, one_score_each
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Integer
 
 from analysis.errors import ParameterError
-from analysis.heads import HeadPair, all_heads, check_heads, head_index, head_name
+from analysis.heads import HeadPair, all_heads, check_heads, head_index, listed_heads
 from analysis.names import TokenPairs, check_pairs_of
 from analysis.provenance import ModelIdentity, check_made_of
 from analysis.statistics import wilson_interval
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SUPPRESSION_SCORE = "suppression_score"
 COPYING_SCORE = "copying_score"
 RELATION_SCORE = "relation_score"
+HIGH = 0.5
+"""A head with at least this score is called a copier or a suppressor."""
 
 
 def score_columns(pairs: TokenPairs) -> tuple[str, str]:
@@ -64,11 +66,14 @@ class HeadScores:
     n_zero_output: Int[np.ndarray, "n_layers n_heads"] | None = None
 
     def __repr__(self) -> str:
-        verb = "copy" if self.pairs.copying else "answer"
+        frame, verb = self.to_frame(), "copy" if self.pairs.copying else "answer"
+        heads = [high_heads(frame[column]) for column in self.score_columns]
+        top, bottom = (
+            f"{len(high)} ({listed_heads(high, 5)})" if len(high) else "0" for high in heads
+        )
         return (
-            f"{self.model.title}, k = {self.k}, {self.n_pairs} {self.pairs.kind}: of "
-            f"{self.n_layers * self.n_heads} heads {_at_least_half(self.relation_score)} {verb} "
-            f"at least half, {_at_least_half(self.suppression_score)} suppress at least half"
+            f"{self.model.title}, k = {self.k}, {self.n_pairs} {self.pairs.kind}: of {len(frame)} "
+            f"heads {top} {verb} at least half, {bottom} suppress at least half"
         )
 
     @property
@@ -211,6 +216,11 @@ class HeadScores:
         return pd.DataFrame(columns, index=head_index(all_heads(self.n_layers, self.n_heads)))
 
 
+def high_heads(scores: pd.Series) -> pd.Index:
+    """The heads that score ``HIGH`` or more, the highest first."""
+    return scores[scores >= HIGH].sort_values(ascending=False, kind="stable").index
+
+
 def check_scores_of(model: ReadableModel, scores: HeadScores, what: str = "the scores") -> None:
     """Refuse scores of another model, or of names that another tokenizer made tokens of.
 
@@ -225,11 +235,3 @@ def check_scores_of(model: ReadableModel, scores: HeadScores, what: str = "the s
     """
     check_made_of(model, scores.model, what)
     check_pairs_of(model, scores.pairs)
-
-
-def _at_least_half(scores: Float[np.ndarray, "n_layers n_heads"]) -> str:
-    """How many heads score one half or more, and the first five of them, the highest first."""
-    order = np.argsort(-scores, axis=None, kind="stable")[: int((scores >= 0.5).sum())]
-    names = [head_name(*divmod(int(i), scores.shape[1])) for i in order]
-    listed = ", ".join(names[:5]) + (", …" if names[5:] else "")
-    return f"{len(names)} ({listed})" if names else "0"
