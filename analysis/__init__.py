@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from analysis.explorer.cards import HeadCard, head_card
-    from analysis.explorer.evidence import measure_all
+    from analysis.explorer.measuring import measure_all
     from analysis.explorer.site import export_site
     from analysis.explorer.widget import Explorer, explore
     from analysis.export.display import show_figure
@@ -65,7 +65,7 @@ _HOME = {
     "plot_heatmaps": "analysis.plots.heatmaps",
     "explore": "analysis.explorer.widget",
     "head_card": "analysis.explorer.cards",
-    "measure_all": "analysis.explorer.evidence",
+    "measure_all": "analysis.explorer.measuring",
     "export_site": "analysis.explorer.site",
     "show_figure": "analysis.export.display",
     "export_figure": "analysis.export.files",

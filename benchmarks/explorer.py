@@ -21,7 +21,8 @@ import torch
 from sections import RESULTS, markdown, met, other_work, write_section
 
 from analysis import load_model
-from analysis.explorer.evidence import Evidence, Measure, measure_all
+from analysis.explorer.evidence import Evidence, Measure
+from analysis.explorer.measuring import measure_all
 from analysis.explorer.on_prompt import EXAMPLE
 from analysis.explorer.page import write_page
 from analysis.explorer.payload import MAX_RANK

@@ -119,7 +119,7 @@ def build_results(name: str, options: argparse.Namespace, *, measured: bool) -> 
         AnalysisError: the model cannot be loaded or scored, or two relations have one name.
     """
     relations = named_files(options.relation)
-    from analysis.explorer.evidence import measure_all
+    from analysis.explorer.measuring import measure_all
     from analysis.explorer.on_prompt import EXAMPLE
     from analysis.explorer.results import N_HEADS_WITH_TOKENS, collect
     from analysis.models import load_model

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import ParameterError
-from analysis.explorer.evidence import absent_measurements, measure, views_of
+from analysis.explorer.evidence import views_of
+from analysis.explorer.measuring import absent_measurements, measure
 from analysis.explorer.page import write_page
 from analysis.explorer.payload import (
     N_EXTREMES,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from analysis.explorer.evidence import MEASUREMENTS, Evidence, absent_measurements
+from analysis.explorer.evidence import Evidence
+from analysis.explorer.measuring import MEASUREMENTS, absent_measurements
 from analysis.explorer.payload import N_EXTREMES
 from analysis.explorer.queries import AskedHead, ExtremeTokens, extreme_tokens
 from analysis.explorer.results import Relations, Results, collect

@@ -20,12 +20,8 @@ import pandas as pd
 from jaxtyping import Integer
 
 from analysis.errors import ParameterError
-from analysis.explorer.evidence import (
-    Evidence,
-    Measure,
-    absent_measurements,
-    views_of,
-)
+from analysis.explorer.evidence import Evidence, Measure, views_of
+from analysis.explorer.measuring import absent_measurements
 from analysis.explorer.on_prompt import HeadOnPrompt
 from analysis.explorer.queries import ExtremeTokens
 from analysis.heads import HeadPair, head_name

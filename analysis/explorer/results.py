@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.errors import ParameterError
-from analysis.explorer.evidence import Evidence, check_evidence_of, first_evidence
+from analysis.explorer.evidence import Evidence, check_evidence_of
+from analysis.explorer.measuring import first_evidence
 from analysis.explorer.on_prompt import HeadOnPrompt, check_prompt, heads_on_prompt
 from analysis.explorer.payload import (
     MAX_RANK,

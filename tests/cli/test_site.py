@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from analysis.cli import explore, site
-from analysis.explorer.evidence import MEASUREMENTS
+from analysis.explorer.measuring import MEASUREMENTS
 from tests.planted import NAMES, planted_model
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> None:
     # Sixteen names are too few for dynamic scores, nothing here does the task, and random heads
     # take their time.
     asked = {what: MEASUREMENTS[what] for what in ("vocabulary", "eigenvalue")}
-    monkeypatch.setattr("analysis.explorer.evidence.MEASUREMENTS", asked)
+    monkeypatch.setattr("analysis.explorer.measuring.MEASUREMENTS", asked)
 
 
 @pytest.mark.usefixtures("loads")

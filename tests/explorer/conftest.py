@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import pytest
 
-from analysis.explorer.evidence import Evidence, measure
+from analysis.explorer.evidence import Evidence
+from analysis.explorer.measuring import measure
 from analysis.explorer.page import write_page
 from analysis.explorer.results import Results, collect
 from tests.explorer.reading import Open

@@ -17,7 +17,7 @@ from analysis.dynamic.one_prompt import attention_on
 from analysis.embeddings import source_vectors
 from analysis.errors import AnalysisError, NamesError, ParameterError, PromptError
 from analysis.explorer.cards import HeadCard, card_of, head_card
-from analysis.explorer.evidence import MEASUREMENTS, measure
+from analysis.explorer.measuring import MEASUREMENTS, measure
 from analysis.explorer.on_prompt import heads_on_prompt
 from analysis.explorer.queries import AskedHead, extreme_tokens
 from analysis.explorer.results import named_pairs
@@ -219,7 +219,7 @@ def test_what_the_card_offers_fills_it(
 ) -> None:
     card = head_card(planted, (1, 1), list(NAMES), k=2)
     some = {what: MEASUREMENTS[what] for what in ("vocabulary", "eigenvalue", "dynamic")}
-    monkeypatch.setattr("analysis.explorer.evidence.MEASUREMENTS", some)
+    monkeypatch.setattr("analysis.explorer.measuring.MEASUREMENTS", some)
     (offered,) = [line for line in str(card).splitlines() if line.startswith("to measure")]
     *before, call = offered.partition(": ")[2].split("; ")
     scope = {"model": planted, "card": card}

@@ -16,14 +16,8 @@ from analysis import load_names, score_heads
 from analysis.dynamic.scores import dynamic_scores
 from analysis.errors import ParameterError
 from analysis.explorer.cards import card_of
-from analysis.explorer.evidence import (
-    MEASUREMENTS,
-    Evidence,
-    first_evidence,
-    measure,
-    measure_all,
-    views_of,
-)
+from analysis.explorer.evidence import Evidence, views_of
+from analysis.explorer.measuring import MEASUREMENTS, first_evidence, measure, measure_all
 from analysis.explorer.results import Results, collect
 from analysis.explorer.widget import explore
 from analysis.ioi.measured_classes import measured_classes
