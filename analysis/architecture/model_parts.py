@@ -131,6 +131,16 @@ def one_block(
     return _filled(model, lambda name: tensor(name.replace(mine, whole, 1)), device)
 
 
+def dimensions(config: Any, paths: ModelPaths, layer: int) -> dict[str, int]:
+    """How many dimensions each parameter of the model ``one_block`` has, by its name there."""
+    rest, blocks = _SKELETONS.of(config, paths)
+    named = [
+        *rest.named_parameters(remove_duplicate=False),
+        *blocks[layer].named_parameters(f"{paths.block(0)}", remove_duplicate=False),
+    ]
+    return {name: parameter.ndim for name, parameter in named}
+
+
 def first_block(config: Any) -> PreTrainedModel:
     """A plain transformers model of zeros with the first block only; ``config`` is not changed."""
     config = copy.copy(config)  # attributes are replaced, none is changed
@@ -158,7 +168,7 @@ def _empty_model(config: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     empty = init_empty_weights(include_buffers=False)
-    with empty, _NoDraws(), torch.random.fork_rng(devices=[]):
+    with empty, NoDraws(), torch.random.fork_rng(devices=[]):
         return AutoModelForCausalLM.from_config(
             copy.deepcopy(config),
             attn_implementation="eager",
@@ -207,10 +217,11 @@ def _filled(model: Any, tensor: Callable[[str], Tensor | None], device: torch.de
     return model.to(device).eval()
 
 
-class _NoDraws(TorchFunctionMode):
-    """Draws no first weights for tensors that hold none, which takes longer than all the rest.
+class NoDraws(TorchFunctionMode):
+    """Draws no first weights, which the model's own replace: they are zeros, or hold no memory.
 
-    transformers has ``no_init_weights`` for this, which changes torch for other threads too.
+    To draw them takes longer than all the rest. transformers has ``no_init_weights`` for this,
+    which changes torch for other threads too, and leaves what it finds in memory.
     """
 
     def __torch_function__(
@@ -220,12 +231,13 @@ class _NoDraws(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call ``func``, unless it would fill a tensor on the meta device."""
+        """Call ``func``, unless it would fill a tensor with random numbers."""
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in _DRAWS:
             filled = args[0] if args else kwargs.get("tensor")
-            if isinstance(filled, Tensor) and filled.is_meta:
-                return filled
+            if isinstance(filled, Tensor):
+                with torch.no_grad():
+                    return filled if filled.is_meta else filled.zero_()
         return func(*args, **kwargs)
 
 

@@ -35,7 +35,7 @@ from analysis.weights import (
 
 T = TypeVar("T")
 
-N_REFERENCE = 400
+N_REFERENCE = 100
 """Tokens, about, whose average source names the tokens that a head writes most and least."""
 
 

@@ -14,7 +14,7 @@ the residual stream by Q first is off by less than that.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,17 +79,26 @@ class Head:
         n_near_ties: comparisons of different logits that the ``margin`` made a tie so far.
     """
 
-    def __init__(self, sources: Sources, ov: OV, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        ov: OV,
+        vocabulary: Vocabulary,
+        factored: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        """Factor W_O, unless it is at hand as ``factors`` gives it."""
         self.sources, self.ov, self.vocabulary = sources, ov, vocabulary
         self.n_near_ties = 0
-        self.R, self.Q = factors(ov, vocabulary, sources.x.device)
+        self.R, self.Q = factored or factors(ov, vocabulary, sources.x.device)
         known = vocabulary.known(self._key)
         self.projected: Float[Tensor, "d_vocab r"] | None = None if known is None else known[0]
         self.projects_all = False
         self._blocks: list[Tensor] = []  # of projections, made one after another
         self._keeps = self._key is not None and vocabulary.keeps_projected(self.projected_bytes)
         self.multiply_adds = 0
-        self._size = float(self.W_V.norm() * self.W_O.norm())
+        self._size = math.prod(
+            float(torch.linalg.vector_norm(W, dtype=torch.float64)) for W in (ov.W_V, ov.W_O)
+        )
         self._ordered: tuple[np.ndarray, ...] | None = None
 
     @property
@@ -106,7 +115,7 @@ class Head:
         """``Q·w_v`` for each token."""
         projected = self._projection(tokens)
         if not self.projects_all:
-            self._count_projection(len(projected))
+            self.count_projection(len(projected))
         return projected
 
     def _projection(self, tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n r"]:
@@ -117,16 +126,8 @@ class Head:
             self._blocks.append(projected)
         return projected
 
-    def project_targets(
-        self, targets: Int[Tensor, "n"], rows: Float[Tensor, "n d_model"]
-    ) -> Float[Tensor, "n r"]:
-        """Likewise, where the tokens' rows of the unembedding are at hand."""
-        if self.projected is not None:
-            return self.project(targets)
-        self._count_projection(len(rows))
-        return rows @ self.Q.T
-
-    def _count_projection(self, n_tokens: int) -> None:
+    def count_projection(self, n_tokens: int) -> None:
+        """Add the multiplications that so many tokens' projections take."""
         self.multiply_adds += n_tokens * self.Q.numel()
 
     @property
@@ -141,7 +142,7 @@ class Head:
     def project_all(self) -> None:
         """Hold every token's projection, where all of them will be asked for more than once."""
         self.projects_all = True
-        self._count_projection(self.vocabulary.size)
+        self.count_projection(self.vocabulary.size)
         if self.projected is None:
             self.projected = self.Q.new_empty(self.vocabulary.size, self.Q.shape[0])
             for s in slices(self.vocabulary.size, max(1, TILE // self.Q.shape[1])):
@@ -171,7 +172,7 @@ class Head:
             projected: the tokens' projections, where known.
         """
         if projected is not None:
-            self._count_projection(len(projected))
+            self.count_projection(len(projected))
             left, right = source, projected
         elif self.projects_all or len(source) >= self.Q.shape[0]:
             left, right = source, self.project(tokens)
@@ -319,6 +320,25 @@ class Head:
         return torch.where(scale > 0, bound, torch.inf).clamp(max=2.1).float()
 
 
+def project_targets(
+    heads: Sequence[Head], targets: Int[Tensor, "n"], rows: Float[Tensor, "n d_model"]
+) -> list[Float[Tensor, "n r"]]:
+    """``Q·w_v`` of the same tokens for several heads, in one product.
+
+    Args:
+        heads: those whose tokens are projected already are asked for theirs.
+        targets: the tokens.
+        rows: of the unembedding, of each.
+    """
+    lacking = [head for head in heads if head.projected is None]
+    widths = [len(head.Q) for head in lacking]
+    if lacking:
+        made = iter((rows @ torch.cat([head.Q for head in lacking]).T).split(widths, 1))
+    for head in lacking:
+        head.count_projection(len(rows))
+    return [head.project(targets) if head.projected is not None else next(made) for head in heads]
+
+
 def factors(
     ov: OV, vocabulary: Vocabulary, device: torch.device
 ) -> tuple[Float[Tensor, "d_head r"], Float[Tensor, "r d_model"]]:
@@ -337,19 +357,23 @@ def orthonormal_rows(
 ) -> tuple[Float[Tensor, "d_head r"], Float[Tensor, "r d_model"]]:
     """``W = R·Q`` in float64 with orthonormal rows in Q.
 
-    By two rounds of Cholesky factors of ``W·Wᵀ`` (CholeskyQR2; Yamamoto et al., ETNA 44, 2015),
-    much faster than Householder's reflections, which are used where the result is not as
-    accurate as theirs.
+    By a Cholesky factor of ``W·Wᵀ``, and a second one where the first leaves too much (CholeskyQR2;
+    Yamamoto et al., ETNA 44, 2015): much faster than Householder's reflections, which are used
+    where the result is not as accurate as theirs.
     """
-    Q, R, info = W, torch.eye(len(W), dtype=W.dtype), torch.tensor(len(W) > W.shape[1])
-    for _ in range(2):
-        L, failed = torch.linalg.cholesky_ex(Q @ Q.T)
-        info = info | (failed != 0)
-        Q, R = torch.linalg.solve_triangular(L, Q, upper=False), R @ L
+    Q, R, one = W, torch.eye(len(W), dtype=W.dtype), torch.eye(len(W), dtype=W.dtype)
     accuracy = factor_error(W) / 2
-    away = (Q @ Q.T - torch.eye(len(W), dtype=W.dtype)).norm()
-    if not info and away <= accuracy and (R @ Q - W).norm() <= accuracy * W.norm():
-        return R, Q
+    gram = W @ W.T
+    for _ in range(2 if len(W) <= W.shape[1] else 0):
+        L, failed = torch.linalg.cholesky_ex(gram)
+        if failed:
+            break
+        Q, R = torch.linalg.solve_triangular(L, one, upper=False) @ Q, R @ L
+        gram = Q @ Q.T
+        if (gram - one).norm() <= accuracy:
+            if (R @ Q - W).norm() <= accuracy * W.norm():
+                return R, Q
+            break
     q, r = torch.linalg.qr(W.T)
     return r.T.contiguous(), q.T
 

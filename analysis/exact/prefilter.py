@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.exact.arithmetic import full_float32, room_for_projections, slices
-from analysis.exact.head_logits import OV, Head, Sources, factors
+from analysis.exact.head_logits import OV, Head, Sources, project_targets
 from analysis.exact.sweep import (
     ConfirmedPairs,
     OpenPairs,
@@ -88,8 +88,10 @@ class Extremes:
     projected: Float[Tensor, "n_both r"] | None = None
 
 
-def extremes_of(asked: TopKQuestion, heads: Sequence[OV]) -> list[Extremes]:
-    """The extreme tokens of each head."""
+def extremes_of(
+    asked: TopKQuestion, heads: Sequence[OV], factored: Sequence[tuple[Tensor, Tensor]]
+) -> list[Extremes]:
+    """The extreme tokens of each head, whose weights are ``factored`` as ``factors`` does."""
     vocabulary, reference = asked.vocabulary, asked.reference
 
     def direction(ov: OV) -> Tensor:
@@ -108,9 +110,8 @@ def extremes_of(asked: TopKQuestion, heads: Sequence[OV]) -> list[Extremes]:
             if keys[which[i]] is None and len(asked.targets) < ov.W_O.shape[0]:
                 return most[i], least[i]
             with full_float32():
-                _, Q = factors(ov, vocabulary, asked.common.x.device)
                 rows = vocabulary.block(torch.cat([most[i, :n], least[i, :n]]))
-                return most[i], least[i], rows @ Q.T
+                return most[i], least[i], rows @ factored[which[i]][1].T
 
         return list(vocabulary.map(project, range(len(which))))
 
@@ -163,6 +164,7 @@ def prefilter(
     asked: TopKQuestion,
     heads: Sequence[OV],
     start: int,
+    factored: Sequence[tuple[Tensor, Tensor]],
     extremes: Sequence[Extremes],
 ) -> list[Prefiltered]:
     """Steps 1 and 2 for a few heads, and step 3 where all tokens' projections are at hand.
@@ -171,16 +173,22 @@ def prefilter(
         asked: the question.
         heads: a few of those that are decided together.
         start: the first one's place among them.
+        factored: W_O of each, as ``factors`` gives it.
         extremes: the extreme tokens of each.
     """
     vocabulary = asked.vocabulary
     together = [
-        Head(asked.common if ov.x is None else Sources(ov.x), ov, vocabulary) for ov in heads
+        Head(asked.common if ov.x is None else Sources(ov.x), ov, vocabulary, of)
+        for ov, of in zip(heads, factored, strict=True)
     ]
+    rows = asked.target_rows
+    projected: Sequence[Tensor | None] = [None] * len(heads)
+    if rows is not None:
+        projected = project_targets(together, asked.targets.to(rows.device), rows)
     prefiltered = []
     for i, (head, values) in enumerate(zip(together, _values(asked, together), strict=True)):
         head.multiply_adds += vocabulary.rows.numel()  # the extreme tokens
-        pairs, zero_output = _open_pairs(asked, head, start + i, values)
+        pairs, zero_output = _open_pairs(asked, head, start + i, values, projected[i])
         left = _meet_extremes(asked, head, pairs, ~zero_output, extremes[i])
         one = Prefiltered(head, zero_output, left, [])
         if head.projects_all:
@@ -241,7 +249,11 @@ def _values(
 
 
 def _open_pairs(
-    asked: TopKQuestion, head: Head, number: int, values: Float[Tensor, "m d_head"]
+    asked: TopKQuestion,
+    head: Head,
+    number: int,
+    values: Float[Tensor, "m d_head"],
+    projected: Float[Tensor, "m r"] | None,
 ) -> tuple[OpenPairs, Bool[Tensor, "m"]]:
     """Every pair as an open one for the top k, and where the head writes nothing.
 
@@ -250,6 +262,7 @@ def _open_pairs(
         head: the head asked.
         number: its place in the batch.
         values: float64 ``x·W_V``.
+        projected: ``Q·w_t`` of the targets, where they are few.
     """
     device = head.vocabulary.rows.device
     written = values @ head.R
@@ -261,8 +274,8 @@ def _open_pairs(
     target = asked.targets.to(device)
     if len(target) > head.vocabulary.size // 2 and head.projected_bytes <= room_for_projections():
         head.project_all()
-    if asked.target_rows is not None and not head.projects_all:
-        target_logit = (source * head.project_targets(target, asked.target_rows)).sum(1)
+    if projected is not None:
+        target_logit = (source * projected).sum(1)
     else:
         target_logit = source.new_empty(len(target))
         for s in slices(len(target), max(1, asked.tile // head.Q.shape[1])):

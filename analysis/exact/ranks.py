@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.exact.arithmetic import TILE, count_true, slices
+from analysis.exact.arithmetic import TILE, compare_rows, slices
 from analysis.exact.head_logits import OV, Head, Sources
 from analysis.exact.vocabulary import Vocabulary
 
@@ -75,14 +75,16 @@ def rank_targets(
         for s in slices(len(x), max(1, tile // BLOCK)):
             logits = values[s] @ projected.T
             tolerance = error[s] * (norms[targets[s]] + norms[tokens].max())
-            above = logits > (target_logit[s] + tolerance)[:, None]
-            below = logits < (target_logit[s] - tolerance)[:, None]
-            larger[s] += count_true(above)
-            smaller[s] += count_true(below)
-            near = ~(above | below) & ~zero_output[s, None] & (numbers != targets[s, None])
-            for row in near.any(1).nonzero()[:, 0].tolist():
-                at = s.start + row
-                rivals = numbers[near[row]]
+            n_larger, n_smaller, row, near = compare_rows(
+                logits, target_logit[s] - tolerance, target_logit[s] + tolerance
+            )
+            larger[s] += n_larger
+            smaller[s] += n_smaller
+            token = numbers[near]
+            open_ = (token != targets[s][row]) & ~zero_output[s][row]
+            for i in row[open_].unique().tolist():
+                at = s.start + i
+                rivals = token[open_ & (row == i)]
                 for gaps in head.logit_gaps_float64(at, int(targets[at]), rivals):
                     larger[at] += int((gaps > 0).sum())
                     smaller[at] += int((gaps < 0).sum())

@@ -15,13 +15,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from analysis.exact.arithmetic import count_true, slices
+from analysis.exact.arithmetic import compare_rows, count_larger, slices
 from analysis.exact.head_logits import Head, ResidualStream
 
-SWEEP_BLOCK = 8192
+SWEEP_BLOCK = 2048
 """Tokens in the largest blocks of the whole vocabulary's sweep; the first are smaller."""
-SUB_BLOCK = 128
-"""Tokens that are passed over together when the largest of their logits is too small."""
+FIRST_BLOCK = 512
+"""Tokens in the first."""
 NEAR_HELD = 1 << 20
 """Comparisons left to float64 that are held before they are made."""
 
@@ -139,8 +139,8 @@ def count_first(
             larger[s] = (logits[:, :n].amax(1) > above[s]).long()
             smaller[s] = (logits[:, n:].amin(1) < below[s]).long()
         else:
-            larger[s] = count_true(logits[:, :n] > above[s, None])
-            smaller[s] = count_true(logits[:, n:] < below[s, None])
+            larger[s] = count_larger(logits[:, :n], above[s])
+            smaller[s] = count_larger(logits[:, n:].neg(), -below[s])
     return larger.clamp_(max=k), smaller.clamp_(max=k)
 
 
@@ -282,7 +282,7 @@ class _Sweep:
 
 def growing_blocks(n: int) -> Iterator[slice]:
     """``range(n)`` in pieces that double up to ``SWEEP_BLOCK``: the first drop most pairs."""
-    start, size = 0, SUB_BLOCK * 4
+    start, size = 0, FIRST_BLOCK
     while start < n:
         yield slice(start, min(start + size, n))
         start, size = start + size, min(2 * size, SWEEP_BLOCK)
@@ -303,17 +303,11 @@ def _compare(
 ) -> tuple[Int[Tensor, "m"], Int[Tensor, "l"], Int[Tensor, "l"]]:
     """How many logits of a row surely exceed its target's, and where those within the bound are.
 
-    Only stretches of tokens whose largest logit comes near the target's are looked at again.
+    Only rows whose largest logit comes near the target's are looked at again.
     """
-    m, n = logits.shape
-    if n % SUB_BLOCK:
-        logits = torch.nn.functional.pad(logits, (0, -n % SUB_BLOCK), value=-torch.inf)
-    stretches = logits.view(m, -1, SUB_BLOCK)
-    i, stretch = (stretches.amax(2) >= (target_logit - tolerance)[:, None]).nonzero(as_tuple=True)
-    looked_at = stretches[i, stretch]
-    surely = looked_at > (target_logit + tolerance)[i, None]
-    near = (looked_at >= (target_logit - tolerance)[i, None]) & ~surely & (looked_at > -torch.inf)
-    entry, offset = near.nonzero(as_tuple=True)
-    count = torch.zeros(m, dtype=torch.int64, device=logits.device)
-    count.index_add_(0, i, count_true(surely))
-    return count, i[entry], stretch[entry] * SUB_BLOCK + offset
+    above, below = target_logit + tolerance, target_logit - tolerance
+    which = (logits.amax(1) >= below).nonzero()[:, 0]
+    looked_at = logits if len(which) == len(logits) else logits[which]
+    larger = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+    larger[which], _, row, token = compare_rows(looked_at, below[which], above[which])
+    return larger, which[row], token

@@ -36,7 +36,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.exact.arithmetic import MEMORY, TILE, full_float32, slices
-from analysis.exact.head_logits import OV, ResidualStream, Sources
+from analysis.exact.head_logits import OV, ResidualStream, Sources, factors
 from analysis.exact.prefilter import Prefiltered, Reference, TopKQuestion, extremes_of, prefilter
 from analysis.exact.sweep import (
     ConfirmedPairs,
@@ -164,11 +164,13 @@ def _heads_together(asked: TopKQuestion, heads: Sequence[OV]) -> int:
 def _decide_together(asked: TopKQuestion, heads: Sequence[OV]) -> Iterator[Decisions]:
     """All answers of some heads."""
     vocabulary = asked.vocabulary
-    extremes = extremes_of(asked, heads)
+    device = asked.common.x.device
+    factored = list(vocabulary.map(lambda ov: factors(ov, vocabulary, device), heads))
+    extremes = extremes_of(asked, heads, factored)
 
     def meet(some: slice) -> list[Prefiltered]:
         with full_float32():
-            return prefilter(asked, heads[some], some.start, extremes[some])
+            return prefilter(asked, heads[some], some.start, factored[some], extremes[some])
 
     prefiltered = [one for some in vocabulary.map(meet, _tasks(heads)) for one in some]
     batch = [one.head for one in prefiltered]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from analysis.architecture.model_parts import NoDraws
 from analysis.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -21,19 +22,19 @@ _ONE = threading.RLock()
 
 @contextlib.contextmanager
 def building_a_model() -> Iterator[None]:
-    """One model at a time, torch's random numbers as they were, and no search for garbage.
+    """One model at a time, no random weights, and no search for garbage.
 
     transformers and transformer_lens change settings of the whole process while they build (default
-    dtype, initialisation), and draw random weights. The libraries' and the model's hundreds of
-    thousands of objects stay: to look through them for garbage again and again as they are made
-    took a fifth of the time.
+    dtype, initialisation), and draw random weights that are replaced at once. The libraries' and
+    the model's hundreds of thousands of objects stay: to look through them for garbage again and
+    again as they are made took a fifth of the time.
     """
     with _ONE:
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
         collects = gc.isenabled()
         gc.disable()
         try:
-            with torch.random.fork_rng(devices=devices):
+            with NoDraws(), torch.random.fork_rng(devices=devices):
                 yield
         finally:
             if collects:

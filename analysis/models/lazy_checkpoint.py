@@ -25,6 +25,7 @@ from torch import Tensor
 
 from analysis.architecture.model_parts import (
     ModelPaths,
+    dimensions,
     first_block,
     model_paths,
     one_block,
@@ -143,15 +144,14 @@ class LazyCheckpoint:
 
     def _names_of(self, layer: int) -> list[str]:
         """Parameters that a layer's heads and norms read: no queries, keys, MLP or embedding."""
-        skeleton = one_block(self.hf_config, self.paths, layer, lambda _: None)
         mine, whole = f"{self.paths.block(0)}.", f"{self.paths.block(layer)}."
         inside = f"{mine}{self.paths.attention}."
         found = []
-        for name, parameter in skeleton.named_parameters(remove_duplicate=False):
+        for name, n_dimensions in dimensions(self.hf_config, self.paths, layer).items():
             attention = name.startswith(inside) and not name.startswith(
                 tuple(inside + part for part in self.paths.unread) or ("\0",)
             )
-            norm = parameter.ndim == 1 and not name.startswith(f"{self.paths.unembedding}.")
+            norm = n_dimensions == 1 and not name.startswith(f"{self.paths.unembedding}.")
             if attention or (norm and not name.startswith(inside)):
                 found.append(name.replace(mine, whole, 1))
         return found
@@ -162,10 +162,9 @@ class LazyCheckpoint:
         unread = tuple(inside + part for part in self.paths.unread)
         if self.paths.positions:
             unread += (f"{self.paths.positions}.",)
-        skeleton = one_block(self.hf_config, self.paths, 0, lambda _: None)
         wanted = [
             name
-            for name, _ in skeleton.named_parameters(remove_duplicate=False)
+            for name in dimensions(self.hf_config, self.paths, 0)
             if not name.startswith(unread or ("\0",))
         ]
         for layer in range(1, int(self.cfg.n_layers)):

@@ -21,6 +21,7 @@ from analysis.errors import ArchitectureError, ModelError, ParameterError
 from analysis.models import fetch_model, load_model
 from analysis.models import load as models
 from analysis.models.admission import admit_runs
+from analysis.models.building import building_a_model
 from analysis.models.checkpoint import Checkpoint, sha256_of, weights_checksum
 from analysis.models.load import PINNED
 from analysis.provenance import GPT2_SMALL, ModelIdentity, model_identity
@@ -114,6 +115,17 @@ def test_the_weights_are_raw(saved: Path) -> None:
     assert torch.equal(model.W_U.T, state["lm_head.weight"])
     assert torch.equal(model.blocks[0].ln2.weight, state["transformer.h.0.ln_2.weight"])
     assert torch.equal(model.blocks[2].ln1.bias, state["transformer.h.2.ln_1.bias"])
+
+
+def test_no_random_weights_are_drawn_while_a_model_is_built(saved: Path) -> None:
+    before = torch.random.get_rng_state()
+    with building_a_model():
+        made = torch.nn.Linear(3, 4)
+    assert not made.weight.any() and not made.bias.any()
+    assert made.weight.requires_grad
+    assert load_model(str(saved / "gpt2-like")).W_U.any()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.nn.Linear(3, 4).weight.any()
 
 
 def test_gpt2_that_reorders_its_attention_is_run_and_scored_as_it_is(tmp_path: Path) -> None:
