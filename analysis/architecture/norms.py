@@ -22,10 +22,8 @@ _LARGE = 1e8
 
 
 @torch.no_grad()
-def normalise(
-    model: ReadableModel, norm: Any, x: Float[Tensor, "*rows d_model"]
-) -> Float[Tensor, "*rows d_model"]:
-    """What the model's norm makes of float64 ``x``; ``x`` itself where the norm is None."""
+def normalise(norm: Any, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+    """What a norm makes of float64 ``x``; ``x`` itself where the norm is None."""
     if norm is None:
         return x
     with Float64Mode():
@@ -53,13 +51,13 @@ def norm_parameters(
     if d_model % 2:  # a mean of zero, so that the norm's size is known
         signs[-1] = 0
     size = signs.square().mean().sqrt()
-    up = normalise(model, module, _LARGE * signs)
-    down = normalise(model, module, -_LARGE * signs)
+    up = normalise(module, _LARGE * signs)
+    down = normalise(module, -_LARGE * signs)
     gain, bias = (up - down) / 2 * signs * size, (up + down) / 2
     if d_model % 2:  # the last was asked nothing
         first = torch.zeros_like(signs)
         first[-1], first[0] = 1, -1
-        there = normalise(model, module, _LARGE * first) - bias
+        there = normalise(module, _LARGE * first) - bias
         gain[-1] = there[-1] * first.square().mean().sqrt()
     return gain, bias if bool((bias.abs() > 1e-12 * gain.abs().max()).any()) else None
 
@@ -72,7 +70,7 @@ def takes_mean_away(model: ReadableModel, norm: Any) -> bool:
     x = torch.linspace(-1, 2, d_model, dtype=torch.float64) ** 2
     if width is not None:
         x = x.to(width.device)
-    there, moved = normalise(model, module, x), normalise(model, module, x + 1)
+    there, moved = normalise(module, x), normalise(module, x + 1)
     return bool(torch.allclose(there, moved, rtol=1e-6, atol=1e-9))
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
+from analysis.cli.exit_status import exit_status
 from analysis.cli.run_notebook import BUILD
-from analysis.errors import AnalysisError, ExportError, ParameterError
+from analysis.errors import ExportError, ParameterError
 from analysis.models.load import AUTO
 from analysis.name_files import read_pairs
 from analysis.validation import check_int, check_path, shown
@@ -31,16 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--measure", action="store_true", help="run the model too, for minutes")
     add_options(parser, folder=BUILD)
     options = parser.parse_args(arguments)
-    try:
-        check_options(options)
-        results = build_results(options.model or AUTO, options, measured=options.measure)
-        page = build_page(results, options.folder)
-    except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _open(options))
+
+
+def _open(options: argparse.Namespace) -> int:
+    check_options(options)
+    results = build_results(options.model or AUTO, options, measured=options.measure)
+    page = build_page(results, options.folder)
     print(page)
     webbrowser.open(page.resolve().as_uri())
     return 0

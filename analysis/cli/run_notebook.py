@@ -25,7 +25,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from analysis.errors import AnalysisError, ExportError, ParameterError
+from analysis.cli.exit_status import exit_status
+from analysis.errors import ExportError, ParameterError
 from analysis.validation import check_choice, check_text, shown
 
 BUILD = Path("build")
@@ -40,21 +41,17 @@ def main(arguments: Sequence[str]) -> int:
     if not given:
         print("usage: python -m analysis.cli.run_notebook NOTEBOOK [--make] [PARAMETER=VALUE ...]")
         return 2
+    flags = os.environ.get("MAKEFLAGS", "") if len(given) < len(arguments) else ""
     try:
-        assignments = [*given[1:]]
-        if len(given) < len(arguments):
-            assignments += make_assignments(os.environ.get("MAKEFLAGS", ""))
-        run(Path(given[0]), assignments)
-    except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return exit_status(lambda: _run(Path(given[0]), [*given[1:], *make_assignments(flags)]))
     except SystemExit as end:
         said = f": {end.code}" if end.code is not None else ""
         print(f"error: a cell ended the run before the last cell{said}", file=sys.stderr)
         return 1
+
+
+def _run(notebook: Path, assignments: Sequence[str]) -> int:
+    run(notebook, assignments)
     return 0
 
 

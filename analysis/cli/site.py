@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.cli.exit_status import exit_status
 from analysis.cli.explore import add_options, build_page, build_results, check_options
 from analysis.errors import AnalysisError
 from analysis.explorer.page import write_page
@@ -28,31 +29,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs="*", default=[AUTO], help="names, hub ids or folders")
     add_options(parser, folder=Path("site"))
     options = parser.parse_args(arguments)
+    return exit_status(lambda: _build(options))
+
+
+def _build(options: argparse.Namespace) -> int:
+    check_options(options)
+    pages, missing, every = [], [], []
+    taken = {ALL_MODELS}
+    for name in options.models:
+        try:
+            every.append(build_results(name, options, measured=True))
+            pages.append(build_page(every[-1], options.folder, taken))
+        except AnalysisError as error:
+            missing.append(Missing(name, str(error)))
+            print(f"{name}: {error}", file=sys.stderr)
+    if len(every) > 1:
+        pages.append(write_page(every, options.folder / ALL_MODELS))
     figures, notebooks = (
         path if path.is_dir() else None for path in (Path("figures"), Path("notebooks"))
     )
-    pages, missing, every = [], [], []
-    taken = {ALL_MODELS}
-    try:
-        check_options(options)
-        for name in options.models:
-            try:
-                every.append(build_results(name, options, measured=True))
-                pages.append(build_page(every[-1], options.folder, taken))
-            except AnalysisError as error:
-                missing.append(Missing(name, str(error)))
-                print(f"{name}: {error}", file=sys.stderr)
-        if len(every) > 1:
-            pages.append(write_page(every, options.folder / ALL_MODELS))
-        index = export_site(
-            options.folder, explorers=pages, figures=figures, notebooks=notebooks, missing=missing
-        )
-    except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    index = export_site(
+        options.folder, explorers=pages, figures=figures, notebooks=notebooks, missing=missing
+    )
     print(index)
     return 0 if pages else 1
 

@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from analysis.errors import AnalysisError
+from analysis.cli.exit_status import exit_status
 from analysis.sweeps.questions import QUESTIONS
 from analysis.sweeps.run import SweepResult, sweep, sweep_frame
 
@@ -26,20 +26,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cluster", help="address or scheduler file of a running Dask cluster")
     parser.add_argument("--workers", type=int, help="processes on this machine")
     options = parser.parse_args(arguments)
-    try:
-        result = sweep(
-            options.models,
-            options.questions,
-            options.folder,
-            cluster=options.cluster,
-            n_workers=options.workers,
-        )
-    except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; what is done is kept, and the next run does the rest", file=sys.stderr)
-        return 130
+    return exit_status(
+        lambda: _sweep(options), "stopped; what is done is kept, and the next run does the rest"
+    )
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    result = sweep(
+        options.models,
+        options.questions,
+        options.folder,
+        cluster=options.cluster,
+        n_workers=options.workers,
+    )
     failed = result.tasks[result.tasks["status"] == "failed"]
     print(result)
     for task in failed.itertuples():

@@ -62,7 +62,7 @@ def copy_scores(
     with full_float32(), progress_bar(n_layers * n_heads, "copy scores", "head") as bar:
         vocabulary = Vocabulary(unembedding_matrix(model)[:, : n_real_tokens(model)])
         for layer in range(n_layers):
-            x = normalise(model, model.blocks[layer].ln1, named)
+            x = normalise(model.blocks[layer].ln1, named)
             each = [_values(model, layer, head, x) for head in range(n_heads)]
             values, W_O = torch.stack([v for v, _ in each], 1), torch.stack([w for _, w in each])
             to_logits = centred(model, W_O) * gain

@@ -90,9 +90,7 @@ def path_effects(
     )
 
     def difference(residual: Tensor, rows: Tensor) -> Tensor:
-        return torch.einsum(
-            "hnd,nd->hn", normalise(model, model.ln_final, residual), direction[rows]
-        )
+        return torch.einsum("hnd,nd->hn", normalise(model.ln_final, residual), direction[rows])
 
     final = clean.resid_final
     effects = torch.empty(len(prompts), len(chosen), dtype=torch.float64)

@@ -337,7 +337,7 @@ def direct_identities(model: Any) -> list[Identity]:
     stream = Identity("residual stream", worst, _limit(model), where)
     final = cache[f"blocks.{model.cfg.n_layers - 1}.hook_out"][0].double()
     W_U = unembedding_matrix(model).to(final)
-    ours, theirs = normalise(model, final_norm(model), final) @ W_U, logits[0].double()
+    ours, theirs = normalise(final_norm(model), final) @ W_U, logits[0].double()
     error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-300))
     where = "the logits and W_U applied to the final norm of the residual stream"
     return [stream, Identity("direct path", error, _limit(model), where)]
