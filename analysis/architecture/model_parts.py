@@ -136,7 +136,7 @@ def dimensions(config: Any, paths: ModelPaths, layer: int) -> dict[str, int]:
     rest, blocks = _SKELETONS.of(config, paths)
     named = [
         *rest.named_parameters(remove_duplicate=False),
-        *blocks[layer].named_parameters(f"{paths.block(0)}", remove_duplicate=False),
+        *blocks[layer].named_parameters(paths.block(0), remove_duplicate=False),
     ]
     return {name: parameter.ndim for name, parameter in named}
 

@@ -1,4 +1,4 @@
-"""What every command does with an error and with a stop: one line, and an exit status."""
+"""What commands do with an error and with a stop: one line, and an exit status."""
 
 from __future__ import annotations
 

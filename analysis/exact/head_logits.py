@@ -14,7 +14,7 @@ the residual stream by Q first is off by less than that.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.exact.arithmetic import TILE, gamma, slices
+from analysis.exact.factors import factor_error, orthonormal_rows
 from analysis.exact.vocabulary import Vocabulary
 
 
@@ -115,7 +116,7 @@ class Head:
         """``Q·w_v`` for each token."""
         projected = self._projection(tokens)
         if not self.projects_all:
-            self.count_projection(len(projected))
+            self._count_projection(len(projected))
         return projected
 
     def _projection(self, tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n r"]:
@@ -126,8 +127,16 @@ class Head:
             self._blocks.append(projected)
         return projected
 
-    def count_projection(self, n_tokens: int) -> None:
-        """Add the multiplications that so many tokens' projections take."""
+    def project_targets(
+        self, targets: Int[Tensor, "n"], rows: Float[Tensor, "n d_model"]
+    ) -> Float[Tensor, "n r"]:
+        """Likewise, where the tokens' rows of the unembedding are at hand."""
+        if self.projected is not None:
+            return self.project(targets)
+        self._count_projection(len(rows))
+        return rows @ self.Q.T
+
+    def _count_projection(self, n_tokens: int) -> None:
         self.multiply_adds += n_tokens * self.Q.numel()
 
     @property
@@ -142,7 +151,7 @@ class Head:
     def project_all(self) -> None:
         """Hold every token's projection, where all of them will be asked for more than once."""
         self.projects_all = True
-        self.count_projection(self.vocabulary.size)
+        self._count_projection(self.vocabulary.size)
         if self.projected is None:
             self.projected = self.Q.new_empty(self.vocabulary.size, self.Q.shape[0])
             for s in slices(self.vocabulary.size, max(1, TILE // self.Q.shape[1])):
@@ -172,7 +181,7 @@ class Head:
             projected: the tokens' projections, where known.
         """
         if projected is not None:
-            self.count_projection(len(projected))
+            self._count_projection(len(projected))
             left, right = source, projected
         elif self.projects_all or len(source) >= self.Q.shape[0]:
             left, right = source, self.project(tokens)
@@ -320,25 +329,6 @@ class Head:
         return torch.where(scale > 0, bound, torch.inf).clamp(max=2.1).float()
 
 
-def project_targets(
-    heads: Sequence[Head], targets: Int[Tensor, "n"], rows: Float[Tensor, "n d_model"]
-) -> list[Float[Tensor, "n r"]]:
-    """``Q·w_v`` of the same tokens for several heads, in one product.
-
-    Args:
-        heads: those whose tokens are projected already are asked for theirs.
-        targets: the tokens.
-        rows: of the unembedding, of each.
-    """
-    lacking = [head for head in heads if head.projected is None]
-    widths = [len(head.Q) for head in lacking]
-    if lacking:
-        made = iter((rows @ torch.cat([head.Q for head in lacking]).T).split(widths, 1))
-    for head in lacking:
-        head.count_projection(len(rows))
-    return [head.project(targets) if head.projected is not None else next(made) for head in heads]
-
-
 def factors(
     ov: OV, vocabulary: Vocabulary, device: torch.device
 ) -> tuple[Float[Tensor, "d_head r"], Float[Tensor, "r d_model"]]:
@@ -350,37 +340,6 @@ def factors(
 
     R, Q = vocabulary.kept(None if ov.key is None else ("factors", ov.key), compute)
     return R, Q
-
-
-def orthonormal_rows(
-    W: Float[Tensor, "d_head d_model"],
-) -> tuple[Float[Tensor, "d_head r"], Float[Tensor, "r d_model"]]:
-    """``W = R·Q`` in float64 with orthonormal rows in Q.
-
-    By a Cholesky factor of ``W·Wᵀ``, and a second one where the first leaves too much (CholeskyQR2;
-    Yamamoto et al., ETNA 44, 2015): much faster than Householder's reflections, which are used
-    where the result is not as accurate as theirs.
-    """
-    Q, R, one = W, torch.eye(len(W), dtype=W.dtype), torch.eye(len(W), dtype=W.dtype)
-    accuracy = factor_error(W) / 2
-    gram = W @ W.T
-    for _ in range(2 if len(W) <= W.shape[1] else 0):
-        L, failed = torch.linalg.cholesky_ex(gram)
-        if failed:
-            break
-        Q, R = torch.linalg.solve_triangular(L, one, upper=False) @ Q, R @ L
-        gram = Q @ Q.T
-        if (gram - one).norm() <= accuracy:
-            if (R @ Q - W).norm() <= accuracy * W.norm():
-                return R, Q
-            break
-    q, r = torch.linalg.qr(W.T)
-    return r.T.contiguous(), q.T
-
-
-def factor_error(W: Float[Tensor, "d_head d_model"]) -> float:
-    """Relative error of Householder's factors (Higham, theorem 19.4)."""
-    return gamma(8 * W.shape[1] * min(W.shape), torch.float64)
 
 
 class ResidualStream:

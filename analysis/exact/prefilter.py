@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.exact.arithmetic import full_float32, room_for_projections, slices
-from analysis.exact.head_logits import OV, Head, Sources, project_targets
+from analysis.exact.head_logits import OV, Head, Sources
 from analysis.exact.sweep import (
     ConfirmedPairs,
     OpenPairs,
@@ -181,14 +181,10 @@ def prefilter(
         Head(asked.common if ov.x is None else Sources(ov.x), ov, vocabulary, of)
         for ov, of in zip(heads, factored, strict=True)
     ]
-    rows = asked.target_rows
-    projected: Sequence[Tensor | None] = [None] * len(heads)
-    if rows is not None:
-        projected = project_targets(together, asked.targets.to(rows.device), rows)
     prefiltered = []
     for i, (head, values) in enumerate(zip(together, _values(asked, together), strict=True)):
         head.multiply_adds += vocabulary.rows.numel()  # the extreme tokens
-        pairs, zero_output = _open_pairs(asked, head, start + i, values, projected[i])
+        pairs, zero_output = _open_pairs(asked, head, start + i, values)
         left = _meet_extremes(asked, head, pairs, ~zero_output, extremes[i])
         one = Prefiltered(head, zero_output, left, [])
         if head.projects_all:
@@ -249,11 +245,7 @@ def _values(
 
 
 def _open_pairs(
-    asked: TopKQuestion,
-    head: Head,
-    number: int,
-    values: Float[Tensor, "m d_head"],
-    projected: Float[Tensor, "m r"] | None,
+    asked: TopKQuestion, head: Head, number: int, values: Float[Tensor, "m d_head"]
 ) -> tuple[OpenPairs, Bool[Tensor, "m"]]:
     """Every pair as an open one for the top k, and where the head writes nothing.
 
@@ -262,7 +254,6 @@ def _open_pairs(
         head: the head asked.
         number: its place in the batch.
         values: float64 ``x·W_V``.
-        projected: ``Q·w_t`` of the targets, where they are few.
     """
     device = head.vocabulary.rows.device
     written = values @ head.R
@@ -274,8 +265,8 @@ def _open_pairs(
     target = asked.targets.to(device)
     if len(target) > head.vocabulary.size // 2 and head.projected_bytes <= room_for_projections():
         head.project_all()
-    if projected is not None:
-        target_logit = (source * projected).sum(1)
+    if asked.target_rows is not None and not head.projects_all:
+        target_logit = (source * head.project_targets(target, asked.target_rows)).sum(1)
     else:
         target_logit = source.new_empty(len(target))
         for s in slices(len(target), max(1, asked.tile // head.Q.shape[1])):

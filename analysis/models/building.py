@@ -22,7 +22,7 @@ _ONE = threading.RLock()
 
 @contextlib.contextmanager
 def building_a_model() -> Iterator[None]:
-    """One model at a time, no random weights, and no search for garbage.
+    """One model at a time, no random weights, torch's own as they were, no search for garbage.
 
     transformers and transformer_lens change settings of the whole process while they build (default
     dtype, initialisation), and draw random weights that are replaced at once. The libraries' and

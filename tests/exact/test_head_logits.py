@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.exact.arithmetic import compare_rows
-from analysis.exact.head_logits import factor_error, orthonormal_rows
+from analysis.exact.factors import factor_error, orthonormal_rows
 from analysis.exact.vocabulary import Vocabulary
 
 
