@@ -98,7 +98,8 @@ class Head:
         self._keeps = self._key is not None and vocabulary.keeps_projected(self.projected_bytes)
         self.multiply_adds = 0
         self._size = math.prod(
-            float(torch.linalg.vector_norm(W, dtype=torch.float64)) for W in (ov.W_V, ov.W_O)
+            float(torch.linalg.vector_norm(W.to(sources.x.device), dtype=torch.float64))
+            for W in (ov.W_V, ov.W_O)
         )
         self._ordered: tuple[np.ndarray, ...] | None = None
 
