@@ -70,7 +70,7 @@ def answers(kind: str) -> dict[str, np.ndarray]:
 def trained_answers(folder: Path) -> dict[str, np.ndarray]:
     """The weights of a model that is trained a little, before and after."""
     found: dict[str, np.ndarray] = {}
-    for path in train(folder, TrainingRun(n_names=12, batch=16, steps=(0, 60))):
+    for path in train(folder, TrainingRun(n_names=12, batch=16, steps=(0, 20))):
         weights = load_file(path / "model.safetensors")
         found |= {f"trained {path.name} {name}": weights[name].numpy() for name in weights}
     return found

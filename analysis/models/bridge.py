@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from analysis.errors import ArchitectureError, ModelError
 from analysis.models.building import building_a_model
 from analysis.models.checkpoint import ADAPTER, CONFIG, Checkpoint, first_line, read_json
@@ -21,7 +23,6 @@ from analysis.provenance import set_identity
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
     from transformer_lens.model_bridge import TransformerBridge
 
     from analysis.provenance import ModelIdentity
@@ -93,6 +94,34 @@ def boot(
         ) from error
     bridge.cfg.model_name = identity.name
     return bridge.eval().requires_grad_(False)
+
+
+def wrapped_block(adapter: Any, hf_model: nn.Module) -> Any:
+    """The only block of a transformers model as ``boot`` would wrap it, an order of time sooner.
+
+    Args:
+        adapter: of a booted model of the same architecture.
+        hf_model: it is changed.
+    """
+    from transformer_lens.model_bridge.component_setup import setup_blocks_bridge
+
+    with building_a_model():
+        adapter.prepare_model(hf_model)
+        blocks = setup_blocks_bridge(adapter.get_component_mapping()["blocks"], adapter, hf_model)
+    return blocks.eval().requires_grad_(False)[0]
+
+
+def wrapped_final_norm(adapter: Any, hf_model: nn.Module) -> Any:
+    """The norm before the unembedding as ``boot`` would wrap it; None where there is none."""
+    from transformer_lens.model_bridge.component_setup import setup_components
+
+    mapping, holder = adapter.get_component_mapping(), nn.Module()
+    if "ln_final" not in mapping:
+        return None
+    with building_a_model():
+        adapter.prepare_model(hf_model)
+        setup_components({"ln_final": mapping["ln_final"]}, holder, adapter, hf_model)
+    return holder.eval().requires_grad_(False).ln_final
 
 
 def _weights(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> Any:

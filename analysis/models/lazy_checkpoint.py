@@ -5,8 +5,9 @@ so that ``score_heads``, ``score_vocabulary`` and ``eigenvalue_scores`` take eit
 
 1. the config alone says what the model is; it is built without memory;
 2. for each layer that is asked for, a model of one block is built on the tensors of that layer,
-   straight from the mapped files, and booted by transformer_lens as a loaded model is. Queries and
-   keys are left out. So W_V and W_O are the same numbers, read by the same code;
+   straight from the mapped files, and transformer_lens wraps the block as it does a loaded
+   model's. Queries and keys are left out. So W_V and W_O are the same numbers, read by the same
+   code;
 3. the next layer takes its place.
 """
 
@@ -15,8 +16,9 @@ from __future__ import annotations
 import copy
 import re
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,7 @@ from analysis.architecture.model_parts import (
     plain_model,
 )
 from analysis.errors import ArchitectureError, ModelError, WeightsError
-from analysis.models.bridge import boot
+from analysis.models.bridge import boot, wrapped_block, wrapped_final_norm
 from analysis.models.checkpoint import CONFIG, first_line
 from analysis.models.tensor_files import DTYPES, TensorFiles
 from analysis.models.tokenizer import check_ids
@@ -41,7 +43,7 @@ from analysis.provenance import ModelIdentity
 from analysis.weights import is_finite
 
 if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedModel
 
 _LAYER = re.compile(r"^(.*?\.)?(\d+)\.")
 """A tensor of a block: the first number in its name is the layer."""
@@ -72,7 +74,7 @@ class LazyCheckpoint:
     paths: ModelPaths
     stored_as: Mapping[str, str]
     admission: Any = None
-    _held: tuple[int, Any] | None = field(default=None, repr=False)
+    _block: tuple[int, Any] | None = field(default=None, repr=False)
     _converted: tuple[int, dict[str, Tensor]] | None = field(default=None, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -104,10 +106,12 @@ class LazyCheckpoint:
             name = f"{self.paths.embedding}.weight"
         return self.tensor(name).T
 
-    @property
+    @cached_property
     def ln_final(self) -> Any:
         """The norm before the unembedding, or None where transformer_lens names none."""
-        return getattr(self._bridge(0), "ln_final", None)
+        with self._lock:
+            norms = [name for name in self._names_of(0) if not _LAYER.match(name)]
+            return wrapped_final_norm(self.adapter, self._one_block(0, norms))
 
     def tensor(self, name: str) -> Tensor:
         """A parameter of the whole model by transformers' name, mapped and not copied.
@@ -123,24 +127,26 @@ class LazyCheckpoint:
             raise ModelError(f"{self.identity.title} lacks {name}: fetch the checkpoint again.")
         return made[name]
 
-    def _bridge(self, layer: int) -> TransformerBridge:
-        """The model with one block only, that of ``layer``; the last one is kept."""
+    def block(self, layer: int) -> Any:
+        """A block as transformer_lens wraps it, with weights; the last one is kept."""
         with self._lock:
-            if self._held is None or self._held[0] != layer:
-                self._held = None  # let go before the next is read
-                names = self._names_of(layer)
-                self.files.prepare([self.stored_as[n] for n in names if n in self.stored_as])
-                tensors = {name: self.tensor(name) for name in names}
-                for name, tensor in tensors.items():
-                    if not is_finite(tensor):
-                        raise WeightsError(
-                            f"{self.identity.title}: {name} holds NaN or infinity; load an intact "
-                            "checkpoint."
-                        )
-                hf_model = one_block(_few_tokens(self.hf_config), self.paths, layer, tensors.get)
-                bridge = boot(hf_model, self.tokenizer, self.identity, self.device, torch.float32)
-                self._held = layer, bridge
-            return self._held[1]
+            if self._block is None or self._block[0] != layer:
+                self._block = None  # let go before the next is read
+                hf_model = self._one_block(layer, self._names_of(layer))
+                self._block = layer, wrapped_block(self.adapter, hf_model)
+            return self._block[1]
+
+    def _one_block(self, layer: int, names: Sequence[str]) -> PreTrainedModel:
+        """Transformers' model with one block only, that of ``layer``, and these of its tensors."""
+        self.files.prepare([self.stored_as[name] for name in names if name in self.stored_as])
+        tensors = {name: self.tensor(name) for name in names}
+        for name, tensor in tensors.items():
+            if not is_finite(tensor):
+                raise WeightsError(
+                    f"{self.identity.title}: {name} holds NaN or infinity; load an intact "
+                    "checkpoint."
+                )
+        return one_block(_few_tokens(self.hf_config), self.paths, layer, tensors.get)
 
     def _names_of(self, layer: int) -> list[str]:
         """Parameters that a layer's heads and norms read: no queries, keys, MLP or embedding."""
@@ -224,7 +230,7 @@ class LazyBlocks:
         """A block as transformer_lens holds it, its attention and norms with weights."""
         if not 0 <= layer < len(self):
             raise IndexError(layer)
-        block = self.checkpoint._bridge(layer).blocks[0]
+        block = self.checkpoint.block(layer)
         if not hasattr(block, "attn"):
             cfg = self.checkpoint.cfg
             raise ArchitectureError(
