@@ -46,15 +46,18 @@ class Family:
         name: as its authors write it.
         architecture: transformers' class.
         special: what sets it apart for these scores.
-        notebooks: which of them run on it.
-        why_not: the reason for those that do not, empty if all do.
+        why_not: the reason for the notebooks that do not run on it, empty if all do.
     """
 
     name: str
     architecture: str
     special: str
-    notebooks: str = EVERYTHING
     why_not: str = ""
+
+    @property
+    def notebooks(self) -> str:
+        """Which of them run on it."""
+        return NOT_6 if self.why_not else EVERYTHING
 
 
 def refusal(architecture: str) -> str:
@@ -68,59 +71,34 @@ _BIAS = "not 6: unembedding bias"
 _LOGITS = "not 6: the logits are scaled"
 FAMILIES = (
     Family("Arcee", "ArceeForCausalLM", "MLP without a gate, ReLU²"),
+    Family("Bloom", "BloomForCausalLM", "norm after the embedding, ALiBi, fused W_QKV"),
+    Family("CodeGen", "CodeGenForCausalLM", "parallel block, fused W_QKV, unembedding bias", _BIAS),
     Family(
-        "Bloom",
-        "BloomForCausalLM",
-        "norm after the embedding, ALiBi, fused W_QKV",
+        "Cohere", "CohereForCausalLM", "parallel block, norm without bias, scaled logits", _LOGITS
     ),
-    Family(
-        "CodeGen",
-        "CodeGenForCausalLM",
-        "parallel block, fused W_QKV, unembedding bias",
-        NOT_6,
-        _BIAS,
-    ),
-    Family(
-        "Cohere",
-        "CohereForCausalLM",
-        "parallel block, norm without bias, scaled logits",
-        NOT_6,
-        _LOGITS,
-    ),
-    Family("Cohere 2", "Cohere2ForCausalLM", "as Cohere, sliding windows", NOT_6, _LOGITS),
-    Family(
-        "EXAONE 4", "Exaone4ForCausalLM", "norms after attention and MLP only", NOT_6, _POST_NORM
-    ),
+    Family("Cohere 2", "Cohere2ForCausalLM", "as Cohere, sliding windows", _LOGITS),
+    Family("EXAONE 4", "Exaone4ForCausalLM", "norms after attention and MLP only", _POST_NORM),
     Family("Falcon", "FalconForCausalLM", "one key-value head or ALiBi, parallel or not"),
     Family("Gemma", "GemmaForCausalLM", "norm gain 1 + w, embedding times √d_model"),
     Family(
-        "Gemma 2",
-        "Gemma2ForCausalLM",
-        "as Gemma, norms after both parts, soft-cap",
-        NOT_6,
-        _POST_NORM,
+        "Gemma 2", "Gemma2ForCausalLM", "as Gemma, norms after both parts, soft-cap", _POST_NORM
     ),
     Family(
         "Gemma 3",
         "Gemma3ForCausalLM",
         "as Gemma, norms after both parts, normed queries",
-        NOT_6,
         _POST_NORM,
     ),
     Family("GLM", "GlmForCausalLM", "gate and input of the MLP fused"),
-    Family("GLM-4", "Glm4ForCausalLM", "norms before and after both parts", NOT_6, _POST_NORM),
+    Family("GLM-4", "Glm4ForCausalLM", "norms before and after both parts", _POST_NORM),
     Family("GPT-2", "GPT2LMHeadModel", "fused W_QKV, learned positions"),
     Family("GPT-BigCode", "GPTBigCodeForCausalLM", "as GPT-2, one key-value head"),
-    Family("GPT-J", "GPTJForCausalLM", "parallel block, one norm, unembedding bias", NOT_6, _BIAS),
+    Family("GPT-J", "GPTJForCausalLM", "parallel block, one norm, unembedding bias", _BIAS),
     Family("GPT-Neo", "GPTNeoForCausalLM", "local attention in every second layer"),
     Family("GPT-NeoX, Pythia", "GPTNeoXForCausalLM", "parallel block with two norms, fused W_QKV"),
     Family("GPT-OSS", "GptOssForCausalLM", "experts with biases, attention sinks"),
     Family(
-        "Granite",
-        "GraniteForCausalLM",
-        "scaled embedding, residual stream and logits",
-        NOT_6,
-        _SCALED,
+        "Granite", "GraniteForCausalLM", "scaled embedding, residual stream and logits", _SCALED
     ),
     Family("Llama, SmolLM2", "LlamaForCausalLM", "grouped queries"),
     Family("Ministral 3", "Ministral3ForCausalLM", "as Llama, head_dim of its own"),
@@ -129,11 +107,11 @@ FAMILIES = (
     Family("MPT", "MptForCausalLM", "ALiBi, fused W_QKV, no biases"),
     Family("Nemotron", "NemotronForCausalLM", "LayerNorm gain 1 + w, ReLU² without a gate"),
     Family("OLMo", "OlmoForCausalLM", "norm without parameters"),
-    Family("OLMo 2", "Olmo2ForCausalLM", "norms after attention and MLP only", NOT_6, _POST_NORM),
-    Family("OLMo 3", "Olmo3ForCausalLM", "as OLMo 2, sliding windows", NOT_6, _POST_NORM),
+    Family("OLMo 2", "Olmo2ForCausalLM", "norms after attention and MLP only", _POST_NORM),
+    Family("OLMo 3", "Olmo3ForCausalLM", "as OLMo 2, sliding windows", _POST_NORM),
     Family("OLMoE", "OlmoeForCausalLM", "routed experts, normed queries"),
     Family("OPT", "OPTForCausalLM", "350m: projections, norms after each part, so not notebook 6"),
-    Family("Phi", "PhiForCausalLM", "parallel block, unembedding bias", NOT_6, _BIAS),
+    Family("Phi", "PhiForCausalLM", "parallel block, unembedding bias", _BIAS),
     Family("Phi-3", "Phi3ForCausalLM", "fused W_QKV, fused gate"),
     Family("Qwen2", "Qwen2ForCausalLM", "biases of queries, keys and values"),
     Family("Qwen3", "Qwen3ForCausalLM", "normed queries and keys, head_dim of its own"),
