@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from sections import markdown, met, other_work, write_section
 
-from analysis.models import fetch_model
+from analysis.models import fetch_checkpoint
 
 ROOT = Path(__file__).parents[1]
 MODEL = "smollm2-135m"
@@ -49,7 +49,7 @@ LIMITS = {"figures": "10", "first": "4", "show": "0.3", "02": "12"}
 
 def main(asked: list[str]) -> None:
     """Measure and write the table."""
-    fetch_model(MODEL)
+    fetch_checkpoint(MODEL)
     rows = []
     for what in asked or ["figures", "first", "show", *(path.name[:2] for path in NOTEBOOKS)]:
         rows += _rows(what)

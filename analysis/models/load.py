@@ -115,28 +115,10 @@ def load_model(
         return build_bridge(find_checkpoint(asked), target, dtype)
 
 
-def fetch_model(name: str | os.PathLike[str] = AUTO, revision: str | None = None) -> ModelIdentity:
-    """Download, convert and verify a model, with progress in the terminal, without building it.
-
-    Args:
-        name: as ``load_model`` takes it.
-        revision: as ``load_model`` takes it.
-
-    Returns:
-        What was found; ``load_model`` loads it again by this name.
-
-    Raises:
-        ModelError: the model cannot be found, fetched or verified.
-        ArchitectureError: it is not supported.
-        ParameterError: a parameter is of the wrong type.
-    """
-    return fetch_checkpoint(name, revision).identity
-
-
 def fetch_checkpoint(
     name: str | os.PathLike[str] = AUTO, revision: str | None = None
 ) -> Checkpoint:
-    """As ``fetch_model``, with the folder that the model's files are in."""
+    """Download, convert and verify what ``load_model`` would load, without building it."""
     asked = asked_for(name, revision)
     with building_a_model():
         return find_checkpoint(asked)

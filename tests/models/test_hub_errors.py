@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from analysis.errors import ModelError, ParameterError
-from analysis.models import fetch_model, load_model
+from analysis.models import fetch_checkpoint, load_model
 from analysis.models import load as models
 from analysis.models.checkpoint import Checkpoint
 from analysis.models.hub import hub_checkpoint
@@ -317,7 +317,7 @@ def test_a_password_in_the_address_is_never_shown(
         if answer is None and kind == "file":
             hub.stop()
         try:
-            fetch_model("auto" if kind == "listing" else "team/other")
+            fetch_checkpoint("auto" if kind == "listing" else "team/other")
         except ModelError as error:
             shown += str(error) + "".join(traceback.format_exception(error))
     shown += "".join(capsys.readouterr())
@@ -334,25 +334,25 @@ def test_another_commit_or_an_old_id_in_the_cache_is_used_offline(
     hub_checkpoint(GPT2_SMALL, None, "GPT-2")
     hub.stop()
     with pytest.warns(UserWarning, match=r"GPT-2 at commit 3333333 is used, .* not 607a30d"):
-        assert fetch_model("gpt2").revision == "3" * 40
+        assert fetch_checkpoint("gpt2").identity.revision == "3" * 40
     home = tmp_path / "cache" / "models--openai-community--gpt2"
     home.rename(home.with_name("models--gpt2"))
     with pytest.warns(UserWarning, match="which is in the cache"):
-        assert fetch_model("gpt2") == ModelIdentity(
-            GPT2_SMALL, "GPT-2", "3" * 40, fetch_model("gpt2").checksum, "hub"
+        assert fetch_checkpoint("gpt2").identity == ModelIdentity(
+            GPT2_SMALL, "GPT-2", "3" * 40, fetch_checkpoint("gpt2").identity.checksum, "hub"
         )
     with pytest.raises(HubUnreachableError):  # an asked for commit is never exchanged
-        fetch_model("gpt2", revision="4" * 40)
+        fetch_checkpoint("gpt2", revision="4" * 40)
 
 
 def test_a_revision_can_stand_behind_the_name(hub: LoopbackHub) -> None:
-    assert fetch_model("team/other@main").revision == COMMIT
-    assert fetch_model(f"gpt2@{COMMIT}").revision == COMMIT
+    assert fetch_checkpoint("team/other@main").identity.revision == COMMIT
+    assert fetch_checkpoint(f"gpt2@{COMMIT}").identity.revision == COMMIT
     for name in ("team/other@", "team/other@main"):
         with pytest.raises(ParameterError, match="give one revision"):
-            fetch_model(name, revision="main")
+            fetch_checkpoint(name, revision="main")
     with pytest.raises(HubError, match="has no revision 'v9'"):
-        fetch_model("team/other@v9")
+        fetch_checkpoint("team/other@v9")
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_shards_are_found_by_the_index_whatever_they_are_called(
     assert set(shards) <= set(hub.downloads())
     hub.requests.clear()
     hub.stop()
-    assert fetch_model("team/other").revision == COMMIT
+    assert fetch_checkpoint("team/other").identity.revision == COMMIT
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_what_is_not_supported_is_refused_from_its_config_alone(
     path = repository.folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelError, match="use "):
-        fetch_model("team/other")
+        fetch_checkpoint("team/other")
     assert hub.downloads() == ["config.json"]
 
 
@@ -412,7 +412,7 @@ def test_a_full_disk_is_said_before_the_download(
         match=r"needs .* MB, and the disk of the hub's cache folder \S+ "
         r"has 0\.0 MB left: make room, or set HF_HUB_CACHE",
     ):
-        fetch_model("team/other")
+        fetch_checkpoint("team/other")
 
 
 def test_a_disk_that_fills_up_is_said(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,7 +421,7 @@ def test_a_disk_that_fills_up_is_said(hub: LoopbackHub, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("analysis.models.hub_download._receive", full)
     with pytest.raises(ModelError, match="is full: make room, or set HF_HUB_CACHE"):
-        fetch_model("team/other")
+        fetch_checkpoint("team/other")
 
 
 # --- threads --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import torch
 
 from analysis.dynamic.scores import dynamic_scores
 from analysis.errors import ArchitectureError, ModelError, ParameterError
-from analysis.models import fetch_model, load_model
+from analysis.models import fetch_checkpoint, load_model
 from analysis.models import load as models
 from analysis.models.admission import admit_runs
 from analysis.models.building import building_a_model
@@ -176,8 +176,8 @@ def test_a_sharded_checkpoint_has_one_checksum_for_all_its_shards(saved: Path, g
 
 
 def test_the_hub_is_used_through_an_alias_or_an_id_and_not_again(hub: LoopbackHub) -> None:
-    fetch_model("gpt2")
-    fetch_model("team/pythia")
+    fetch_checkpoint("gpt2")
+    fetch_checkpoint("team/pythia")
     assert hub.downloads().count("model.safetensors") == 2
     hub.stop()
     identity = model_identity(load_model("gpt2"))
@@ -239,7 +239,7 @@ def test_auto_falls_back_to_the_packaged_model_and_says_so_in_one_sentence(
 
 
 def test_auto_does_not_hide_a_damaged_copy_of_gpt2(hub: LoopbackHub, tmp_path: Path) -> None:
-    fetch_model("gpt2")
+    fetch_checkpoint("gpt2")
     blob = next((tmp_path / "cache").glob("models--*/snapshots/*/model.safetensors")).resolve()
     blob.write_bytes(blob.read_bytes()[:-1])
     with pytest.raises(ModelError, match=re.escape(f"delete {blob}")):
@@ -252,8 +252,8 @@ def test_a_fresh_process_obeys_the_environment_and_needs_no_network_for_cached_m
     """As a reader runs it: HF_* from the environment, bars off, then every socket blocked."""
     script = f"""
 import socket
-from analysis.models import fetch_model, load_model
-fetch_model("gpt2")
+from analysis.models import fetch_checkpoint, load_model
+fetch_checkpoint("gpt2")
 def refuse(*_, **__):
     raise SystemExit("the network was touched")
 for name in ("connect", "connect_ex", "bind", "sendto"):
