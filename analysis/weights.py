@@ -6,7 +6,7 @@ attention biases, no final norm (MAPS, arXiv 2412.11965, section 2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,49 +208,34 @@ def float64_device(model: ReadableModel) -> torch.device:
 
 
 def check_finite(model: ReadableModel) -> None:
-    """Refuse NaN and infinity anywhere in the weights.
-
-    Raises:
-        WeightsError: names the layer and head, or the parameter where no head owns it.
-    """
-    loaded: Any = model
-    if not isinstance(loaded, torch.nn.Module):
-        if not is_finite(unembedding_matrix(model)):  # all else it looks at as it is read
+    """Refuse NaN and infinity anywhere in the weights, naming the head or else the parameter."""
+    for what, weight in _named_weights(model):
+        if not is_finite(weight):
             raise WeightsError(
-                f"{model.cfg.model_name}: W_U holds NaN or infinity; load an intact checkpoint."
+                f"{model.cfg.model_name}: {what} holds NaN or infinity; load an intact checkpoint."
             )
+
+
+def _named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """What an error calls a weight, and the weight: those of heads first."""
+    if not isinstance(model, torch.nn.Module):
+        yield "W_U", unembedding_matrix(model)  # all else it looks at as it is read
         return
     bridge: Any = model
-    suspects = {
-        name: p.detach()
-        for name, p in bridge.original_model.named_parameters()
-        if not is_finite(p.detach())
-    }
+    named = bridge.original_model.named_parameters()
+    suspects = {name: p.detach() for name, p in named if not is_finite(p.detach())}
     if not suspects:
         return
     for layer in range(bridge.cfg.n_layers):
         for name in ("W_V", "W_O", "W_Q", "W_K"):
-            for head, weight in enumerate(_per_head(model, layer, name)):
-                if not is_finite(weight):
-                    kind = "key-value head" if name in ("W_K", "W_V") else "head"
-                    raise WeightsError(
-                        f"{bridge.cfg.model_name}: {name} of layer {layer}, {kind} {head} holds "
-                        "NaN or infinity; load an intact checkpoint."
-                    )
+            kind = "key-value head" if name in ("W_K", "W_V") else "head"
+            for head, weight in enumerate(_per_head(bridge, layer, name)):
+                yield f"{name} of layer {layer}, {kind} {head}", weight
         biases = bridge.blocks[layer].attn.b_V
         for head, bias in enumerate([] if biases is None else biases):
-            if not is_finite(bias.detach()):
-                raise WeightsError(
-                    f"{bridge.cfg.model_name}: b_V of layer {layer}, key-value head {head} holds "
-                    "NaN or infinity; load an intact checkpoint."
-                )
+            yield f"b_V of layer {layer}, key-value head {head}", bias.detach()
     for name, p in suspects.items():
-        if not is_finite(p):
-            parameter = name.replace("_original_component.", "")
-            raise WeightsError(
-                f"{bridge.cfg.model_name}: {parameter} holds NaN or infinity; load an intact "
-                "checkpoint."
-            )
+        yield name.replace("_original_component.", ""), p
 
 
 def is_finite(weight: Tensor) -> bool:
