@@ -23,11 +23,9 @@ MOST_ARRANGEMENTS = 50_000
 
 
 def cluster_mean_interval(
-    values: Float[np.ndarray, "n *rest"],
-    clusters: Shaped[np.ndarray, "n"],
-    confidence: float = CONFIDENCE,
+    values: Float[np.ndarray, "n *rest"], clusters: Shaped[np.ndarray, "n"]
 ) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:
-    """Mean over the first axis and an interval that knows that values come in clusters.
+    """Mean over the first axis and a 95 % interval that knows that values come in clusters.
 
     With residuals summed within each of G clusters, the variance of the mean is
     ``G/(G-1)·Σ_g(Σ_{i∈g}(x_i - mean))²/n²``, and the interval is Student's with G - 1 degrees of
@@ -37,7 +35,6 @@ def cluster_mean_interval(
     Args:
         values: float64.
         clusters: of each value, of any type; one cluster alone gives -∞ to ∞.
-        confidence: of the interval.
 
     Returns:
         Mean, lower and upper end.
@@ -47,7 +44,7 @@ def cluster_mean_interval(
     if n_clusters == 1:
         return mean, np.full_like(mean, -np.inf), np.full_like(mean, np.inf)
     variance = n_clusters / (n_clusters - 1) * np.square(sums).sum(axis=0) / len(values) ** 2
-    margin = _students_quantile(confidence, n_clusters - 1) * np.sqrt(variance)
+    margin = _students_quantile(n_clusters - 1) * np.sqrt(variance)
     return mean, np.asarray(mean - margin), np.asarray(mean + margin)
 
 
@@ -94,17 +91,17 @@ def cluster_share_interval(
         effective = n / max(clustered / plain, 1.0)
     else:
         effective = float(n_clusters)
-    z2 = _students_quantile(CONFIDENCE, n_clusters - 1) ** 2 / effective
+    z2 = _students_quantile(n_clusters - 1) ** 2 / effective
     middle, margin = share + z2 / 2, np.sqrt(z2 * share * (1 - share) + z2**2 / 4)
     low, high = (middle - margin) / (1 + z2), (middle + margin) / (1 + z2)
     return float(max(low, 0.0)), float(min(high, 1.0))
 
 
-def _students_quantile(confidence: float, freedom: int) -> float:
+def _students_quantile(freedom: int) -> float:
     """How many standard errors a two-sided interval of Student's reaches."""
     from scipy.special import stdtrit  # scipy.stats.t is this in a wrapper that takes longer
 
-    return float(stdtrit(freedom, (1 + confidence) / 2))
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def _cluster_sums(
@@ -133,15 +130,13 @@ class PercentileInterval:
     undefined: float
 
 
-def percentile_interval(
-    values: Float[np.ndarray, "n_resamples"], confidence: float = CONFIDENCE
-) -> PercentileInterval:
+def percentile_interval(values: Float[np.ndarray, "n_resamples"]) -> PercentileInterval:
     """Percentiles of a bootstrap (Efron & Tibshirani, 1993, chapter 13)."""
     known = values[~np.isnan(values)]
     undefined = 1 - len(known) / len(values)
     if not len(known):
         return PercentileInterval(float("nan"), float("nan"), undefined)
-    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return PercentileInterval(float(low), float(high), undefined)
 
 

@@ -23,11 +23,9 @@ from analysis.statistics import (
 )
 
 
-def mean_interval(
-    values: np.ndarray, confidence: float = 0.95
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of independent values: each is a cluster."""
-    return cluster_mean_interval(values, np.arange(len(values)), confidence)
+    return cluster_mean_interval(values, np.arange(len(values)))
 
 
 N_SIMULATED = 2000
@@ -46,8 +44,7 @@ def test_students_interval_of_three_values() -> None:
 
 
 def test_students_interval_of_two_values() -> None:
-    # One degree of freedom: t = tan(π(p - 1/2)), 1 for half confidence; the standard error is 1.
-    assert mean_interval(np.array([0.0, 2.0]), confidence=0.5) == pytest.approx((1, 0, 2))
+    # One degree of freedom: t = tan(π(p - 1/2)) with p = 0.975; the standard error is 1.
     t = np.tan(np.pi * 0.475)
     assert mean_interval(np.array([0.0, 2.0])) == pytest.approx((1, 1 - t, 1 + t))
 
@@ -170,8 +167,8 @@ def test_a_bootstrap_of_clusters_covers_the_correlation_of_heads() -> None:
 
 
 def test_resamples_without_a_value_are_counted() -> None:
-    found = percentile_interval(np.array([np.nan, 1.0, 2.0, np.nan]), confidence=0.5)
-    assert (found.low, found.high, found.undefined) == (1.25, 1.75, 0.5)
+    found = percentile_interval(np.array([np.nan, 1.0, 2.0, np.nan]))
+    assert (found.low, found.high, found.undefined) == pytest.approx((1.025, 1.975, 0.5))
     assert percentile_interval(np.full(3, np.nan)).undefined == 1
 
 
