@@ -198,7 +198,7 @@ def test_a_model_that_cannot_be_measured_is_another_failure(
 
 
 def test_wrong_options_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    for options in (["--prompts", "0"], ["--max-extra", "-1"], ["--published", "nowhere.csv"]):
+    for options in (["--prompts", "0"], ["--seed", "-1"], ["--published", "nowhere.csv"]):
         with pytest.raises(SystemExit):
             main(options)
         assert options[0] in capsys.readouterr().err
