@@ -338,17 +338,14 @@ def _sha256_of_each(files: Sequence[Path]) -> list[str]:
         ThreadPoolExecutor(n_threads, "checksum") as pool,
     ):
         try:
-            found = [pool.submit(digest, path) for path in files]
-            left = len(files)
-            while left:
-                n = read.get()
-                left -= not n
-                if n:
-                    bar.update(n)
+            found = pool.map(digest, files)
+            for _ in files:
+                while read.get():
+                    bar.update()
+            return list(found)
         except BaseException:  # Ctrl-C, or a listener that stops the work
             stopped.set()
             raise
-        return [one.result() for one in found]
 
 
 def checkpoint_checksum(checkpoint: Checkpoint) -> str:
