@@ -116,11 +116,7 @@ def _megabytes(size: int) -> str:
 
 def _receive(repo: str, listing: Listing, name: str, target: Path) -> None:
     """Download one file, computing its checksum while it comes."""
-    from huggingface_hub import constants, hf_hub_url
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        build_hf_headers,
-        get_session,
-    )
+    from huggingface_hub import constants
 
     expected = listing.files[name]
     size, digest = expected.size or 0, str(expected.digest)
@@ -128,19 +124,9 @@ def _receive(repo: str, listing: Listing, name: str, target: Path) -> None:
     if came >= size > 0:  # left by something else
         target.unlink()
         came = 0
-    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-    if came:
-        headers["Range"] = f"bytes={came}-"
+    part, timeout = f"{came}-" if came else None, float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
     try:
-        with get_session().stream(
-            "GET",
-            hf_hub_url(repo, name, revision=listing.commit),
-            headers=headers,
-            timeout=float(constants.HF_HUB_DOWNLOAD_TIMEOUT),
-            follow_redirects=True,
-        ) as response:
-            if response.status_code not in (200, 206):
-                raise status_error(repo, listing.commit, response)
+        with hub_answer(repo, listing.commit, name, part, timeout) as response:
             _check_answer(repo, name, digest, response)
             kept = came if response.status_code == 206 else 0
             hasher = _hasher(digest, size)
@@ -178,6 +164,29 @@ def _receive(repo: str, listing: Listing, name: str, target: Path) -> None:
         raise ModelError(
             f"{name} came damaged from the hub ({found}) and was removed: load it again."
         )
+
+
+@contextlib.contextmanager
+def hub_answer(
+    repo: str, commit: str, name: str, part: str | None, timeout: float
+) -> Iterator[Any]:
+    """What the hub answers when a file is asked for, or a part of it (bytes ``0-7``), unread."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        build_hf_headers,
+        get_session,
+    )
+
+    url = hf_hub_url(repo, name, revision=commit)
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+    if part is not None:
+        headers["Range"] = f"bytes={part}"
+    with get_session().stream(
+        "GET", url, headers=headers, timeout=timeout, follow_redirects=True
+    ) as answer:
+        if answer.status_code not in (200, 206):
+            raise status_error(repo, commit, answer)
+        yield answer
 
 
 def _hasher(digest: str, size: int) -> Any:

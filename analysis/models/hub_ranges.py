@@ -33,8 +33,8 @@ from analysis.models.checkpoint import (
     read_json,
     sha256_of,
 )
-from analysis.models.hub_download import in_time
-from analysis.models.hub_errors import HubError, HubUnreachableError, status_error
+from analysis.models.hub_download import hub_answer, in_time
+from analysis.models.hub_errors import HubError, HubUnreachableError
 from analysis.models.hub_listing import DIGEST, ExpectedFile, Listing
 from analysis.models.packaged import CACHE_VARIABLE
 from analysis.models.tensor_files import (
@@ -193,24 +193,10 @@ class HubTensors:
                 time.sleep(PAUSE * 2 ** (broken - 1))
 
     def _request(self, file: str, start: int, end: int) -> Iterator[bytes]:
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils import (  # type: ignore[attr-defined]
-            build_hf_headers,
-            get_session,
-        )
-
-        url = hf_hub_url(self.repo, file, revision=self.commit)
-        headers = build_hf_headers() | {
-            "Range": f"bytes={start}-{end - 1}",
-            "Accept-Encoding": "identity",
-        }
-        with get_session().stream(
-            "GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT
-        ) as answer:
+        part = f"{start}-{end - 1}"
+        with hub_answer(self.repo, self.commit, file, part, TIMEOUT) as answer:
             if answer.status_code == 200:
                 raise ModelError(f"the hub sends no parts of {file}: use load_model instead.")
-            if answer.status_code != 206:
-                raise status_error(self.repo, self.commit, answer)
             self._check_same(file, start, end, [*answer.history, answer])
             left = end - start
             for block in answer.iter_raw():
