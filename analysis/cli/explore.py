@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from analysis.cli.exit_status import exit_status
 from analysis.cli.run_notebook import BUILD
-from analysis.errors import ExportError, ParameterError
+from analysis.errors import ParameterError
+from analysis.export.whole_files import as_export_error
 from analysis.models.load import AUTO
 from analysis.name_files import read_pairs
 from analysis.validation import check_int, check_path, shown
@@ -95,14 +96,9 @@ def check_options(options: argparse.Namespace) -> None:
 
 def _check_folder(folder: Path) -> None:
     """Refuse a folder that cannot be written; one that is not there yet is not made."""
-    try:
+    with as_export_error(f"to the folder {folder}", "choose another place with --folder."):
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         TemporaryFile(dir=there).close()
-    except OSError as error:
-        raise ExportError(
-            f"cannot write to the folder {folder} ({error.strerror or error}): choose another "
-            "place with --folder."
-        ) from error
 
 
 def build_results(name: str, options: argparse.Namespace, *, measured: bool) -> Results:

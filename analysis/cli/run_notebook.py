@@ -26,7 +26,8 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from analysis.cli.exit_status import exit_status
-from analysis.errors import ExportError, ParameterError
+from analysis.errors import ParameterError
+from analysis.export.whole_files import as_export_error
 from analysis.validation import check_choice, check_text, shown
 
 BUILD = Path("build")
@@ -86,14 +87,10 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
     book = _read(notebook)
     place, defaults = _parameters(book["cells"])
     parameters = parse_assignments(assignments, defaults)
-    try:
+    kept = f"to the folder {BUILD}, where the executed notebook is kept"
+    with as_export_error(kept, "make room, or call from another folder."):
         BUILD.mkdir(exist_ok=True)
         TemporaryFile(dir=BUILD).close()
-    except OSError as error:
-        raise ExportError(
-            f"cannot write to the folder {BUILD}, where the executed notebook is kept "
-            f"({error.strerror or error}): make room, or call from another folder."
-        ) from error
     _say(f"{notebook.stem}: loading libraries")
     from analysis.cli.run_cells import run_cells
 

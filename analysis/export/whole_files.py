@@ -40,21 +40,17 @@ def staging(stem: Path) -> Iterator[Path]:
     lock_path = stem.parent / f".{stem.name}.lock"
     folder = stem.parent / f".{stem.name}.new"
     lock = FileLock(lock_path, timeout=LOCK_WAIT_S)
-    try:
+    with as_export_error(f"to the folder {stem.parent}"):
         stem.parent.mkdir(parents=True, exist_ok=True)
         # The lock takes some refusals for another holder, and would wait; a file is told at once.
         TemporaryFile(dir=stem.parent).close()
-        lock.acquire()
-    except Timeout:
-        raise ExportError(
-            f"another export to {stem} has been running for {LOCK_WAIT_S:.0f} s; "
-            "wait for it to end, or choose another name"
-        ) from None
-    except OSError as error:
-        raise ExportError(
-            f"cannot write to the folder {stem.parent} ({error.strerror or error}): make room, or "
-            "choose another place"
-        ) from error
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ExportError(
+                f"another export to {stem} has been running for {LOCK_WAIT_S:.0f} s; "
+                "wait for it to end, or choose another name"
+            ) from None
     try:
         with as_export_error(stem):
             _remove(folder)  # left by a writer that died
@@ -132,11 +128,11 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def as_export_error(path: Path) -> Iterator[None]:
-    """Turn the system's refusal into this package's error."""
+def as_export_error(
+    place: object, advice: str = "make room, or choose another place"
+) -> Iterator[None]:
+    """Turn the system's refusal to write a file, or ``to the folder ...``, into our own error."""
     try:
         yield
     except OSError as error:
-        raise ExportError(
-            f"cannot write {path} ({error.strerror or error}): make room, or choose another place"
-        ) from error
+        raise ExportError(f"cannot write {place} ({error.strerror or error}): {advice}") from error
