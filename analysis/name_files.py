@@ -56,9 +56,9 @@ def _read(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
                 continue
             if len(row) != len(header):
                 raise NamesError(
-                    f"{path}, line {rows.line_num}: {_cells(len(row))} under a header of "
-                    f"{len(header)} ({', '.join(header)[:80]}); put names that hold a comma in "
-                    "double quotes, and give every row as many cells as the header."
+                    f"{path}, line {rows.line_num}: {len(row)} cell{'s' * (len(row) > 1)} under a "
+                    f"header of {len(header)} ({', '.join(header)[:80]}); put names that hold a "
+                    "comma in double quotes, and give every row as many cells as the header."
                 )
             if any(len(cell) > MAX_CELL for cell in row):
                 raise NamesError(
@@ -78,10 +78,6 @@ def _read(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
             f"{needed}."
         )
     return found
-
-
-def _cells(n: int) -> str:
-    return "1 cell" if n == 1 else f"{n} cells"
 
 
 def _checked_header(path: Path, row: list[str], columns: tuple[str, ...]) -> list[str]:

@@ -53,7 +53,7 @@ def exact_forward(model: TransformerBridge) -> Iterator[None]:
     Raises:
         ArchitectureError: the model is on a device that has no float64 (mps).
     """
-    if _device(model).type == "mps":
+    if next(model.original_model.parameters()).device.type == "mps":
         raise ArchitectureError(
             f"{model.cfg.model_name} is on mps, which has no float64; load it with device='cpu'."
         )
@@ -70,10 +70,6 @@ def exact_forward(model: TransformerBridge) -> Iterator[None]:
         token = _ACTIVE.set(model)
         stack.callback(_ACTIVE.reset, token)
         yield
-
-
-def _device(model: TransformerBridge) -> torch.device:
-    return next(model.original_model.parameters()).device
 
 
 @contextmanager
