@@ -7,11 +7,7 @@ from pathlib import Path
 
 
 def data_file(name: str) -> Path:
-    """Path of a file of ``data/``, which a wheel carries as ``analysis/data/``.
-
-    Args:
-        name: of the file, such as ``names.csv``.
-    """
+    """Path of a file of ``data/`` (``names.csv``), which a wheel carries as ``analysis/data/``."""
     with as_file(files("analysis")) as package:
         shipped = package / "data" / name
         return shipped if shipped.is_file() else package.parent / "data" / name  # a checkout

@@ -46,9 +46,6 @@ def source_vectors(
     Returns:
         float64 on the model's device (on the processor for mps, which has no float64). All of it
         is computed in float64, whatever the weights' dtype.
-
-    Raises:
-        WeightsError: as ``effective_embedding`` raises it.
     """
     return effective_embedding(
         model, tokens, embedding_at_layer("mlp" if first_mlp else "embedding", layer)
@@ -56,11 +53,7 @@ def source_vectors(
 
 
 def check_embedding(kind: str) -> None:
-    """Refuse a kind that ``effective_embedding`` does not know.
-
-    Raises:
-        ParameterError: it is unknown.
-    """
+    """Refuse a kind that ``effective_embedding`` does not know."""
     check_choice("embedding", kind, EMBEDDINGS)
 
 

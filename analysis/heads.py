@@ -49,14 +49,7 @@ def check_heads(
 ) -> tuple[HeadPair, ...]:
     """The heads as pairs of ints in the order given, if each exists and none comes twice.
 
-    Args:
-        heads: any iterable of pairs; the numbers may be numpy's or torch's.
-        n_layers: of the model.
-        n_heads: of each layer.
-        none_ok: whether there may be none.
-
-    Raises:
-        ParameterError: otherwise, or if there is none.
+    The numbers may be numpy's or torch's.
     """
     try:
         checked = tuple((_whole(layer), _whole(head)) for layer, head in heads)
@@ -92,11 +85,7 @@ def check_heads(
 
 
 def check_head(head: HeadPair, n_layers: int, n_heads: int) -> HeadPair:
-    """One head as a pair of ints, if it exists (:func:`check_heads`).
-
-    Raises:
-        ParameterError: otherwise.
-    """
+    """One head as a pair of ints, if it exists (:func:`check_heads`)."""
     return check_heads([head], n_layers, n_heads)[0]
 
 
@@ -106,11 +95,7 @@ def _whole(value: object) -> int:
 
 
 def chosen_heads(model: ReadableModel, heads: Iterable[HeadPair] | None) -> tuple[HeadPair, ...]:
-    """The (layer, head) pairs in ascending order; all of the model's if None.
-
-    Raises:
-        ParameterError: none is given, one does not exist or one comes twice.
-    """
+    """The (layer, head) pairs in ascending order; all of the model's if None."""
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     if heads is None:
         return all_heads(n_layers, n_heads)

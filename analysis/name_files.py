@@ -25,19 +25,12 @@ def read_names(path: Path) -> list[str]:
     """The column ``name`` of a CSV file: UTF-8, commas, one header, every row as long as it.
 
     Lines without any cell are skipped.
-
-    Raises:
-        NamesError: there is no such file, it is no text, or a line is not as the header says.
     """
     return [name for (name,) in _read(path, (COLUMN,))]
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """The columns ``source`` and ``target`` of a CSV file, read as :func:`read_names` reads.
-
-    Raises:
-        NamesError: as :func:`read_names`.
-    """
+    """The columns ``source`` and ``target`` of a CSV file, read as :func:`read_names` reads."""
     return [(source, target) for source, target in _read(path, PAIR_COLUMNS)]
 
 

@@ -167,10 +167,6 @@ def token_pairs(
     A pair given twice is kept once, with a warning; so are words that are one token (``Mary`` and
     ``mary`` where the tokenizer knows no capitals). ``TokenPairs`` of this model are returned as
     they are.
-
-    Raises:
-        NamesError: nothing was given, nothing is usable, something is not a string, or the pairs
-            are those of another tokenizer.
     """
     check_model(model, ["tokenizer"])
     if isinstance(names, TokenPairs):
@@ -228,11 +224,7 @@ def _first(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def check_pairs_of(model: ReadableModel, pairs: TokenPairs) -> None:
-    """Refuse pairs whose ids are another tokenizer's, or that are beyond the table.
-
-    Raises:
-        NamesError: says how to make them for this model.
-    """
+    """Refuse pairs whose ids are another tokenizer's, or that are beyond the table."""
     if pairs.tokenizer and pairs.tokenizer != tokenizer_fingerprint(model.tokenizer):
         raise NamesError(
             "these names were loaded for a model with another tokenizer, so their token ids mean "

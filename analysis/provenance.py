@@ -67,16 +67,7 @@ def is_same_model(one: ModelIdentity, other: ModelIdentity) -> bool:
 
 
 def check_made_of(model: ReadableModel, made_of: ModelIdentity, what: str) -> None:
-    """Refuse results of another model, whose numbers and tokens mean something else here.
-
-    Args:
-        model: that is asked now.
-        made_of: what the results say they were made of.
-        what: the results, in words.
-
-    Raises:
-        ParameterError: they are not of the same model (``is_same_model``).
-    """
+    """Refuse results of another model, whose numbers and tokens mean something else here."""
     own = model_identity(model)
     if not is_same_model(made_of, own):
         raise ParameterError(

@@ -51,12 +51,7 @@ def cluster_mean_interval(
 def wilson_interval(
     counts: Int[np.ndarray, "..."] | int, n: int
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """Wilson's 95 % interval for shares of independent trials, each end in [0, 1].
-
-    Args:
-        counts: of successes, whole numbers.
-        n: of trials.
-    """
+    """Wilson's 95 % interval for shares of independent trials, each end in [0, 1]."""
     # In closed form: statsmodels has it too, but takes longer to import than a figure to draw.
     share, z2 = np.asarray(counts) / n, NormalDist().inv_cdf((1 + CONFIDENCE) / 2) ** 2
     middle = share + z2 / (2 * n)

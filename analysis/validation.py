@@ -29,11 +29,7 @@ def shown(value: object) -> str:
 
 
 def check_type(name: str, value: object, kind: type, made_by: str) -> None:
-    """Refuse what is not of a kind.
-
-    Raises:
-        ParameterError: names what was expected, and what makes it.
-    """
+    """Refuse what is not of a kind."""
     if not isinstance(value, kind):
         raise ParameterError(
             f"{name} must be what {made_by} returns, not a {type(value).__name__}."
@@ -41,31 +37,19 @@ def check_type(name: str, value: object, kind: type, made_by: str) -> None:
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse what is none of the choices.
-
-    Raises:
-        ParameterError: lists them.
-    """
+    """Refuse what is none of the choices."""
     if not isinstance(value, str) or value not in choices:
         raise ParameterError(f"{name} must be one of {', '.join(choices)}, not {shown(value)}.")
 
 
 def check_flag(name: str, value: object) -> None:
-    """Refuse what is neither True nor False.
-
-    Raises:
-        ParameterError: names the parameter.
-    """
+    """Refuse what is neither True nor False."""
     if not isinstance(value, bool):
         raise ParameterError(f"{name} must be True or False, not {shown(value)}.")
 
 
 def check_text(name: str, value: object, what: str = "text") -> str:
-    """``value`` as text that can be encoded and written.
-
-    Raises:
-        ParameterError: it is no text, or holds NUL or half of a surrogate pair.
-    """
+    """``value`` as text that can be encoded and written."""
     if not isinstance(value, str):
         raise ParameterError(f"{name} must be {what}, not {shown(value)}.")
     if "\0" in value or not is_unicode(value):
@@ -85,11 +69,7 @@ def is_unicode(text: str) -> bool:
 
 
 def check_path(name: str, value: Any) -> Path:
-    """``value`` as a path, with ``~`` expanded.
-
-    Raises:
-        ParameterError: it is no path, is empty, or no file system takes it.
-    """
+    """``value`` as a path, with ``~`` expanded."""
     try:
         text: object = os.fspath(value)
     except TypeError:
@@ -118,11 +98,7 @@ def is_file_name(name: object) -> bool:
 
 
 def check_model(model: object, parts: Sequence[str] = ("cfg", "blocks", "tokenizer")) -> None:
-    """Refuse what is no loaded model, or lacks one of these parts.
-
-    Raises:
-        ParameterError: says how to load one.
-    """
+    """Refuse what is no loaded model, or lacks one of these parts."""
     if not all(hasattr(model, part) for part in parts):
         raise ParameterError(
             f"a model is needed, such as load_model('gpt2') returns, not a {type(model).__name__}."
@@ -136,15 +112,7 @@ def check_int(
 ) -> int:
     """``value`` as an int in a range; numpy's and torch's whole numbers count.
 
-    Args:
-        name: of the parameter.
-        value: what was given for it.
-        least: the smallest allowed.
-        most: the largest allowed; any if None.
-        what: what the largest is, for the error.
-
-    Raises:
-        ParameterError: it is not a whole number, or outside the range.
+    ``what`` says in the error what the largest is.
     """
     try:
         whole = operator.index(value)
@@ -160,22 +128,14 @@ def check_int(
 
 
 def check_seed(value: Any) -> int:
-    """``value`` as a seed that numpy and torch take.
-
-    Raises:
-        ParameterError: it is none.
-    """
+    """``value`` as a seed that numpy and torch take."""
     return check_int("seed", value, 0, MAX_SEED, "the largest that torch takes")
 
 
 def check_number(
     name: str, value: Any, least: float = -math.inf, most: float = math.inf, what: str = ""
 ) -> float:
-    """``value`` as a finite float in a range; numpy's and torch's numbers count.
-
-    Raises:
-        ParameterError: it is not a number, not finite, or outside the range.
-    """
+    """``value`` as a finite float in a range; numpy's and torch's numbers count."""
     number = math.nan
     if not isinstance(value, (str, bytes, bytearray)) and not _is_flag(value):
         try:
@@ -203,8 +163,7 @@ def _is_flag(value: object) -> bool:
 def check_list(name: str, value: object, of: str = "values") -> list[Any]:
     """``value`` as a list: lists, tuples, generators, arrays, tensors and Series are.
 
-    Raises:
-        ParameterError: it is text, a mapping, a frame or no collection at all.
+    Text, mappings and frames are none.
     """
     many_columns = getattr(value, "ndim", 1) != 1 and not isinstance(value, Sequence)
     if (

@@ -30,14 +30,7 @@ FINITE_BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """The weights of a loaded model.
-
-    Attributes:
-        paths: where the parts are.
-        hf_config: transformers' config.
-        tensors: by transformers' names.
-        device: where float64 is computed.
-    """
+    """The weights of a loaded model by transformers' names; float64 is computed on ``device``."""
 
     paths: ModelPaths
     hf_config: Any
@@ -101,11 +94,7 @@ def block_norm(model: ReadableModel, layer: int, name: str) -> Any:
 def ov_weights(
     model: ReadableModel, layer: int, head: int
 ) -> tuple[Float[Tensor, "d_model d_head"], Float[Tensor, "d_head d_model"]]:
-    """W_V and W_O of one head in float64; with grouped queries, W_V is that of the head's group.
-
-    Raises:
-        ParameterError: the head does not exist.
-    """
+    """W_V and W_O of one head in float64; with grouped queries, W_V is that of the head's group."""
     ((layer, head),) = chosen_heads(model, [(layer, head)])
     V, O = value_weights(model, layer), output_weights(model, layer)  # noqa: E741
     device = float64_device(model)
@@ -141,11 +130,7 @@ def unembedding_matrix(model: ReadableModel) -> Float[Tensor, "d_model d_vocab"]
 
 
 def projection_name(model: ReadableModel) -> str:
-    """The parameter that projects the residual stream to the width of the unembedding.
-
-    Raises:
-        ArchitectureError: there is none.
-    """
+    """The parameter that projects the residual stream to the width of the unembedding."""
     reader = weight_reader(model)
     name = reader.paths.embedding.rpartition(".")[0] + ".project_out.weight"
     try:

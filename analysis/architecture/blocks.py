@@ -108,11 +108,7 @@ def block_without_attention(
 ) -> Block:
     """A block whose attention writes nothing, or what it is told.
 
-    Args:
-        reader: gives the weights; none is copied.
-        d_embedding: width of the embedding matrix.
-        layer: which block.
-        keep_bytes: of float64 copies of weights that are kept from one run to the next.
+    No weight is copied but into float64, and ``keep_bytes`` of these copies are kept between runs.
     """
     paths = reader.paths
     inside = f"{paths.block(layer)}.{paths.attention}."
@@ -126,11 +122,8 @@ def block_without_attention(
 def block_without_biases(reader: WeightReader, d_embedding: int, *, folded: bool) -> Block:
     """The first block, its attention without b_V, b_O and sinks.
 
-    Args:
-        reader: gives the weights; none is copied.
-        d_embedding: width of the embedding matrix.
-        folded: leave out the bias of the norm before the attention too, which folding moves into
-            b_V.
+    ``folded`` leaves out the bias of the norm before the attention too, which folding moves into
+    b_V.
     """
     paths = reader.paths
     inside = f"{paths.block(0)}.{paths.attention}."

@@ -34,11 +34,7 @@ _MOVES_ONLY = frozenset(
 
 
 class Float64Mode(TorchFunctionMode):
-    """Inside ``with Float64Mode():`` every torch function computes in float64.
-
-    Attributes:
-        instead: by ``id`` of a tensor, the float64 tensor that stands for it.
-    """
+    """Inside ``with Float64Mode():`` every torch function computes in float64."""
 
     def __init__(self, instead: Mapping[int, Tensor] | None = None, keep_bytes: int = 0) -> None:
         """Say what is to be kept.

@@ -36,12 +36,8 @@ def norm_parameters(
     """Gain and bias of a norm in float64; None for a bias that is zero.
 
     The gain is what multiplies the normalised vector: w, 1 + w or 1, whichever the norm has. It is
-    read off the norm's answers to a vector of +1 and −1 in turn and to its negative.
-
-    Args:
-        model: whose norm it is.
-        norm: transformer_lens' component, or transformers' module.
-        device: where float64 can be computed.
+    read off the norm's answers to a vector of +1 and −1 in turn and to its negative. ``norm`` is
+    transformer_lens' component or transformers' module.
     """
     module = _module(norm)
     width = getattr(module, "weight", None)

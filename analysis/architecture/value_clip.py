@@ -9,11 +9,9 @@ from torch import Tensor
 
 
 def clip_values(model: Any, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Values as the attention mixes them: none is larger than the model's ``clip_qkv``.
+    """Values x·W_V + b_V as the attention mixes them: none is larger than the model's ``clip_qkv``.
 
-    Args:
-        model: a TransformerBridge, whose value hooks come before the limit.
-        values: ``x·W_V + b_V``.
+    The value hooks of a TransformerBridge come before the limit.
     """
     config = model.original_model.config
     inner = getattr(config, "attn_config", None)

@@ -139,14 +139,7 @@ class SmallNumbers:
 def measure_small(
     model: TransformerBridge, n_prompts: int, seed: int, ranked: Sequence[HeadPair]
 ) -> SmallNumbers:
-    """Measure GPT-2 small.
-
-    Args:
-        model: GPT-2 small.
-        n_prompts: of the indirect-object task.
-        seed: of the prompts.
-        ranked: heads whose mean ranks are wanted.
-    """
+    """Measure GPT-2 small."""
     measured = measure_heads(model, ioi_prompts(model, n_prompts, seed))
     ranks = rank_vocabulary(model, embedding="first_block_adds", folded=True, heads=ranked)
     # The published attributions are of prompts with BOS.
@@ -167,13 +160,7 @@ def measure_small(
 def compare_small(
     numbers: SmallNumbers, published: Mapping[str, pd.Series], published_difference: float
 ) -> dict[int, Comparison]:
-    """Every comparison of GPT-2 small, by the exit status of its misses.
-
-    Args:
-        numbers: of ``measure_small``.
-        published: by quantity, of ``published_numbers``.
-        published_difference: mean logit difference of the published attributions.
-    """
+    """Every comparison of GPT-2 small, by the exit status of its misses."""
     missed, extra = compare_classes(numbers.measured)
     return {
         MISSED: missed,

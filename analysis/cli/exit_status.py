@@ -9,12 +9,7 @@ from analysis.errors import AnalysisError
 
 
 def exit_status(run: Callable[[], int], stopped: str = "interrupted") -> int:
-    """What ``run`` returns; 1 after an error that says what is wrong, 130 after a stop.
-
-    Args:
-        run: the command.
-        stopped: said where the user stops it.
-    """
+    """What ``run`` returns; 1 after an error that says what is wrong, 130 after a stop."""
     try:
         return run()
     except AnalysisError as error:

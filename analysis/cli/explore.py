@@ -46,12 +46,7 @@ def _open(options: argparse.Namespace) -> int:
 
 
 def add_options(parser: argparse.ArgumentParser, folder: Path) -> None:
-    """Add what every command that builds pages takes.
-
-    Args:
-        parser: that gets the options.
-        folder: for the pages, where none is given.
-    """
+    """Add what every command that builds pages takes; ``folder`` is where they go by default."""
     parser.add_argument("--folder", type=Path, default=folder, help="for the pages")
     parser.add_argument("--k", type=int, default=1, help="shown first, from 1 to 100")
     parser.add_argument(
@@ -72,17 +67,7 @@ def add_options(parser: argparse.ArgumentParser, folder: Path) -> None:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Refuse, before a model is loaded, what could not be scored or written afterwards.
-
-    Args:
-        options: of :func:`add_options`.
-
-    Raises:
-        ExportError: the folder cannot be written.
-        NamesError: a file of pairs cannot be read.
-        ParameterError: k is out of its range, or two relations have one name.
-        PromptError: a prompt is empty.
-    """
+    """Refuse, before a model is loaded, what could not be scored or written afterwards."""
     _check_folder(check_path("folder", options.folder))
     for path in named_files(options.relation).values():
         read_pairs(path)
@@ -104,13 +89,7 @@ def _check_folder(folder: Path) -> None:
 def build_results(name: str, options: argparse.Namespace, *, measured: bool) -> Results:
     """Score a model's heads with both settings of the first MLP, for a page.
 
-    Args:
-        name: of the model, as ``load_model`` takes it.
-        options: of :func:`add_options`.
-        measured: make every measurement too, which runs the model for minutes.
-
-    Raises:
-        AnalysisError: the model cannot be loaded or scored, or two relations have one name.
+    ``measured`` makes every measurement too, which runs the model for minutes.
     """
     relations = named_files(options.relation)
     from analysis.explorer.measuring import measure_all
@@ -131,11 +110,7 @@ def build_results(name: str, options: argparse.Namespace, *, measured: bool) -> 
 
 
 def named_files(files: Sequence[Path]) -> dict[str, Path]:
-    """Relations by the names of their files.
-
-    Raises:
-        ParameterError: two have one name.
-    """
+    """Relations by the names of their files, no two of which may be the same."""
     named: dict[str, Path] = {}
     for path in files:
         if path.stem in named:
@@ -150,13 +125,7 @@ def named_files(files: Sequence[Path]) -> dict[str, Path]:
 def build_page(results: Results, folder: Path, taken: set[str] | None = None) -> Path:
     """Write a model's explorer under the model's name; returns the page.
 
-    Args:
-        results: of the model.
-        folder: of the page.
-        taken: names of pages that stay, to which this one's is added; none if None.
-
-    Raises:
-        ExportError: the page cannot be written.
+    ``taken`` are names of pages that stay, to which this one's is added.
     """
     from analysis.explorer.page import write_page
     from analysis.explorer.results import file_name

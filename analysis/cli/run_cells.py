@@ -29,15 +29,10 @@ Cell = dict[str, Any]
 def run_cells(
     cells: list[Cell], folder: Path, announce: Callable[[Cell], None] = lambda cell: None
 ) -> None:
-    """Run the code cells and give each its outputs and its number.
+    """Run the code cells and give each its outputs and its number, in place.
 
-    Args:
-        cells: of a notebook, changed in place.
-        folder: where they run.
-        announce: called with each cell, of words or of code, when its turn comes.
-
-    Raises:
-        BaseException: what a cell raises; cells after it are left without outputs.
+    ``announce`` is called with each cell, of words or of code, when its turn comes. What a cell
+    raises comes out, and cells after it are left without outputs.
     """
     for cell in cells:
         if cell["cell_type"] == "code":

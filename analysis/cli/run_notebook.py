@@ -69,20 +69,10 @@ def make_assignments(flags: str) -> list[str]:
 
 
 def run(notebook: Path, assignments: Sequence[str]) -> Path:
-    """Run a notebook with its own parameters unless others are given.
+    """Run a notebook with its own parameters unless others are given; returns it as executed.
 
-    Args:
-        notebook: the committed notebook; it is read, never written.
-        assignments: ``NAME=VALUE`` in any letter case, read as the notebook's default is.
-
-    Returns:
-        The executed notebook, under ``build/``.
-
-    Raises:
-        ParameterError: there is no such notebook, it has no such parameter, or a value is not of
-            its type or range.
-        ExportError: ``build/`` cannot be written.
-        AnalysisError: whatever the notebook's cells raise of this package's errors.
+    The committed notebook is read, never written. Assignments are ``NAME=VALUE`` in any letter
+    case, each read as the notebook's default is.
     """
     book = _read(notebook)
     place, defaults = _parameters(book["cells"])
@@ -116,11 +106,7 @@ def _say(line: str) -> None:
 
 
 def _read(notebook: Path) -> dict[str, Any]:
-    """A notebook file as its JSON.
-
-    Raises:
-        ParameterError: there is none, or it is damaged.
-    """
+    """A notebook file as its JSON."""
     if notebook.suffix != ".ipynb" or not notebook.is_file():
         raise ParameterError(f"there is no notebook {str(notebook)!r}; give one of notebooks/.")
     try:
@@ -139,9 +125,6 @@ def _parameters(cells: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]
     """Where the cell of parameters stands, and its defaults; -1 and nothing if there is none.
 
     What is computed, or of a type that no command line gives, is no parameter.
-
-    Raises:
-        ParameterError: the cell is no Python.
     """
     for place, cell in enumerate(cells):
         if "parameters" in cell["metadata"].get("tags", ()):
@@ -188,10 +171,6 @@ def parse_assignments(assignments: Sequence[str], defaults: Mapping[str, Any]) -
 
     ``MODEL`` is short for ``model_name``. The path of a model, of a file of names or of a folder,
     meant from here while the notebook runs in its own folder, is made absolute.
-
-    Raises:
-        ParameterError: an assignment has no ``=``, names a parameter that is not known or given
-            twice, or its value is not of the default's type or range.
     """
     parameters: dict[str, Any] = {}
     for assignment in assignments:

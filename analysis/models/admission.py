@@ -38,11 +38,7 @@ from analysis.weights import (
 
 @dataclass(frozen=True)
 class Admission:
-    """What was found of a model.
-
-    Attributes:
-        identities: those checked so far; all hold.
-    """
+    """What was found of a model: the identities that were checked so far, all of which hold."""
 
     identities: tuple[Identity, ...] = ()
 
@@ -54,9 +50,8 @@ class Admission:
 def check_additive(model: ReadableModel) -> None:
     """Refuse a model whose heads do not write z·W_O into the residual stream as it is.
 
-    Raises:
-        ArchitectureError: as ``admit_runs``; or a norm or factor stands between (Gemma 2,
-            OLMo 2, Granite); or transformer_lens names no final norm (OPT).
+    A norm or factor stands between in Gemma 2, OLMo 2 and Granite; and transformer_lens names no
+    final norm of OPT.
     """
     found = admit_runs(model)
     if found.has("residual stream"):
@@ -73,15 +68,7 @@ def check_additive(model: ReadableModel) -> None:
 def admit(model: ReadableModel) -> Admission:
     """Check that the static scores read a model as it is, once for each model.
 
-    Args:
-        model: a loaded model or a checkpoint.
-
-    Returns:
-        What was found; also the model's attribute ``admission``.
-
-    Raises:
-        ArchitectureError: names the part that cannot be read, or the identity that fails and by
-            how much, or whose computation raises an error.
+    What was found is also the model's attribute ``admission``.
     """
     check_model(model)
     _check_raw(model)
@@ -101,12 +88,7 @@ def admit(model: ReadableModel) -> Admission:
 
 
 def admit_runs(model: ReadableModel) -> Admission:
-    """Check that a loaded model also runs as transformers runs it, once for each model.
-
-    Raises:
-        ArchitectureError: as ``admit``; or the logits differ; or the model is in training mode, or
-            is a checkpoint that is not loaded.
-    """
+    """Check that a loaded model also runs as transformers runs it, once for each model."""
     found = admit(model)
     name = model.cfg.model_name
     if not isinstance(model, nn.Module):

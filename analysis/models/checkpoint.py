@@ -72,21 +72,10 @@ class Checkpoint:
 
 
 def needed_files(names: Collection[str], where: str) -> list[str]:
-    """Choose, among a repository's or a folder's files, those that loading reads.
+    """Choose, among a repository's or a folder's files, those that loading reads, sorted.
 
     Where the weights are sharded, the shards are not among them: only the index, once it is read,
     tells what they are called (``shard_names``).
-
-    Args:
-        names: paths relative to the repository or folder, with forward slashes.
-        where: what to call it in an error (``the folder /tmp/model``).
-
-    Returns:
-        Sorted names: config, tokenizer files, and either the one weight file or the index.
-
-    Raises:
-        ModelError: it is an adapter, or has no config, no tokenizer, no weights, or weights only
-            as pickle.
     """
     present = set(names)
     if ADAPTER in present:
@@ -129,11 +118,7 @@ def _needed_weights(present: set[str], where: str) -> str:
 
 
 def folder_files(folder: Path) -> list[str]:
-    """Names of the files directly in ``folder``.
-
-    Raises:
-        ModelError: the folder cannot be read.
-    """
+    """Names of the files directly in ``folder``."""
     try:
         return [path.name for path in folder.iterdir() if path.is_file()]
     except OSError as error:
@@ -143,12 +128,7 @@ def folder_files(folder: Path) -> list[str]:
 
 
 def shard_names(index: Path) -> list[str]:
-    """The names of the shards that an index lists, sorted; whatever they are called.
-
-    Raises:
-        ModelError: the index is damaged, lists nothing, or lists what is no safetensors file
-            beside it.
-    """
+    """The names of the shards that an index lists, sorted; whatever they are called."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelError(f"{index} lists no weights: fetch the checkpoint again.")
@@ -163,11 +143,7 @@ def shard_names(index: Path) -> list[str]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that hold the weights, sorted by name.
-
-    Raises:
-        ModelError: the index is damaged or a shard that it lists is missing.
-    """
+    """The safetensors files that hold the weights, sorted by name."""
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     files = [folder / shard for shard in shard_names(folder / INDEX)]
@@ -180,11 +156,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, with or without a byte-order mark.
-
-    Raises:
-        ModelError: the file is not a JSON object.
-    """
+    """Read a JSON object, with or without a byte-order mark."""
     try:
         if path.stat().st_size > MAX_JSON:
             raise ModelError(f"{path} has over {MAX_JSON:,} bytes, so it is not read: replace it.")
@@ -202,11 +174,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_safetensors(path: Path) -> None:
-    """Check that a file is whole safetensors, as its header describes itself.
-
-    Raises:
-        ModelError: the file is truncated, a git-lfs pointer, or something else.
-    """
+    """Check that a file is whole safetensors, as its header describes itself."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -232,15 +200,7 @@ def _is_pointer(path: Path) -> str:
 
 @contextlib.contextmanager
 def cannot_write(folder: str, variable: str) -> Iterator[None]:
-    """A full disk, or a cache folder that is not ours, in the package's own words.
-
-    Args:
-        folder: what the error calls it.
-        variable: of the environment, which names another.
-
-    Raises:
-        ModelError: an OSError came.
-    """
+    """A full disk, or a cache folder that is not ours, in the package's own words."""
     try:
         yield
     except OSError as error:
@@ -264,12 +224,7 @@ def first_line(error: BaseException) -> str:
 def sha256_of(path: Path, after_block: Callable[[], object] = lambda: None) -> str:
     """SHA-256 of a file, as 64 hexadecimal digits.
 
-    Args:
-        path: of the file, of which a block at a time is in memory.
-        after_block: called after each; what it raises stops the reading.
-
-    Raises:
-        ModelError: it cannot be read.
+    ``after_block`` is called after each block that is read; what it raises stops the reading.
     """
     digest, block = hashlib.sha256(), memoryview(bytearray(_BLOCK))
     try:
@@ -291,17 +246,9 @@ def git_blob_sha1_of(path: Path) -> str:
 
 
 def weights_checksum(files: Sequence[Path], known: Mapping[str, str] | None = None) -> str:
-    """One SHA-256 for a model's weights.
+    """One SHA-256 for a model's weights: the file's, or that of the shards' concatenated digests.
 
-    Args:
-        files: weight files, as ``weight_files`` gives them.
-        known: SHA-256 by file name, for those already computed.
-
-    Returns:
-        The file's SHA-256, or that of the concatenated digests where the weights are sharded.
-
-    Raises:
-        ModelError: a file cannot be read.
+    ``known`` are those already computed, by file name.
     """
     digests = dict(known or {})
     unread = [path for path in files if not digests.get(path.name)]
@@ -352,9 +299,6 @@ def checkpoint_checksum(checkpoint: Checkpoint) -> str:
     """One SHA-256 for all that a model's answers come from: weights, configuration, tokenizer.
 
     JSON files count by what they say, whatever the order and spacing.
-
-    Raises:
-        ModelError: a file cannot be read.
     """
     digest = hashlib.sha256(f"{checkpoint.identity.checksum}\n".encode())
     present = set(folder_files(checkpoint.folder))

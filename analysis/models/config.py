@@ -41,17 +41,7 @@ _DEPTH = 20
 
 
 def check_config(raw: Mapping[str, Any], title: str) -> None:
-    """Refuse a config that no supported model has.
-
-    Args:
-        raw: the JSON object of ``config.json``.
-        title: what to call the model in an error.
-
-    Raises:
-        ArchitectureError: the architecture is not supported, needs code of its own, has no
-            attention heads, or its weights are quantized.
-        ModelError: a field has the wrong type.
-    """
+    """Refuse a config that no supported model has."""
     kind = raw.get("model_type")
     if not isinstance(kind, str):
         raise ModelError(f"{CONFIG} of {title} has no model_type: save the model again.")
@@ -94,12 +84,7 @@ def clean_config(raw: Any) -> Any:
 
 
 def model_config(raw: Mapping[str, Any], title: str) -> Any:
-    """The config as transformers has it, from the fields that say what the model is.
-
-    Raises:
-        ArchitectureError: transformers or transformer_lens does not know the model.
-        ModelError: a field has a value that transformers cannot read.
-    """
+    """The config as transformers has it, from the fields that say what the model is."""
     check_config(raw, title)
     load_libraries()
     from transformers import CONFIG_MAPPING

@@ -40,14 +40,7 @@ NOT_6 = "1–5"
 
 @dataclass(frozen=True)
 class Family:
-    """One family, as the tests hold it.
-
-    Attributes:
-        name: as its authors write it.
-        architecture: transformers' class.
-        special: what sets it apart for these scores.
-        why_not: the reason for the notebooks that do not run on it, empty if all do.
-    """
+    """A family as the tests hold it; ``why_not`` all notebooks run on it, empty if they do."""
 
     name: str
     architecture: str
@@ -128,14 +121,6 @@ def check_architecture(config: Mapping[str, Any], title: str = "the model") -> N
     """Refuse from ``config.json`` alone what can never be scored; nothing else need be there.
 
     What passes here is still admitted by its weights only (``analysis.models.admission``).
-
-    Args:
-        config: the JSON object of ``config.json``.
-        title: what to call the model in an error.
-
-    Raises:
-        ArchitectureError: no causal language model that transformer_lens boots, or attention
-            without a W_V for each head.
     """
     named = config.get("architectures")
     known = {family.architecture for family in FAMILIES}

@@ -56,19 +56,8 @@ def hub_checkpoint(
 ) -> Checkpoint:
     """A model of the hub as a local folder whose every needed file has been verified.
 
-    Args:
-        repo: hub id (``openai-community/gpt2``).
-        revision: branch, tag or commit; None for the default branch.
-        title: the model's name in figures.
-        any_cached: whether, with the hub out of reach, another cached commit will do.
-        old_ids: other ids under which the cache may have the model.
-
-    Raises:
-        HubError: the hub is out of reach and the cache has no whole copy; or the hub does not
-            know the model or the revision, or keeps it from us.
-        ArchitectureError: the model is not supported.
-        ModelError: no safetensors, no tokenizer, or a file is not what it should be.
-        ParameterError: the revision cannot be one.
+    With the hub out of reach, another cached commit will do if ``any_cached``, also one that the
+    cache has under one of ``old_ids``.
     """
     check_repository(repo, revision)
     cached = _cached(repo, revision)
@@ -93,12 +82,7 @@ def hub_checkpoint(
 
 
 def check_repository(repo: str, revision: str | None) -> None:
-    """Refuse what cannot be a repository and its revision: both become paths in the cache.
-
-    Raises:
-        HubError: the id cannot be one.
-        ParameterError: the revision cannot be one.
-    """
+    """Refuse what cannot be a repository and its revision: both become paths in the cache."""
     if not _REPOSITORY.fullmatch(repo) or ".." in repo or "--" in repo:
         raise HubError(f"{shown(repo)} is neither a folder nor a possible hub id", "check the name")
     if revision is not None and not all(map(is_file_name, revision.split("/"))):

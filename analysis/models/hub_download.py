@@ -51,12 +51,7 @@ def repository_folder(repo: str) -> Path:
 
 
 def fetch_blob(repo: str, listing: Listing, name: str) -> Path:
-    """One file as a checked blob in the cache, downloaded if it is not there.
-
-    Raises:
-        HubError: the download failed or the hub refuses.
-        ModelError: what came is not what the hub lists, or the cache cannot be written.
-    """
+    """One file as a checked blob in the cache, downloaded if it is not there."""
     expected = listing.files[name]
     blob = repository_folder(repo) / "blobs" / str(expected.digest)
     with _cannot_write():
@@ -213,11 +208,7 @@ def _check_answer(repo: str, name: str, digest: str, response: Any) -> None:
 
 
 def in_time(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The chunks, as long as they come faster than ``SLOWEST``.
-
-    Raises:
-        TimeoutError: they do not.
-    """
+    """The chunks, as long as they come faster than ``SLOWEST``; else a TimeoutError."""
     since, came = time.monotonic(), 0
     for chunk in chunks:
         yield chunk

@@ -65,13 +65,7 @@ def deadline() -> float:
 
 
 def ask_hub(repo: str, revision: str | None) -> Listing:
-    """What the hub lists of a repository: its commit, its files, their sizes and checksums.
-
-    Raises:
-        HubUnreachableError: no answer within the deadline, or offline mode.
-        HubError: the hub refuses.
-        ModelError: the listing names paths or checksums that no hub has.
-    """
+    """What the hub lists of a repository: its commit, its files, their sizes and checksums."""
 
     def question(api: Any, seconds: float) -> Any:
         return api.model_info(repo, revision=revision, files_metadata=True, timeout=seconds)
@@ -80,12 +74,7 @@ def ask_hub(repo: str, revision: str | None) -> Listing:
 
 
 def list_revisions(repo: str) -> list[str]:
-    """The branches and tags of a repository.
-
-    Raises:
-        HubUnreachableError: no answer within the deadline, or offline mode.
-        HubError: the hub refuses.
-    """
+    """The branches and tags of a repository."""
     refs = _asked(repo, None, lambda api, _: api.list_repo_refs(repo))
     return [ref.name for ref in (*refs.branches, *refs.tags)]
 
@@ -123,12 +112,7 @@ def _asked(repo: str, revision: str | None, question: Callable[[Any, float], Any
 
 
 def checked_listing(repo: str, info: Any) -> Listing:
-    """A listing of huggingface_hub's as one whose every entry may become a path.
-
-    Raises:
-        HubError: it is no listing at all.
-        ModelError: a commit, a name or a checksum is none, and could lead out of the cache.
-    """
+    """A listing of huggingface_hub's as one whose every entry may become a path."""
     if info is None or not hasattr(info, "siblings") or info.sha is None:
         raise not_a_hub()
     if not isinstance(info.sha, str) or not COMMIT.fullmatch(info.sha):

@@ -57,16 +57,7 @@ RECORD = "tensors.json"
 
 @dataclass
 class HubTensors:
-    """Tensors of a repository on the hub, fetched when they are asked for.
-
-    Attributes:
-        repo: hub id.
-        commit: the full commit that all of them are of.
-        folder: where fetched tensors are kept.
-        files: the weight files as the hub lists them.
-        places: every tensor.
-        checksums: SHA-256 of every tensor at hand.
-    """
+    """Tensors of a repository on the hub, fetched when they are asked for."""
 
     repo: str
     commit: str
@@ -82,12 +73,7 @@ class HubTensors:
         return sorted(absent, key=lambda name: (self.places[name].file, self.places[name].start))
 
     def prepare(self, names: list[str]) -> None:
-        """Fetch what is missing of some tensors; says how much before it starts.
-
-        Raises:
-            HubError: the hub is out of reach or breaks off again and again.
-            ModelError: a file changed on the hub.
-        """
+        """Fetch what is missing of some tensors; says how much before it starts."""
         wanted = self.missing(names)
         if not wanted:
             return
@@ -157,12 +143,7 @@ class HubTensors:
         staged.replace(record)
 
     def read_range(self, file: str, start: int, end: int) -> Iterator[bytes]:
-        """Bytes ``start`` to ``end`` of a file, taken up again where a connection breaks.
-
-        Raises:
-            HubError: it breaks too often, is too slow, or the hub refuses.
-            ModelError: the file is not the one that was listed.
-        """
+        """Bytes ``start`` to ``end`` of a file, taken up again where a connection breaks."""
         try:
             yield from in_time(self._blocks(file, start, end))
         except TimeoutError as error:
@@ -222,17 +203,7 @@ class HubTensors:
 
 
 def hub_tensors(repo: str, listing: Listing, cache: Path) -> HubTensors:
-    """The tensors of a listed repository; only headers are fetched.
-
-    Args:
-        repo: hub id.
-        listing: what the hub lists (``hub_listing.ask_hub``).
-        cache: folder for fetched tensors of all repositories.
-
-    Raises:
-        HubError: the hub is out of reach.
-        ModelError: it has no safetensors weights, or a header is damaged.
-    """
+    """The tensors of a listed repository; only headers are fetched."""
     listed = listing.files
     names = {WEIGHTS} & set(listed) or {name for name in listed if _SHARD.fullmatch(name)}
     if not names or (WEIGHTS not in names and INDEX not in listed):

@@ -66,11 +66,7 @@ _T = TypeVar("_T")
 
 
 def refuses_errors(what_fails: str) -> Callable[[Callable[[Any], _T]], Callable[[Any], _T]]:
-    """Let a function of a model refuse it where the libraries raise an error of their own.
-
-    Args:
-        what_fails: said of the model, such as "forward pass fails".
-    """
+    """Let a function of a model refuse it where the libraries raise an error of their own."""
 
     def decorate(function: Callable[[Any], _T]) -> Callable[[Any], _T]:
         @functools.wraps(function)

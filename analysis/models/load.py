@@ -125,11 +125,7 @@ def fetch_checkpoint(
 
 
 def check_device(device: str | torch.device) -> torch.device:
-    """The torch device of that name.
-
-    Raises:
-        ParameterError: it is unknown or this machine does not have it.
-    """
+    """The torch device of that name."""
     advice = "use 'cpu', 'cuda', 'cuda:N' or 'mps', whichever this machine has"
     try:
         target = torch.device(device)
@@ -148,11 +144,7 @@ def check_device(device: str | torch.device) -> torch.device:
 
 
 def asked_for(name: str | os.PathLike[str], revision: str | None) -> Asked:
-    """What a name and a revision mean, checked before anything is looked for.
-
-    Raises:
-        ParameterError: the name is neither text nor a path, or a revision makes no sense for it.
-    """
+    """What a name and a revision mean, checked before anything is looked for."""
     if revision is not None and (not isinstance(revision, str) or not revision.strip()):
         raise ParameterError(f"revision must be a branch, tag or commit, not {shown(revision)}.")
     text = (
@@ -242,12 +234,7 @@ def _from_hub(repo: str, revision: str | None) -> Checkpoint:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a local folder holds a whole checkpoint, without reading its weights.
-
-    Raises:
-        ModelError: it cannot be read, lacks a file, or a weight file is damaged.
-        ArchitectureError: its model is not supported.
-    """
+    """Check that a local folder holds a whole checkpoint, without reading its weights."""
     try:
         is_there, is_folder = folder.exists(), folder.is_dir()
     except OSError as error:
@@ -263,11 +250,7 @@ def check_folder(folder: Path) -> None:
 
 
 def folder_identity(folder: Path) -> ModelIdentity:
-    """Which model a folder holds; its checksum is that of its weights, all of which are read.
-
-    Raises:
-        ModelError: a weight file cannot be read.
-    """
+    """Which model a folder holds; its checksum is that of its weights, all of which are read."""
     name = folder.resolve().name
     checksum = weights_checksum(weight_files(folder))
     known = PUBLISHED_WEIGHTS.get(checksum)

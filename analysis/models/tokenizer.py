@@ -24,14 +24,7 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 def load_tokenizer(folder: Path, title: str, config: Any) -> Any:
     """The tokenizer as transformer_lens wants it: putting its BOS token first, if it has one.
 
-    Args:
-        folder: of the checkpoint.
-        title: what to call the model in an error.
-        config: checked (``model_config``); without it transformers would read the checkpoint's.
-
-    Raises:
-        ArchitectureError: it needs code from the repository, or cannot be built as its file says.
-        ModelError: a file is damaged.
+    ``config`` is a checked one (``model_config``), else transformers would read the checkpoint's.
     """
     import transformers
 
@@ -137,11 +130,7 @@ def highest_id(tokenizer: Any) -> int:
 
 
 def check_ids(tokenizer: Any, n_rows: int, title: str) -> None:
-    """Refuse a tokenizer that gives ids for which the embedding has no row.
-
-    Raises:
-        ArchitectureError: names both numbers.
-    """
+    """Refuse a tokenizer that gives ids for which the embedding has no row."""
     highest = highest_id(tokenizer)
     if highest >= n_rows:
         raise ArchitectureError(

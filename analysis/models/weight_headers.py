@@ -39,17 +39,6 @@ def check_described(config: Any, stored: Mapping[str, TensorPlace], title: str) 
     """Refuse a config whose model is not the one in the files, and weights that are no floats.
 
     The model is built without memory (on torch's ``meta`` device) and its shapes are compared.
-
-    Args:
-        config: as transformers has it.
-        stored: every tensor in the files, by its name there.
-        title: what to call the model in an error.
-
-    Raises:
-        ModelError: the config describes more layers or numbers than are stored, other shapes, or
-            sizes from which no model can be made.
-        ArchitectureError: a weight is stored in whole numbers or in eight bits, which have a scale
-            that nothing here knows.
     """
     from transformers import AutoModelForCausalLM
 
@@ -98,14 +87,7 @@ def check_described(config: Any, stored: Mapping[str, TensorPlace], title: str) 
 def check_all_read(missing: Iterable[str], unread: Iterable[str], title: str) -> None:
     """Refuse a model of which a weight was missing, or had a weight that was not read.
 
-    Args:
-        missing: weights of the model that no file holds; transformers leaves them random.
-        unread: tensors in the files that the model has no place for; transformers leaves them out.
-        title: what to call the model in an error.
-
-    Raises:
-        ModelError: a weight is missing.
-        ArchitectureError: a weight would be left out: a layer, a bias, an adapter.
+    transformers leaves the former random, and the latter out.
     """
     if lacking := sorted(missing):
         raise ModelError(

@@ -23,15 +23,9 @@ MEMORY_PER_WORKER = 4 << 30
 def cluster_client(
     cluster: str | Path | None, n_workers: int | None, n_tasks: int
 ) -> Iterator[Client]:
-    """A client of the given cluster, or of one on this machine that ends with the sweep.
+    """A client of the cluster at an address or scheduler file, or of one here for the sweep.
 
-    Args:
-        cluster: address or scheduler file of a running one; None for one of this machine.
-        n_workers: of that one; as many as the machine has room for if None.
-        n_tasks: that are to be done.
-
-    Raises:
-        ParameterError: no cluster can be reached there.
+    The one here has as many workers as there is room and work for, unless a number is given.
     """
     import dask
     from distributed import Client, LocalCluster

@@ -21,13 +21,7 @@ _SHOWN = 4
 def one_score_each(scores: pd.DataFrame, by: str = "model") -> pd.DataFrame:
     """The rows that have both scores, one for each head of each model.
 
-    Args:
-        scores: of ``sweep_frame``.
-        by: the column that tells models apart, or checkpoints: ``model`` or ``step``.
-
-    Raises:
-        ParameterError: no row has the scores, a head has several of them, or they answer
-            several questions.
+    ``by`` is the column that tells models apart, or checkpoints: ``model`` or ``step``.
     """
     columns = [COPYING_SCORE, SUPPRESSION_SCORE]
     found = scores.dropna(subset=columns) if set(columns) <= set(scores) else scores.iloc[:0]
@@ -55,14 +49,10 @@ def one_score_each(scores: pd.DataFrame, by: str = "model") -> pd.DataFrame:
 
 
 def of_one_run(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows that have both scores, one for each head at each step of one training run.
+    """The rows that have both scores, one for each head at each ``step`` of one training run.
 
-    Args:
-        scores: with a column ``step``; the names of the models, where there are any, say which run
-            a checkpoint is of: a name without its step.
-
-    Raises:
-        ParameterError: there are several runs, or ``one_score_each`` raises it.
+    The names of the models, where there are any, say which run a checkpoint is of: a name without
+    its step.
     """
     if "model" in scores:
         runs = scores["model"].str.replace(STEP, "", regex=True).unique()
@@ -75,14 +65,7 @@ def of_one_run(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def model_labels(scores: pd.DataFrame) -> pd.Series:
-    """What to call the model of each row: its title where no other has it, else its own name.
-
-    Args:
-        scores: with a column ``model``, ``title`` or both.
-
-    Returns:
-        A label for each row, another one for each model.
-    """
+    """What to call the model of each row: its title where no other has it, else its own name."""
     models = scores["model" if "model" in scores else "title"].astype(str)
     titles = scores["title" if "title" in scores else "model"].astype(str)
     pairs = pd.DataFrame({"model": models, "title": titles}).drop_duplicates("model")

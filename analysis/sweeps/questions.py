@@ -215,20 +215,12 @@ def code_checksum() -> str:
 
 
 def names_checksum() -> str:
-    """SHA-256 of ``data/names.csv``, read anew each time.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
+    """SHA-256 of ``data/names.csv``, read anew each time."""
     return sha256_of(name_lists.NAMES_CSV)
 
 
 def _checked(name: str, value: Any) -> Any:
-    """A parameter's value as JSON and the question's function take it.
-
-    Raises:
-        ParameterError: it is none.
-    """
+    """A parameter's value as JSON and the question's function take it."""
     if name == "first_mlp":
         check_flag(name, value)
         return value

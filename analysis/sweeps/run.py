@@ -303,11 +303,7 @@ def _run(
     rows: list[dict[str, str]],
     check: Callable[[], None],
 ) -> dict[str, dict[str, str]]:
-    """Hand out the tasks, note what becomes of each, and return those that are done.
-
-    Returns:
-        By key, the ``model`` and ``title`` that were asked for.
-    """
+    """Hand out the tasks and note what becomes of each; returns model and title of those done."""
     done = {}
     futures = {
         client.submit(_answer, str(store.folder), task, key=f"{task.key}", pure=False): task

@@ -28,11 +28,7 @@ OWN_COLUMNS = ("code", "names_file", "written")
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of answers.
-
-    Attributes:
-        folder: holds ``<key>.parquet`` for an answer and a ``.json`` for a failure.
-    """
+    """A folder of answers: a ``<key>.parquet`` for each, and a ``.json`` for a failure."""
 
     folder: Path
 
@@ -50,14 +46,10 @@ class Store:
         return self.answer_file(key).is_file()
 
     def keep(self, key: str, answer: pd.DataFrame, about: Mapping[str, object]) -> None:
-        """Write an answer.
+        """Write an answer, indexed by ``layer`` and ``head``.
 
-        Args:
-            key: of the task.
-            answer: indexed by ``layer`` and ``head``.
-            about: text or numbers that become columns: the model's name, the question, and so on;
-                ``code`` is that of now (``code_checksum``), and ``names_file`` is empty, if they
-                are not given.
+        ``about`` is text or numbers that become columns: the model's name, the question, and so on.
+        If not given, ``code`` is that of now (``code_checksum``) and ``names_file`` is empty.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -103,24 +95,11 @@ def read_answers(
     asked: Mapping[str, Mapping[str, str]] | None = None,
     question: str | None = None,
 ) -> pd.DataFrame:
-    """Answers of a sweep as one table.
+    """Answers of a sweep as one table, which ``sweep_frame`` describes.
 
-    Args:
-        folder: of the sweep.
-        asked: by key of a task to read, the columns to be set in its rows (``model``: the name
-            that it was asked for by). If None, the newest answer of each model and question that
-            the present versions of the code and of ``data/names.csv`` have given; a warning says
-            how many are left out.
-        question: only the answers to this one, such as ``static`` or ``static k=10``.
-
-    Returns:
-        A row for each model, question and head: ``model``, ``title``, ``checksum``, ``question``,
-        ``n_layers``, ``layer``, ``head`` and the columns of the answers (missing where a question
-        has none of that name), in the order of model, question, layer and head.
-
-    Raises:
-        ParameterError: the folder holds no answer, none to this question, or not every one that
-            was asked for.
+    ``asked`` has, by key of a task to read, the columns to be set in its rows (``model``: the name
+    that it was asked for by). If None, the newest answer of each model and question that the
+    present versions of the code and of ``data/names.csv`` have given is read.
     """
     found = sorted(folder.glob("*.parquet"))
     if asked is not None:
@@ -186,11 +165,7 @@ def _read(folder: Path, files: Sequence[Path]) -> pd.DataFrame:
 def _newest_of_this_version(folder: Path, table: pd.DataFrame) -> list[Path]:
     """The files with the newest answer of each model and question by the present code and names.
 
-    Warns:
-        UserWarning: there are others; how many.
-
-    Raises:
-        ParameterError: every answer is of another version of the code or of the names.
+    A warning says how many others there are.
     """
     answers = table.reindex(columns=["key", "model", "question", *OWN_COLUMNS])
     answers = answers.drop_duplicates("key").sort_values("written", kind="stable")
