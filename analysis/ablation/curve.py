@@ -274,13 +274,6 @@ def choose_control(
 ) -> pd.DataFrame:
     """Which controls are fair, and which of them is chosen (the module's step 4).
 
-    Args:
-        model: the model whose heads are removed.
-        accuracy: of each task by name, nothing removed.
-        controls: the candidates.
-        task: name of the task that they are held against.
-        heads: those removed.
-
     Returns:
         Columns ``accuracy``, ``gap`` (from the task's accuracy), ``shared`` (share of the removed
         heads that are among as many that the static score finds best for the control, and above

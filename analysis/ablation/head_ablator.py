@@ -75,10 +75,7 @@ class HeadAblator:
     ) -> Answers:
         """Whether each prompt is answered, and how likely its answer is, for each set of heads.
 
-        Args:
-            cases: heads removed together.
-            mode: ``zero`` or ``mean``.
-            done: told how many more prompts have been through the model.
+        The heads are set to zero or to their mean; ``done`` is told of how many more prompts.
         """
         n_cases, n = len(cases), len(self.last)
         gone = torch.zeros(

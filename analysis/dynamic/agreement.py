@@ -98,11 +98,7 @@ def agreement(
 def basic_interval(
     r: float, resampled: Float[np.ndarray, "n_resamples"]
 ) -> tuple[float, float, float]:
-    """The basic bootstrap interval (95 %) of a correlation.
-
-    Args:
-        r: the correlation, in [-1, 1].
-        resampled: the same of each resample, NaN where it is undefined.
+    """The basic bootstrap interval (95 %) of a correlation; a resample's is NaN where undefined.
 
     Returns:
         Lower and upper end, and the share of undefined resamples.

@@ -114,11 +114,6 @@ def compare_rows(
 ) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"], Int[Tensor, "l"], Int[Tensor, "l"]]:
     """How many logits are larger than ``above`` and smaller than ``below``, and where the rest are.
 
-    Args:
-        logits: any floating dtype.
-        below: of each row.
-        above: of each row, no less.
-
     Returns:
         Numbers larger and smaller; row and column of each logit from ``below`` to ``above``.
     """

@@ -67,13 +67,9 @@ class OVBatch:
     ) -> Iterator[tuple[int, slice, Decisions]]:
         """Decide every pair for every head; a progress bar appears after two seconds.
 
-        Args:
-            k: from 1 to the vocabulary's size.
-            what: is being done, for the progress bar.
-            ranks: give the targets' exact ranks below k too.
-
         Yields:
-            Place in ``heads``, some of the pairs, and the answers for these.
+            Place in ``heads``, some of the pairs, and the answers for these; with ``ranks``, exact
+            ranks below k.
         """
         reference = cache(self._reference)
 

@@ -28,13 +28,7 @@ from analysis.exact.vocabulary import Vocabulary
 
 
 class Sources:
-    """Source vectors, and what every head asks of them.
-
-    Attributes:
-        x: float64 ``[n, d_model]``.
-        lengths: of each.
-        average: float64 ``[d_model]``, their mean direction.
-    """
+    """Source vectors, their lengths and mean direction in float64: what every head asks of them."""
 
     def __init__(self, x: Float[Tensor, "n d_model"]) -> None:
         self.x = x
@@ -174,13 +168,7 @@ class Head:
         tokens: slice | Int[Tensor, "n"],
         projected: Float[Tensor, "n r"] | None = None,
     ) -> tuple[Float[Tensor, "m width"], Float[Tensor, "n width"]]:
-        """Two matrices whose product is the logits, the cheaper of two such pairs.
-
-        Args:
-            source: of unit length.
-            tokens: of the vocabulary.
-            projected: the tokens' projections, where known.
-        """
+        """Two matrices whose product is unit sources' logits, the cheaper of two such pairs."""
         if projected is not None:
             self._count_projection(len(projected))
             left, right = source, projected
@@ -250,12 +238,8 @@ class Head:
         """Whether each token's logit is larger (1) or smaller (-1) than the target's, or equal (0).
 
         As ``logit_gaps_float64`` has it, which is asked only where a float64 product, summed in
-        any order, comes too near to zero for its rounding bound.
-
-        Args:
-            row: places of the sources; all comparisons of one place have one target.
-            target: a token for each.
-            token: what it is compared with.
+        any order, comes too near to zero for its rounding bound. All comparisons of one row have
+        one target.
         """
         device = self.sources.x.device
         row, target, token = (index.to(device) for index in (row, target, token))
@@ -297,9 +281,8 @@ class Head:
     def zero_output(self, scale: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
         """The sources for which the head writes exactly nothing.
 
-        Args:
-            scale: length of what it writes, as computed; where that is no more than its rounding
-                error, it is summed again in the fixed order.
+        Where what it writes is no longer than its rounding error, it is summed again in the fixed
+        order.
         """
         nothing = scale <= 1.01 * self.scale_error() * self.sources.lengths
         if bool(nothing.any()) and bool(self.W_V.any()) and bool(self.W_O.any()):
@@ -319,8 +302,7 @@ class Head:
     def relative_error(self, scale: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """Bound on a logit's rounding error over ``|w_v|``, for unit sources; float32.
 
-        Args:
-            scale: float64, length of what the head writes for each source.
+        ``scale`` is the length, in float64, of what the head writes for each source.
         """
         r, d_model = self.Q.shape
         single = math.sqrt(r) * gamma(d_model + 1, torch.float32) + gamma(r + 3, torch.float32)

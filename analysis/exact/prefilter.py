@@ -128,11 +128,7 @@ def extremes_of(
 class Prefiltered:
     """What is known of one head's pairs after its extreme tokens.
 
-    Attributes:
-        head: the head.
-        zero_output: pairs for which it writes nothing.
-        open: what is not decided yet.
-        confirmed: what is decided already, where all tokens' projections were at hand.
+    Some are confirmed already where all tokens' projections were at hand.
     """
 
     head: Head
@@ -169,12 +165,7 @@ def prefilter(
 ) -> list[Prefiltered]:
     """Steps 1 and 2 for a few heads, and step 3 where all tokens' projections are at hand.
 
-    Args:
-        asked: the question.
-        heads: a few of those that are decided together.
-        start: the first one's place among them.
-        factored: W_O of each, as ``factors`` gives it.
-        extremes: the extreme tokens of each.
+    ``start`` is the first one's place among the heads that are decided together.
     """
     vocabulary = asked.vocabulary
     together = [
@@ -200,15 +191,7 @@ def _meet_extremes(
     possible: Bool[Tensor, "n_pairs"],
     extremes: Extremes,
 ) -> OpenPairs:
-    """The pairs that the head's extreme tokens do not refute.
-
-    Args:
-        asked: the question.
-        head: the head asked.
-        pairs: every pair, as one for the top k.
-        possible: pairs that may be in the top or in the bottom k at all.
-        extremes: the head's.
-    """
+    """The pairs, for the top and for the bottom k, that the head's extreme tokens do not refute."""
     n, k, tile = min(asked.n_first, len(extremes.most)), asked.k, asked.tile
     first = torch.cat([extremes.most[:n], extremes.least[:n]])
     larger, smaller = count_first(head, pairs, first, extremes.projected, k, tile)
@@ -249,11 +232,7 @@ def _open_pairs(
 ) -> tuple[OpenPairs, Bool[Tensor, "m"]]:
     """Every pair as an open one for the top k, and where the head writes nothing.
 
-    Args:
-        asked: the question.
-        head: the head asked.
-        number: its place in the batch.
-        values: float64 ``x·W_V``.
+    From float64 values ``x·W_V``; ``number`` is the head's place in the batch.
     """
     device = head.vocabulary.rows.device
     written = values @ head.R

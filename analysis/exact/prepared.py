@@ -44,10 +44,6 @@ class PreparedWeights:
     def vocabulary(self, model: ReadableModel, n_tokens: int | None = None) -> Vocabulary:
         """The model's unembedding, made anew where its weights are not those of the last call.
 
-        Args:
-            model: readable (``admit``).
-            n_tokens: rows of the vocabulary that are tokens; all if None.
-
         Raises:
             WeightsError: a weight is NaN or infinite.
         """

@@ -154,13 +154,7 @@ def still_open(
 ) -> OpenPairs:
     """What some more tokens leave open; no token within the bound counts.
 
-    Args:
-        space: in which their sources are.
-        pairs: open ones.
-        larger: tokens that are known to have a larger logit than each pair's target.
-        tokens: distinct others.
-        k: how many refute a pair.
-        tile: logits held at once.
+    ``larger`` counts other tokens that have a larger logit than each pair's target.
     """
     if len(pairs) == 0 or len(tokens) == 0:
         return pairs
@@ -181,13 +175,7 @@ def check_full_vocabulary(
 ) -> ConfirmedPairs:
     """Decide the pairs: hold them against every token of the vocabulary.
 
-    Args:
-        space: in which their sources are.
-        heads: of the batch, which their ``head`` counts.
-        pairs: open ones.
-        k: how many larger logits refute a pair.
-        ranks: count the larger logits of what is confirmed exactly.
-        tile: logits held at once.
+    With ``ranks`` the larger logits of what is confirmed are counted exactly.
     """
     sweep = _Sweep(heads, pairs, k)
     everything = torch.arange(space.vocabulary.size, device=pairs.pair.device)

@@ -92,10 +92,7 @@ def layer_heads(
 ) -> list[OV]:
     """The heads of a layer; head h reads key-value head ``h // (n_heads // n_kv_heads)``.
 
-    Args:
-        W_V: of the layer.
-        W_O: of the layer.
-        layer: its number, by which the heads are known for later calls; None if they are not.
+    By the layer's number they are known for later calls.
     """
     group = W_O.shape[0] // W_V.shape[0]
     values = list(W_V)

@@ -31,13 +31,7 @@ class Vocabulary:
     """
 
     def __init__(self, W_U: Float[Tensor, "d_model d_vocab"], keep_bytes: int = 0) -> None:
-        """Read the length of every row.
-
-        Args:
-            W_U: the unembedding, any floating dtype.
-            keep_bytes: of heads' factors and projections, at most, to keep for later calls with
-                this object.
-        """
+        """Read the length of every row; keep at most so many bytes of heads for later calls."""
         self.rows = W_U.T
         self.n_bytes_kept = self._n_bytes_projected = 0
         self._keep_bytes = keep_bytes
@@ -67,12 +61,7 @@ class Vocabulary:
     def kept(
         self, key: Hashable | None, compute: Callable[[], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
-        """What ``compute`` gives, or what it gave for this key before, where that was kept.
-
-        Args:
-            key: of a head and what is computed of it; with None nothing is kept.
-            compute: gives the tensors.
-        """
+        """What ``compute`` gives, or gave for this key before; with None nothing is kept."""
         (tensors,) = self.kept_each([key], lambda _: [compute()])
         return tensors
 
@@ -102,12 +91,7 @@ class Vocabulary:
         keys: Sequence[Hashable | None],
         compute: Callable[[Sequence[int]], Sequence[tuple[Tensor, ...]]],
     ) -> list[tuple[Tensor, ...]]:
-        """Likewise for several keys, of which those not kept are computed together.
-
-        Args:
-            keys: what is not to be kept has None.
-            compute: gives the tensors for these places of ``keys``.
-        """
+        """Likewise for several keys; the places of those not kept are computed together."""
         with self._lock:
             found = [None if key is None else self._kept.get(key) for key in keys]
         missing = [i for i, tensors in enumerate(found) if tensors is None]

@@ -140,26 +140,13 @@ class Evidence:
         )
 
     def beside(self, scores: HeadScores) -> Evidence:
-        """This as it is shown with a model's scores (:meth:`Measure.beside`).
-
-        Raises:
-            ParameterError: it is of another model (:func:`check_evidence_of`).
-        """
+        """This as it is shown with a model's scores (:meth:`Measure.beside`)."""
         check_evidence_of(scores.model, scores.n_layers * scores.n_heads, self)
         return replace(self, measures=tuple(one.beside(scores) for one in self.measures))
 
 
 def check_evidence_of(model: ModelIdentity, n_heads: int, evidence: Evidence) -> None:
-    """Refuse what is no evidence, or that of another model.
-
-    Args:
-        model: that is shown.
-        n_heads: of all its layers together.
-        evidence: to be shown with it.
-
-    Raises:
-        ParameterError: it is none, is another model's, or has not a number for each head.
-    """
+    """Refuse what is no evidence, another model's, or has not a number for each of its heads."""
     check_type("evidence", evidence, Evidence, "measure_all")
     of = evidence.model
     if of is not None and not is_same_model(of, model):

@@ -34,15 +34,7 @@ N_VOCABULARY = 1000
 
 @dataclass(frozen=True)
 class Measurement:
-    """One way to measure heads.
-
-    Attributes:
-        title: as the explorer names what is missing.
-        group: of its measures.
-        measure: from a model and its static scores.
-        python: what to run instead, in a notebook.
-        least: names, or pairs, that it needs.
-    """
+    """One way to measure heads, with ``least`` names; ``python`` does it in a notebook."""
 
     title: str
     group: str
@@ -292,10 +284,6 @@ MEASUREMENTS: dict[str, Measurement] = {
 
 def absent_measurements(evidence: Evidence, *, relations: bool = False) -> list[dict[str, str]]:
     """What has not been measured, and what would measure it.
-
-    Args:
-        evidence: what has been measured.
-        relations: whether any relation has been scored.
 
     Returns:
         For each ``what`` (a key of ``MEASUREMENTS``, empty where only lines of Python measure it),

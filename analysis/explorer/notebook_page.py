@@ -65,15 +65,7 @@ _ITEM = re.compile(r" {0,3}(?:[-*+]|\d+[.)])\s")
 
 
 def notebook_page(path: Path, css: str) -> tuple[str, str]:
-    """The notebook's title and its page.
-
-    Args:
-        path: of the notebook.
-        css: shared by all pages of the site.
-
-    Raises:
-        ExportError: it is no notebook.
-    """
+    """The notebook's title and its page, with the CSS that all pages of the site share."""
     try:
         return _converted(nbformat.read(path, as_version=4), path, css)
     except Exception as error:  # nbformat and nbconvert raise many kinds for a damaged notebook

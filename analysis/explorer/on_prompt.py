@@ -128,11 +128,7 @@ def heads_on_prompt(
 
 
 def check_prompt(prompt: object) -> str:
-    """A prompt, if it is text with more than spaces in it.
-
-    Raises:
-        PromptError: it is none.
-    """
+    """A prompt, if it is text with more than spaces in it."""
     if isinstance(prompt, str) and not prompt.strip():
         raise PromptError("the prompt is empty: type a sentence.")
     return templates.check_prompt(prompt)

@@ -118,12 +118,7 @@ def write_page(
     path: str | Path,
     state: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the page, whole or not at all.
-
-    Raises:
-        ExportError: the file cannot be written.
-        ParameterError: there are no results, or the path is none.
-    """
+    """Write the page, whole or not at all."""
     path = check_path("path", path)
     if not path.name:
         raise ExportError(f"a page needs a name to write it under; got {str(path)!r}")

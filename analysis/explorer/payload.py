@@ -118,12 +118,7 @@ _NAMES_IN_RECORD = ("names", "source_target_pairs")
 def pack_set(one: NameSet, places: Mapping[int, int]) -> dict[str, Any]:
     """One list of names with its ranks.
 
-    Args:
-        one: to pack.
-        places: of each extreme token in the payload's list of words.
-
-    Raises:
-        ParameterError: the scores have no ranks up to ``MAX_RANK``.
+    ``places`` are those of its extreme tokens in the payload's list of words.
     """
     scores = one.scores
     top, bottom = ranks_of(scores)
@@ -149,11 +144,7 @@ Ranks = Integer[np.ndarray, "n_layers n_heads n_pairs"]
 
 
 def ranks_of(scores: HeadScores) -> tuple[Ranks, Ranks]:
-    """Ranks from the top and from the bottom, capped at ``MAX_RANK``.
-
-    Raises:
-        ParameterError: the scores were made without them.
-    """
+    """Ranks from the top and from the bottom, capped at ``MAX_RANK``."""
     top, bottom, known = scores.ranks_top, scores.ranks_bottom, scores.max_rank
     if top is None or bottom is None or known is None or known < MAX_RANK:
         raise ParameterError(

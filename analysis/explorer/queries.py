@@ -42,12 +42,7 @@ N_PARTS = 6
 
 @dataclass(frozen=True)
 class ExtremeTokens:
-    """The most extreme tokens of one head for each name.
-
-    Attributes:
-        top: token ids ``[n_pairs, n]``, the largest logit first.
-        bottom: token ids ``[n_pairs, n]``, the smallest logit first.
-    """
+    """Token ids of one head's largest and smallest logits for each name, the most extreme first."""
 
     top: Int[np.ndarray, "n_pairs n"]
     bottom: Int[np.ndarray, "n_pairs n"]
@@ -79,13 +74,7 @@ class WrittenTokens:
 
 @dataclass(frozen=True)
 class AskedHead:
-    """One head and the questions that can be put to it.
-
-    Attributes:
-        model: raw weights, from ``load_model``.
-        head: (layer, head).
-        first_mlp: as ``score_heads`` takes it.
-    """
+    """One head and the questions that can be put to it."""
 
     model: TransformerBridge = field(repr=False)
     head: HeadPair
@@ -181,11 +170,7 @@ class AskedHead:
         Float[Tensor, "d_model n_tokens"],
         int,
     ]:
-        """The head's W_V and W_O, W_U without padding, and n if there are so many tokens.
-
-        Raises:
-            ParameterError: the head does not exist, or n is out of range.
-        """
+        """The head's W_V and W_O, W_U without padding, and n if there are so many tokens."""
         model = self.model
         admit(model)
         layer, number = check_head(self.head, model.cfg.n_layers, model.cfg.n_heads)
@@ -249,11 +234,7 @@ def extreme_tokens(
     *,
     first_mlp: bool = True,
 ) -> ExtremeTokens:
-    """The n tokens that a head writes most, and least, for every source.
-
-    Raises:
-        ParameterError: the head does not exist, or n is out of range.
-    """
+    """The n tokens that a head writes most, and least, for every source."""
     asked = AskedHead(model, head, first_mlp)
     W_V, W_O, W_U, n = asked._weights(n)
     values = asked._read(torch.tensor(pairs.source_tokens)) @ W_V

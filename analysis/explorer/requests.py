@@ -30,12 +30,7 @@ class Stopped(Exception):
 
 
 class Requests:
-    """Takes questions and sends answers.
-
-    Args:
-        answers: a function for each kind of question.
-        send: sends one message to the front end; called from threads.
-    """
+    """Takes questions, by kind, and sends answers, from threads."""
 
     def __init__(
         self, answers: Mapping[str, Answer], send: Callable[[dict[str, Any]], None]

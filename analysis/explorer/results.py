@@ -155,11 +155,8 @@ def score_names(
 def holding(scores: HeadScores, text: str) -> HeadScores:
     """The scores of the names that hold a text, in any letter case; of all where none does.
 
-    As the filter of the front end (``filterSet`` in static/payload.js); nothing is scored again.
-
-    Args:
-        scores: of names, or of pairs, of which either word may hold it.
-        text: looked for; empty for all names.
+    Of pairs either word may hold it. As the filter of the front end (``filterSet`` in
+    static/payload.js); nothing is scored again.
     """
     pairs = scores.pairs
     places = [
@@ -258,11 +255,7 @@ def collect(
 
 
 def checked_results(name: str, results: Results | Iterable[Results]) -> list[Results]:
-    """One model's results, or several models', as a list.
-
-    Raises:
-        ParameterError: they are no results.
-    """
+    """One model's results, or several models', as a list."""
     every = [results] if isinstance(results, Results) else check_list(name, results, "results")
     for one in every:
         check_type(name, one, Results, "explore(model).results")

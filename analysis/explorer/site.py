@@ -64,12 +64,7 @@ figcaption { font-size: 13px; overflow-wrap: anywhere; } figcaption a { color: #
 
 @dataclass(frozen=True)
 class Missing:
-    """A model whose explorer could not be built.
-
-    Attributes:
-        name: as it was asked for.
-        reason: in a sentence.
-    """
+    """A model whose explorer could not be built, and the reason in a sentence."""
 
     name: str
     reason: str

@@ -26,15 +26,9 @@ _LEFT, _TOP, _BELOW, _GAP, _LINE = 34, 52, 62, 20, 16
 def still_picture(
     scores: HeadScores, classes: pd.DataFrame | None = None, *, width: int = 900
 ) -> str:
-    """Copying (left) and suppression (right) of every head.
+    """Copying (left) and suppression (right) of every head as SVG, ``width`` CSS pixels wide.
 
-    Args:
-        scores: to draw.
-        classes: heads to mark, as ``published_classes`` returns them; none if None.
-        width: in CSS pixels.
-
-    Returns:
-        SVG on a white ground; every text in it is escaped.
+    On a white ground, with the marks of ``classes``; every text in it is escaped.
     """
     panel = (width - _GAP) // 2
     cell = (panel - _LEFT) / scores.n_layers

@@ -67,20 +67,7 @@ def find_chromium() -> str | None:
 
 
 def draw_in_browser(fig: go.Figure, picture_format: str, scale: float, chromium: str) -> bytes:
-    """Draw one picture.
-
-    Args:
-        fig: any plotly figure.
-        picture_format: ``png``, ``svg`` or ``pdf``.
-        scale: pixels of a PNG for each CSS pixel.
-        chromium: path of the browser.
-
-    Returns:
-        The file's content.
-
-    Raises:
-        ExportError: the browser does not start, does not end in time or does not draw.
-    """
+    """A picture as a file holds it: svg, pdf, or png with ``scale`` pixels for each of CSS."""
     width = int(fig.layout.width or 700)
     height = int(fig.layout.height or 450)
     fixed = go.Figure(fig).update_layout(width=width, height=height)

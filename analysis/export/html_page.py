@@ -56,9 +56,6 @@ def html_page(
         title: of the browser's tab, and of the page where the figure says nothing better.
         facts: ``layout.meta["scores"]`` of a heatmap figure, for the caption.
         table: the numbers that it shows, as a table that can be sorted.
-
-    Returns:
-        HTML.
     """
     heading = _heading(fig, facts) or title
     still = "" if needs_browser(fig) else _still(fig, heading)

@@ -39,11 +39,7 @@ class LiveHTMLExporter(HTMLExporter):
 
 
 def with_live_figures(notebook: Any) -> Any:
-    """A copy of a notebook in which each plotly figure is HTML, and the last one brings the script.
-
-    Args:
-        notebook: an nbformat 4 node.
-    """
+    """A copy of a notebook whose plotly figures are HTML; the last one brings the script."""
     live = copy.deepcopy(notebook)
     outputs = [output for cell in live.cells for output in cell.get("outputs", ())]
     figures = [output for output in outputs if MIME_TYPE in output.get("data", {})]

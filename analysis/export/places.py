@@ -52,12 +52,7 @@ def figure_stem(
 
 
 def name_of(facts: Mapping[str, Any], kind: str = "heatmaps") -> str:
-    """The name that ``figure_stem`` gives, from what a figure says of its scores.
-
-    Args:
-        facts: of ``facts_of``.
-        kind: of figure.
-    """
+    """The name that ``figure_stem`` gives, from what a figure says of its scores."""
     made = facts["provenance"]
     parts = [_model_part(ModelIdentity(**facts["model"])), kind]
     parts += [f"k{facts['k']}"] if facts["k"] != 1 else []

@@ -16,13 +16,7 @@ def as_json(record: Mapping[str, object]) -> str:
     """A record as indented JSON.
 
     Numbers of numpy and torch become numbers, arrays become lists, and what is not finite becomes
-    null, since JSON has neither NaN nor infinity.
-
-    Args:
-        record: to write.
-
-    Raises:
-        ExportError: a value is none of these; names its place.
+    null, since JSON has neither NaN nor infinity; anything else is refused with its place.
     """
     ready = ready_for_json(record, "")
     return json.dumps(ready, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -116,13 +116,7 @@ def _check_made_for(model: TransformerBridge, prompts: IOIPrompts) -> None:
 
 
 def check_measurable(model: TransformerBridge) -> None:
-    """Refuse a model whose way from a head to the logits is not final norm and W_U alone.
-
-    Raises:
-        ArchitectureError: the architecture is unknown here, weights were processed, the model is
-            in training mode, or the unembedding has a bias.
-        WeightsError: a weight is NaN or infinite.
-    """
+    """Refuse a model whose way from a head to the logits is not final norm and W_U alone."""
     check_additive(model)
     check_finite(model)
     if bool(model.b_U.any()):

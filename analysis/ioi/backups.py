@@ -52,15 +52,9 @@ def effects_after_ablation(
     heads: Sequence[Sequence[HeadPair]],
     freeze_mlps: bool = False,
 ) -> list[AfterAblation]:
-    """Measure direct effects again without some heads.
+    """Measure direct effects again without some heads: of each case, those that are asked for.
 
-    Args:
-        model: the model of the run.
-        prompts: that were run.
-        counterfactual: their counterfactuals' run, of the whole model.
-        cases: for each case the (layer, head) of those to leave out.
-        heads: for each case the heads whose effects are wanted.
-        freeze_mlps: as ``path_effects`` takes it.
+    The counterfactuals' run is of the whole model.
     """
     means = [template_means(prompts, counterfactual, ablated) for ablated in cases]
     clean = run_with_replaced(model, prompts, means)

@@ -79,20 +79,10 @@ def published_classes(model: ModelIdentity | str) -> pd.DataFrame:
 
 
 def check_classes(classes: pd.DataFrame, model: ModelIdentity, n_layers: int, n_heads: int) -> None:
-    """Refuse classes that were not made for this model.
+    """Refuse classes that were not made for this model: published ones, measured ones or both.
 
-    Args:
-        classes: a frame as :func:`published_classes` returns it, of published heads, measured ones
-            (``analysis.ioi.measured_classes.measured_classes``) or both; a head may have several
-            rows, each with another class. A column ``checksum`` says of which weights a class is.
-        model: the model on whose scores the classes are to be drawn.
-        n_layers: how many layers it has.
-        n_heads: how many heads each layer has.
-
-    Raises:
-        ClassesError: a column is missing, a head has one class twice, or a row names another
-            model, other weights, an origin that has no place in the figure, or a head that the
-            model does not have.
+    A head may have several rows, each with another class. A column ``checksum`` says of which
+    weights a class is.
     """
     missing = [column for column in COLUMNS if column not in classes.columns]
     if missing or list(classes.index.names) != ["layer", "head"]:

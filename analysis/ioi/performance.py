@@ -72,13 +72,7 @@ class TaskPerformance:
 def performance_of(
     model: TransformerBridge, prompts: IOIPrompts, clean: Activations
 ) -> TaskPerformance:
-    """How well the model does the task (Wang et al., section 2.2).
-
-    Args:
-        model: that was run.
-        prompts: that were run.
-        clean: the run.
-    """
+    """How well the model does the task (Wang et al., section 2.2)."""
     difference = clean.logit_difference.numpy()
     n, right = len(difference), int((difference > 0).sum())
     mean, low, high = cluster_mean_interval(difference, prompts.clusters)

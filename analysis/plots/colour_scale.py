@@ -50,11 +50,7 @@ class ColourScale:
         return _mean_ranks(scores)
 
     def ticks(self, scores: np.ndarray) -> tuple[list[float], list[str]]:
-        """Places and labels of the bar's ticks.
-
-        Args:
-            scores: all scores that the panel shows; ticks by rank depend on them.
-        """
+        """Places and labels of the bar's ticks; those by rank depend on all scores shown."""
         if self.kind == "rank":
             # A tick for each fifth of the heads, at the score that stands there.
             places = _mean_ranks(scores).ravel()
@@ -80,16 +76,7 @@ class ColourScale:
 
 
 def colour_scale(kind: str, vmin: object, vmax: object) -> ColourScale:
-    """A colour scale, if it can be one.
-
-    Args:
-        kind: ``linear``, ``sqrt`` or ``rank``.
-        vmin: the score at the bar's lower end; 0 if None.
-        vmax: the score at the bar's upper end; 1 if None.
-
-    Raises:
-        ParameterError: otherwise.
-    """
+    """A colour scale from ``vmin`` (0 if None) to ``vmax`` (1 if None), if it can be one."""
     check_choice("scale", kind, SCALES)
     if kind == "rank" and (vmin is not None or vmax is not None):
         raise ParameterError("a scale by rank has no vmin and vmax: leave them out.")

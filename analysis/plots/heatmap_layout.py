@@ -85,15 +85,9 @@ class _Sizes:
 
 
 def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) -> None:
-    """Place panels, ticks, colour bars, titles, marks and legends of a heatmap figure.
+    """Place panels, ticks, colour bars, titles, marks and legends of a heatmap figure, in place.
 
-    Args:
-        fig: a figure of ``plot_heatmaps``, changed in place.
-        width: of the figure; None keeps its own.
-        screen: leave room for plotly's buttons.
-
-    Raises:
-        ParameterError: the width is not a number from 300 to 10,000.
+    A width of None keeps the figure's own; on a ``screen`` there is room for plotly's buttons.
     """
     renumber_notes(fig)
     placer = Placer(fig)
@@ -209,9 +203,6 @@ def fit_width(fig: go.Figure, width: float | None, *, screen: bool = True) -> go
             where it is narrow.
         width: of the copy; None for its own, at which only a heatmap figure is laid out.
         screen: leave room for plotly's buttons.
-
-    Returns:
-        The copy.
     """
     if not is_heatmap_figure(fig):
         if width is None:
@@ -235,11 +226,7 @@ def is_heatmap_figure(fig: go.Figure) -> bool:
 
 
 def check_width(width: object) -> float:
-    """A width in CSS pixels as a float.
-
-    Raises:
-        ParameterError: it is no number from 300 to 10,000.
-    """
+    """A width in CSS pixels, from 300 to 10,000, as a float."""
     return check_number("width", width, MIN_WIDTH, MAX_WIDTH, "CSS pixels")
 
 

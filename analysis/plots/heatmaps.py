@@ -180,9 +180,6 @@ def _shared(panels: Sequence[Panel]) -> bool:
 def facts_of(scores: HeadScores) -> dict[str, Any]:
     """The counts that the figure shows and what made them.
 
-    Args:
-        scores: of one model.
-
     Returns:
         Plain values, counts as lists ``[n_layers][n_heads]``; ``layout.meta["scores"]`` of a figure
         holds them, so that a copy of it can still be exported with its data.

@@ -75,15 +75,9 @@ OWN = (
 
 @dataclass(frozen=True)
 class ClassMark:
-    """How one panel marks the heads of one class.
+    """How one panel marks the heads of one class; marks of one label are one set.
 
-    Attributes:
-        head_class: of the heads.
-        origin: ``published`` or ``measured``.
-        suppression: which panel marks them.
-        label: what the legend calls them; marks of one label are one set.
-        look: how they are drawn.
-        if_suppressing: whether only those heads are meant that suppress more names than they copy.
+    With ``if_suppressing`` only those heads are meant that suppress more names than they copy.
     """
 
     head_class: HeadClass
@@ -144,13 +138,7 @@ CLASS_MARKS = _class_marks()
 
 @dataclass(frozen=True)
 class HeadSet:
-    """One set of marks on one panel; it has at least one head.
-
-    Attributes:
-        label: what the legend calls it.
-        heads: as (layer, head).
-        look: how they are drawn.
-    """
+    """One set of marks on one panel; it has at least one head."""
 
     label: str
     heads: tuple[HeadPair, ...]
@@ -165,11 +153,6 @@ def class_sets(
     On the copying panel those that move names, on the suppression panel those that suppress them.
     The published circuit has one backup class; its heads that suppress more than they copy belong
     to the suppression panel.
-
-    Args:
-        scores: that are drawn.
-        classes: of their model.
-        suppression: which panel.
     """
     suppresses = scores.n_in_bottom_k > scores.n_in_top_k
     sets: dict[str, HeadSet] = {}
@@ -187,17 +170,7 @@ def class_sets(
 def own_sets(
     marks: Mapping[str, Iterable[HeadPair]], n_layers: int, n_heads: int
 ) -> tuple[HeadSet, ...]:
-    """The reader's own sets, in the order given.
-
-    Args:
-        marks: heads by what the legend calls them.
-        n_layers: of the model.
-        n_heads: of each layer.
-
-    Raises:
-        ParameterError: the sets are no dictionary, more than there are symbols for, or a head
-            does not exist or stands twice in one set.
-    """
+    """The reader's own sets, by what the legend calls them, in the order given."""
     if not isinstance(marks, Mapping):
         raise ParameterError(
             f"marks must be a dictionary such as {{'my circuit': [(23, 2)]}}, not {shown(marks)}."
@@ -219,15 +192,7 @@ def own_sets(
 
 
 def own_classes(classes: pd.DataFrame, scores: HeadScores) -> dict[str, list[HeadPair]]:
-    """The heads of classes that are not of the indirect-object circuit, by class.
-
-    Args:
-        classes: with the columns of ``analysis.ioi.head_classes.COLUMNS``.
-        scores: whose model they must belong to.
-
-    Raises:
-        ClassesError: they belong to another model, or a class has no name.
-    """
+    """The heads of classes that are not of the indirect-object circuit, by class."""
     check_classes(classes, scores.model, scores.n_layers, scores.n_heads)
     known = {str(name) for name in HeadClass}
     own: dict[str, list[HeadPair]] = {}
@@ -250,12 +215,7 @@ def with_marks(
 ) -> Mapping[str, Iterable[HeadPair]]:
     """The reader's own marks, then the classes that are not of the circuit.
 
-    Args:
-        own: of ``own_classes``.
-        marks: as ``own_sets`` takes them; what is no dictionary is left for it to refuse.
-
-    Raises:
-        ParameterError: a class and a set of marks have one name.
+    Marks that are no dictionary are left for ``own_sets`` to refuse.
     """
     if marks is None:
         return own

@@ -24,12 +24,7 @@ _MARGINS = {"l": 80, "r": 80, "t": 100, "b": 80}
 
 
 def share_x_title(fig: go.Figure, text: str) -> None:
-    """Put one title below panels that stand side by side; above one another, each has its own.
-
-    Args:
-        fig: changed in place.
-        text: the title.
-    """
+    """Put one title below panels that stand side by side; above one another, each has its own."""
     fig.add_annotation(
         name=_SHARED_X_TITLE,
         text=text,
@@ -48,9 +43,7 @@ def share_x_title(fig: go.Figure, text: str) -> None:
 def narrowed(fig: go.Figure, width: float) -> go.Figure:
     """A copy of a figure for a width at which its panels have no room side by side.
 
-    Args:
-        fig: not one of ``plot_heatmaps``, which has a layout of its own.
-        width: in CSS pixels.
+    Not of one of ``plot_heatmaps``, which has a layout of its own.
     """
     copy = go.Figure(fig)
     layout = copy.layout
@@ -140,9 +133,7 @@ def _space_labels(fig: go.Figure, room: float) -> None:
 def make_room_for_legend(fig: go.Figure, width: float) -> None:
     """Let a legend below the panels have as many lines as it needs.
 
-    Args:
-        fig: changed in place: its height grows, that of the panels stays.
-        width: of the figure in CSS pixels.
+    The figure's height grows, that of the panels stays.
     """
     legend = fig.layout.legend
     names = [

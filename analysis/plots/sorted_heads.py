@@ -23,11 +23,7 @@ def sorted_traces(
 ) -> list[go.Scatter]:
     """Points with 95 % intervals, and the names of the best with lines to their points.
 
-    Args:
-        counts: int64 ``[n_layers, n_heads]``.
-        n_pairs: of how many.
-        texts: what each head says on hovering.
-        suffix: of the panel's axes.
+    Of int64 counts ``[n_layers, n_heads]``, with what each head says on hovering.
     """
     flat = counts.ravel()
     order = np.argsort(-flat, kind="stable")

@@ -66,10 +66,6 @@ def plot_static_dynamic(
 def compared_columns(static: pd.DataFrame, dynamic: pd.DataFrame) -> tuple[str, str]:
     """The columns of the two scores that both frames hold, of names copied or another relation.
 
-    Args:
-        static: ``HeadScores.to_frame(intervals=True)``.
-        dynamic: ``DynamicScores.to_frame()`` of one context, the level ``context`` gone.
-
     Raises:
         ParameterError: the frames hold no such scores, or fewer than ``MIN_HEADS`` heads.
     """

@@ -73,14 +73,9 @@ _WHOLE_PIXELS = 1.02  # a browser may move every letter to whole pixels
 
 
 def text_width(text: str, size: float) -> float:
-    """Room that a line of text needs in any of the sans-serif faces that readers have.
+    """Room that a line without markup needs in any of the sans-serif faces that readers have.
 
-    Args:
-        text: one line, without markup.
-        size: of the font.
-
-    Returns:
-        A width in the unit of ``size``, seldom too small.
+    In the unit of ``size``, seldom too small.
     """
     thousandths = sum(
         _WIDEST[ord(letter) - 32] if " " <= letter <= "~" else 850 if ord(letter) < 0x1100 else 1000
@@ -97,12 +92,7 @@ def axis_suffix(panel: int) -> str:
 def framed(title: str, width: float, height: float, *, below: float, legend_y: float) -> go.Figure:
     """An empty figure with a title above and a legend below.
 
-    Args:
-        title: what stands above.
-        width: in CSS pixels.
-        height: in CSS pixels.
-        below: room under the panels, in CSS pixels.
-        legend_y: where the legend begins, in heights of the panels.
+    Sizes and the room ``below`` the panels are CSS pixels, ``legend_y`` heights of the panels.
     """
     return go.Figure(
         layout=go.Layout(

@@ -56,15 +56,7 @@ def wrapped(text: str, room: float, size: float) -> list[str]:
 
 
 def label_step(cell_px: float, label_px: float) -> int:
-    """Of how many ticks one gets a label, so that neighbouring labels stay apart.
-
-    Args:
-        cell_px: distance from tick to tick.
-        label_px: room that one label needs.
-
-    Returns:
-        The smallest round step whose labels do not touch.
-    """
+    """Of how many ticks one gets a label: the smallest round step whose labels do not touch."""
     return next((step for step in _LABEL_STEPS if step * cell_px >= label_px), _LABEL_STEPS[-1])
 
 

@@ -58,11 +58,7 @@ class Prompts:
 def enough_names(
     model: TransformerBridge, names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]]
 ) -> TokenPairs:
-    """The names as tokens, if there are enough to run prompts with.
-
-    Raises:
-        NamesError: fewer than ``MIN_NAMES`` are one token each.
-    """
+    """The names as tokens, if there are at least ``MIN_NAMES`` to run prompts with."""
     pairs = token_pairs(model, names)
     if len(pairs) < MIN_NAMES:
         raise NamesError(
@@ -109,11 +105,7 @@ def leading_tokens(model: TransformerBridge, text: str, prepend_bos: bool | None
 
 
 def check_prompt(prompt: object) -> str:
-    """A prompt, if it is text that a tokenizer takes.
-
-    Raises:
-        PromptError: it is empty, no text, or holds half a character.
-    """
+    """A prompt, if it is text that a tokenizer takes."""
     if not isinstance(prompt, str) or not prompt:
         raise PromptError(f"the prompt must be text, not {shown(prompt)}.")
     if not is_unicode(prompt):
@@ -124,11 +116,7 @@ def check_prompt(prompt: object) -> str:
 
 
 def check_length(model: TransformerBridge, n_tokens: int) -> None:
-    """Refuse a prompt that is longer than the model's context.
-
-    Raises:
-        PromptError: names both numbers.
-    """
+    """Refuse a prompt that is longer than the model's context, with both numbers."""
     longest = getattr(model.cfg, "n_ctx", None)
     if isinstance(longest, int) and 0 < longest < n_tokens:
         raise PromptError(

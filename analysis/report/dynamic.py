@@ -35,11 +35,7 @@ def trust_in_weights(
 ) -> list[str]:
     """The answer to the notebook's question in Markdown, each sentence computed.
 
-    Args:
-        table: of ``agreement``.
-        null: of ``compare_with_nulls``.
-        copying: best-copying heads removed.
-        suppressing: best-suppressing heads removed.
+    Of ``agreement``'s table and of curves without the best copying and the best suppressing heads.
 
     Raises:
         ParameterError: the scores are of a relation other than copying.
@@ -74,9 +70,6 @@ def what_was_run(dynamic: DynamicScores) -> str:
 def correlation_table(table: pd.DataFrame) -> pd.DataFrame:
     """``agreement`` for reading: each correlation, its interval and its range, two digits.
 
-    Args:
-        table: of ``agreement``.
-
     Returns:
         Text columns ``Pearson``, ``95 % over names``, ``any group of heads left out`` (both of
         Pearson's) and ``Spearman``, indexed as the table is.
@@ -91,11 +84,7 @@ def correlation_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def off_the_line(static: pd.DataFrame, dynamic: pd.DataFrame) -> pd.DataFrame:
-    """Heads far off the fitted line, farthest first.
-
-    Args:
-        static: ``HeadScores.to_frame(intervals=True)``.
-        dynamic: ``DynamicScores.to_frame()`` of one context, the level ``context`` gone.
+    """Heads far off the fitted line, farthest first, as ``plot_static_dynamic`` takes both frames.
 
     Returns:
         Columns ``static``, ``dynamic``, ``fitted`` (two digits), indexed by ``kind``, ``layer``

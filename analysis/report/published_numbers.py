@@ -34,14 +34,7 @@ COPIERS_SHARED = 5
 
 @dataclass(frozen=True)
 class Comparison:
-    """One kind of published number beside ours.
-
-    Attributes:
-        title: what is compared.
-        table: indexed by ``layer`` and ``head``.
-        tolerance: what may differ, and why, in a sentence or two.
-        misses: a sentence for each head that is off by more.
-    """
+    """One kind of published number beside ours, indexed by ``layer`` and ``head``."""
 
     title: str
     table: pd.DataFrame = field(repr=False)
@@ -54,15 +47,7 @@ class Comparison:
 
 
 def published_numbers(quantity: str, path: Path | None = None) -> pd.Series:
-    """One published quantity by ``layer`` and ``head``, in the order of the file.
-
-    Args:
-        quantity: one of ``QUANTITIES``.
-        path: another table of the same columns; the project's own if None.
-
-    Raises:
-        ClassesError: the table lacks a column or the quantity.
-    """
+    """One of ``QUANTITIES`` by ``layer`` and ``head``, in the order of the file."""
     path = PUBLISHED_NUMBERS if path is None else path
     table = pd.read_csv(path)
     needed = ["quantity", "layer", "head", "value"]

@@ -43,12 +43,7 @@ def counted(n: int, one: str) -> str:
 
 
 def strongest_heads(scores: HeadScores, by: str = COPYING_SCORE, n: int = 10) -> pd.DataFrame:
-    """The n heads with the highest score; ties in order of layer and head.
-
-    Args:
-        scores: of every head.
-        by: one of ``scores.score_columns``.
-        n: at least 1.
+    """The n heads highest ``by`` one of ``scores.score_columns``; ties by layer and head.
 
     Returns:
         The two scores, and ``names`` (how many of how many counted for ``by``).
@@ -127,12 +122,7 @@ def _how_many_and_which(scores: pd.Series) -> str:
 
 
 def key_observations(scores: HeadScores, classes: pd.DataFrame) -> list[str]:
-    """What the two heatmaps show, each sentence computed.
-
-    Args:
-        scores: of every head.
-        classes: named heads of this model, possibly none.
-    """
+    """What the two heatmaps show, each sentence computed; ``classes`` may have no rows."""
     frame = scores.to_frame()
     copying = scores.relation == "copying"
     one, many, what = ("copies", "copy", "names") if copying else ("answers", "answer", "pairs")

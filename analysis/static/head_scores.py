@@ -222,16 +222,6 @@ def high_heads(scores: pd.Series) -> pd.Index:
 
 
 def check_scores_of(model: ReadableModel, scores: HeadScores, what: str = "the scores") -> None:
-    """Refuse scores of another model, or of names that another tokenizer made tokens of.
-
-    Args:
-        model: that is asked now.
-        scores: made before.
-        what: they are, in words.
-
-    Raises:
-        ParameterError: another model was scored.
-        NamesError: the ids are another tokenizer's.
-    """
+    """Refuse scores of another model, or of names that another tokenizer made tokens of."""
     check_made_of(model, scores.model, what)
     check_pairs_of(model, scores.pairs)

@@ -113,11 +113,7 @@ _ONE_VALUE = ("size", "opacity")  # of all markers of a trace
 
 
 def cannot_draw(figure: Resolved) -> list[str]:
-    """What of a figure only a browser draws, in words; nothing for this package's figures.
-
-    Args:
-        figure: what is to be drawn.
-    """
+    """What of a figure only a browser draws, in words; nothing for this package's figures."""
     found = chain(_of_traces(figure), _of_layout(figure), _of_legends(figure))
     return sorted(set(found))
 

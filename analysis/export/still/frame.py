@@ -36,13 +36,7 @@ _HIDDEN: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Canvas:
-    """A matplotlib figure under a plotly figure's measures.
-
-    Attributes:
-        figure: to draw on.
-        source: what is drawn.
-        pt: points (1/72 in) for each CSS pixel of the source.
-    """
+    """A matplotlib figure under a plotly figure's measures, with ``pt`` points for a CSS pixel."""
 
     figure: Figure
     source: Resolved

@@ -61,12 +61,7 @@ class Resolved:
         return whole
 
     def axis(self, letter: str, reference: str | None) -> dict[str, Any]:
-        """An axis of the layout; those that match have one range, and one way to find it.
-
-        Args:
-            letter: ``x`` or ``y``.
-            reference: a trace's, such as ``x2``.
-        """
+        """An axis of the layout; those that match have one range, and one way to find it."""
         reference = reference or letter
         onto = self.matched(letter, reference)
         names = [name for name in self.layout if AXIS.fullmatch(name) and name[0] == letter]
@@ -102,11 +97,7 @@ class Resolved:
 
 
 def resolve(fig: go.Figure) -> Resolved:
-    """A figure as plain dictionaries.
-
-    Args:
-        fig: any plotly figure.
-    """
+    """A figure as plain dictionaries."""
     whole = fig.to_plotly_json()
     own = whole.get("layout", {})
     template = own.get("template") or {}

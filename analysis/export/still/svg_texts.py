@@ -9,11 +9,7 @@ _TEXT = re.compile(r'<text style="([^"]*)"([^>]*)>([^<]+)</text>')
 
 
 def keep_widths(svg: bytes) -> bytes:
-    """Write beside every text how wide it was laid out, so that another font is fitted to that.
-
-    Args:
-        svg: of matplotlib, its texts as texts.
-    """
+    """Write beside every text how wide it was laid out, so that another font is fitted to that."""
     return _TEXT.sub(_with_width, svg.decode()).encode()
 
 
