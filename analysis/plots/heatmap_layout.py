@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from analysis.plots.named_notes import named_notes, renumber_notes
 from analysis.plots.narrow import make_room_for_legend, narrowed
 from analysis.plots.placer import Placer
 from analysis.plots.style import SCREEN_WIDTH, TEXT_PX, TITLE_PX, axis_suffix, text_width
@@ -68,9 +67,7 @@ class _Sizes:
         labels = [str(label) for bar in bars for label in bar.ticktext or ("0.0",)]
         numbers = max((text_width(label, bar_tick) for label in labels), default=0)
         title_sizes = [
-            note.font.size
-            for name, (_, note) in named_notes(fig).items()
-            if name.startswith("title ")
+            note.font.size for name, note in _named_notes(fig).items() if name.startswith("title ")
         ]
         bar = 8 + _BAR_THICKNESS + _TICK + 4 + numbers + 6 + 1.35 * bar_title
         return _Sizes(
@@ -89,17 +86,17 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
 
     A width of None keeps the figure's own; on a ``screen`` there is room for plotly's buttons.
     """
-    renumber_notes(fig)
     placer = Placer(fig)
     width = check_width(width if width is not None else fig.layout.width or SCREEN_WIDTH)
     n_panels = len(fig.layout.meta["panels"])
     sizes = _Sizes.of(fig, n_panels)
-    stacked = _is_stacked(fig.layout.meta["arrangement"], width, n_panels)
+    arrangement = fig.layout.meta["arrangement"]
+    stacked = arrangement == "stacked" or (arrangement == "auto" and width < STACKED_BELOW)
     columns = 1 if stacked else n_panels
     column = width / columns
     heading = fig.layout.title.text
     heading_font = fig.layout.title.font.size or TITLE_PX
-    notes = named_notes(fig)
+    notes = _named_notes(fig)
     places: list[tuple[str, Any]] = []
 
     top = float(MODEBAR_ROW if screen else 6)
@@ -111,25 +108,19 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
         ]
         top += 1.3 * heading_font * len(lines) + 2
     if "subtitle" in notes:
-        at, note = notes["subtitle"]
+        note, path = notes["subtitle"], "layout.annotations.subtitle"
         size = note.font.size or sizes.text
-        lines = placer.lines(f"layout.annotations.{at}.text", note.text, width - 16, size)
-        places += [
-            (f"layout.annotations.{at}.text", "<br>".join(lines)),
-            (f"layout.annotations.{at}.y", top),
-        ]
+        lines = placer.lines(f"{path}.text", note.text, width - 16, size)
+        places += [(f"{path}.text", "<br>".join(lines)), (f"{path}.y", top)]
         top += 1.3 * size * len(lines) + 8
 
     boxes: list[Box] = []
-    titles: list[tuple[int | None, list[str]]] = []
+    titles: dict[int, list[str]] = {}
     for panel in range(n_panels):
-        if f"title {panel}" not in notes:
-            titles.append((None, []))
-            continue
-        at, note = notes[f"title {panel}"]
-        room = column - 16
-        size = note.font.size or TITLE_PX
-        titles.append((at, placer.lines(f"layout.annotations.{at}.text", note.text, room, size)))
+        if f"title {panel}" in notes:
+            note = notes[f"title {panel}"]
+            path, size = f"layout.annotations.{note.name}.text", note.font.size or TITLE_PX
+            titles[panel] = placer.lines(path, note.text, column - 16, size)
     legends = _legends(fig)
     legend_room = [
         _legend_height(fig, number, sizes) if number in legends else 0.0
@@ -139,7 +130,7 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
     n_heads = len(fig.data[0].z) if fig.data[0].type == "heatmap" else 0
     for row in range(n_panels // columns):
         inside = range(row * columns, (row + 1) * columns)
-        title_room = max(1.3 * sizes.title * len(titles[panel][1]) for panel in inside)
+        title_room = max(1.3 * sizes.title * len(titles.get(panel, ())) for panel in inside)
         title_room += 2 + _title_shift(sizes)
         panel_width = column - sizes.left - sizes.bar
         if n_heads:
@@ -181,7 +172,10 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
     for path, value in places:
         placer.put(path, 1 - value / height if path.endswith(".y") else value)
     for panel, box in enumerate(boxes):
-        _place_panel(fig, placer, panel, box, sizes, (width, height), titles[panel])
+        _place_panel(fig, placer, panel, box, sizes, (width, height))
+        if panel in titles:
+            note = notes[f"title {panel}"]
+            _place_title(note, placer, box, sizes, (width, height), titles[panel])
     legend_top = max(box.top + box.height for box in boxes)
     for number in legends:
         box = boxes[number]
@@ -192,7 +186,6 @@ def lay_out(fig: go.Figure, width: float | None = None, *, screen: bool = True) 
         placer.put(f"layout.legend{suffix}.y", 1 - start / height)
     _place_marks(fig, placer, boxes)
     placer.note()
-    renumber_notes(fig, back=True)
 
 
 def fit_width(fig: go.Figure, width: float | None, *, screen: bool = True) -> go.Figure:
@@ -237,16 +230,14 @@ def _place_panel(
     box: Box,
     sizes: _Sizes,
     whole: tuple[float, float],
-    title: tuple[int | None, list[str]],
 ) -> None:
-    """Axes, ticks, colour bar and title of one panel."""
+    """Axes, ticks and colour bar of one panel."""
     width, height = whole
     suffix = axis_suffix(panel)
     x = [box.left / width, (box.left + box.width) / width]
     y = [1 - (box.top + box.height) / height, 1 - box.top / height]
     placer.put(f"layout.xaxis{suffix}.domain", x)
     placer.put(f"layout.yaxis{suffix}.domain", y)
-    _place_title(fig, placer, box, sizes, whole, title)
     trace = fig.data[panel]
     if trace.type != "heatmap":
         return
@@ -265,33 +256,27 @@ def _place_panel(
 
 
 def _place_title(
-    fig: go.Figure,
+    note: Any,
     placer: Placer,
     box: Box,
     sizes: _Sizes,
     whole: tuple[float, float],
-    title: tuple[int | None, list[str]],
+    lines: list[str],
 ) -> None:
-    """A panel's title above it, if its owner has not taken it away."""
+    """A panel's title above it."""
     width, height = whole
-    at, lines = title
-    if at is None:
-        return
-    placer.put(f"layout.annotations.{at}.text", "<br>".join(lines))
-    placer.put(f"layout.annotations.{at}.x", (box.left + box.width / 2) / width)
-    placer.put(f"layout.annotations.{at}.y", 1 - box.top / height)
-    placer.put(f"layout.annotations.{at}.yshift", _title_shift(sizes))
+    path = f"layout.annotations.{note.name}"
+    placer.put(f"{path}.text", "<br>".join(lines))
+    placer.put(f"{path}.y", 1 - box.top / height)
+    placer.put(f"{path}.yshift", _title_shift(sizes))
     # A title wider than its panel is centred in its column.
-    half = (
-        max(line_width(line, fig.layout.annotations[at].font.size or TITLE_PX) for line in lines)
-        / 2
-    )
+    half = max(line_width(line, note.font.size or TITLE_PX) for line in lines) / 2
     centre = box.left + box.width / 2
     columns = max(1, round(width / (box.width + sizes.left + sizes.bar)))
     start = box.left - sizes.left
     end = start + width / columns
     centre = min(max(centre, start + 6 + half), end - 6 - half)
-    placer.put(f"layout.annotations.{at}.x", centre / width)
+    placer.put(f"{path}.x", centre / width)
 
 
 def _title_shift(sizes: _Sizes) -> float:
@@ -345,7 +330,6 @@ def _legend_height(fig: go.Figure, number: int, sizes: _Sizes) -> float:
     return title + lines * max(1.3 * sizes.legend + 3, 20) + 14
 
 
-def _is_stacked(arrangement: str, width: float, n_panels: int) -> bool:
-    if n_panels == 1:
-        return True
-    return arrangement == "stacked" or (arrangement == "auto" and width < STACKED_BELOW)
+def _named_notes(fig: go.Figure) -> dict[str, Any]:
+    """The annotations that have a name; the figure's owner may take some away or reorder them."""
+    return {note.name: note for note in fig.layout.annotations if note.name}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.errors import ClassesError, ParameterError
-from analysis.heads import HeadPair, check_heads, head_name
+from analysis.heads import HeadPair, check_heads, head_name, head_pairs
 from analysis.ioi.head_classes import MEASURED, ORIGINS, PUBLISHED, HeadClass, check_classes
 from analysis.plots.style import INK, PAPER
 from analysis.plots.texts import as_plain
@@ -88,51 +88,24 @@ class ClassMark:
     if_suppressing: bool = False
 
 
-def _class_marks() -> tuple[ClassMark, ...]:
-    marks = []
-    for origin, prefix, mover, backup in (
-        (MEASURED, "Measured ", MEASURED_MOVER, MEASURED_BACKUP),
-        (PUBLISHED, "", MOVER, BACKUP),
-    ):
-        negative_backup = f"{prefix}Backup (Negative) Name-Mover Heads"
-        marks += [
-            ClassMark(HeadClass.NAME_MOVER, origin, False, f"{prefix}Name-Mover Heads", mover),
-            ClassMark(
-                HeadClass.BACKUP_NAME_MOVER,
-                origin,
-                False,
-                f"{prefix}Backup Name-Mover Heads",
-                backup,
-            ),
-            ClassMark(
-                HeadClass.NEGATIVE_NAME_MOVER,
-                origin,
-                True,
-                f"{prefix}(Negative) Name-Mover Heads",
-                mover,
-            ),
-            ClassMark(HeadClass.BACKUP_NEGATIVE_NAME_MOVER, origin, True, negative_backup, backup),
-        ]
-        if origin == PUBLISHED:  # the published circuit has one class of backups
-            marks.append(
-                ClassMark(
-                    HeadClass.BACKUP_NAME_MOVER,
-                    origin,
-                    True,
-                    negative_backup,
-                    backup,
-                    if_suppressing=True,
-                )
-            )
-        else:  # and no class of subject suppressors
-            label = f"{prefix}Subject-Suppressor Heads"
-            marks.append(
-                ClassMark(HeadClass.SUBJECT_SUPPRESSOR, origin, True, label, MEASURED_SUPPRESSOR)
-            )
-    return tuple(marks)
-
-
-CLASS_MARKS = _class_marks()
+CLASS_MARKS = (
+    ClassMark(HeadClass.NAME_MOVER, MEASURED, False, "Measured Name-Mover Heads", MEASURED_MOVER),
+    ClassMark(HeadClass.BACKUP_NAME_MOVER, MEASURED, False, "Measured Backup Name-Mover Heads",
+              MEASURED_BACKUP),
+    ClassMark(HeadClass.NEGATIVE_NAME_MOVER, MEASURED, True,
+              "Measured (Negative) Name-Mover Heads", MEASURED_MOVER),
+    ClassMark(HeadClass.BACKUP_NEGATIVE_NAME_MOVER, MEASURED, True,
+              "Measured Backup (Negative) Name-Mover Heads", MEASURED_BACKUP),
+    ClassMark(HeadClass.SUBJECT_SUPPRESSOR, MEASURED, True, "Measured Subject-Suppressor Heads",
+              MEASURED_SUPPRESSOR),
+    ClassMark(HeadClass.NAME_MOVER, PUBLISHED, False, "Name-Mover Heads", MOVER),
+    ClassMark(HeadClass.BACKUP_NAME_MOVER, PUBLISHED, False, "Backup Name-Mover Heads", BACKUP),
+    ClassMark(HeadClass.NEGATIVE_NAME_MOVER, PUBLISHED, True, "(Negative) Name-Mover Heads", MOVER),
+    ClassMark(HeadClass.BACKUP_NEGATIVE_NAME_MOVER, PUBLISHED, True,
+              "Backup (Negative) Name-Mover Heads", BACKUP),
+    ClassMark(HeadClass.BACKUP_NAME_MOVER, PUBLISHED, True, "Backup (Negative) Name-Mover Heads",
+              BACKUP, if_suppressing=True),
+)  # fmt: skip
 """Every mark of the head classes, in the order drawn: published ones last and so on top."""
 
 
@@ -159,7 +132,8 @@ def class_sets(
     for mark in CLASS_MARKS:
         if mark.suppression != suppression:
             continue
-        heads = _heads(classes[classes["origin"] == mark.origin], mark.head_class)
+        of_mark = (classes["origin"] == mark.origin) & (classes["class"] == mark.head_class)
+        heads = tuple(head_pairs(classes.index[of_mark]))
         if mark.if_suppressing:
             heads = tuple(head for head in heads if suppresses[head])
         before = sets[mark.label].heads if mark.label in sets else ()
@@ -238,12 +212,6 @@ def legend_title(classes: pd.DataFrame, sets: Sequence[HeadSet], own: Sequence[H
     if MEASURED in origins:
         title = BOTH_TITLE if PUBLISHED in origins else MEASURED_TITLE
     return AND_OWN[title] if own else title
-
-
-def _heads(classes: pd.DataFrame, head_class: HeadClass) -> tuple[HeadPair, ...]:
-    """The heads of a class as ints."""
-    found = classes.index[classes["class"] == head_class]
-    return tuple((int(layer), int(head)) for layer, head in found)
 
 
 def _wrapped(label: object) -> str:

@@ -59,11 +59,15 @@ class Placer:
         self._noted[path] = _as_json(owner[name])
 
     def _owner(self, path: str) -> tuple[Any, str]:
+        """What has a value, in a list by its place or its name, and the name of the value."""
         *parts, name = path.split(".")
         owner: Any = self._fig
         for part in parts:
             try:
-                owner = owner[int(part)] if part.isdigit() else owner[part]
+                if isinstance(owner, tuple) and not part.isdigit():
+                    owner = {one.name: one for one in owner}[part]
+                else:
+                    owner = owner[int(part)] if part.isdigit() else owner[part]
             except (IndexError, KeyError):
                 return None, name
         return owner, name
