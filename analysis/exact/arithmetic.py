@@ -26,38 +26,9 @@ def room_for_projections() -> int:
     return MEMORY // 8 // torch.get_num_threads()
 
 
-class _FloatSettings:
-    """The backends' precision, set to full float32 while anything needs it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.n_holders = 0
-        self.before: list[str] = []
-
-    @staticmethod
-    def _backends() -> list[Any]:
-        backends: list[Any] = [torch.backends.cuda, torch.backends.mkldnn]
-        return [backend.matmul for backend in backends]
-
-    def hold(self) -> None:
-        """Set full precision; the first holder notes what was set before."""
-        with self.lock:
-            if self.n_holders == 0:
-                self.before = [backend.fp32_precision for backend in self._backends()]
-                for backend in self._backends():
-                    backend.fp32_precision = "ieee"
-            self.n_holders += 1
-
-    def release(self) -> None:
-        """Restore what the first holder found, when the last one is done."""
-        with self.lock:
-            self.n_holders -= 1
-            if self.n_holders == 0:
-                for backend, precision in zip(self._backends(), self.before, strict=True):
-                    backend.fp32_precision = precision
-
-
-_SETTINGS = _FloatSettings()  # one for the process, as the backends' settings are
+_HOLDERS: list[list[str]] = []
+"""What each holder of ``full_float32`` found set, one list for the process, as the settings are."""
+_HOLDERS_LOCK = threading.Lock()
 
 
 @contextmanager
@@ -66,12 +37,22 @@ def full_float32() -> Iterator[None]:
 
     Several threads may do so at once: the setting of before comes back when the last one leaves.
     """
-    _SETTINGS.hold()
+    modules: list[Any] = [torch.backends.cuda, torch.backends.mkldnn]
+    backends = [module.matmul for module in modules]
+    with _HOLDERS_LOCK:
+        _HOLDERS.append([backend.fp32_precision for backend in backends])
+        if len(_HOLDERS) == 1:
+            for backend in backends:
+                backend.fp32_precision = "ieee"
     try:
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             yield
     finally:
-        _SETTINGS.release()
+        with _HOLDERS_LOCK:
+            before = _HOLDERS.pop()
+            if not _HOLDERS:  # the first holder's
+                for backend, precision in zip(backends, before, strict=True):
+                    backend.fp32_precision = precision
 
 
 def in_full_float32(steps: Iterator[T]) -> Iterator[T]:
