@@ -13,9 +13,7 @@ _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 _TITLES = {"accuracy": "Accuracy", "change": "Change of log-probability (nats)"}
 
 
-def plot_ablation(
-    curve: AblationCurve, column: str = "accuracy", *, title: str, width: float = SCREEN_WIDTH
-) -> go.Figure:
+def plot_ablation(curve: AblationCurve, column: str = "accuracy", *, title: str) -> go.Figure:
     """A panel for each mode: the given heads, the random band, and the control tasks.
 
     Every point of a task has its 95 % interval over prompts.
@@ -24,10 +22,9 @@ def plot_ablation(
         curve: what to draw.
         column: ``accuracy`` or ``change``.
         title: what stands above.
-        width: of the figure in CSS pixels.
     """
     modes = curve.modes
-    fig = framed(title, width, 430, below=115, legend_y=-0.27)
+    fig = framed(title, SCREEN_WIDTH, 430, below=115, legend_y=-0.27)
     share = 1 / len(modes)
     for number, mode in enumerate(modes, 1):
         axes = {"xaxis": f"x{number}", "yaxis": f"y{number}", "showlegend": number == 1}

@@ -28,23 +28,20 @@ MIN_HEADS = 3
 """Through fewer points every line fits."""
 
 
-def plot_static_dynamic(
-    static: pd.DataFrame, dynamic: pd.DataFrame, *, title: str, width: float = SCREEN_WIDTH
-) -> go.Figure:
+def plot_static_dynamic(static: pd.DataFrame, dynamic: pd.DataFrame, *, title: str) -> go.Figure:
     """Draw both scatter plots.
 
     Args:
         static: ``HeadScores.to_frame(intervals=True)``.
         dynamic: ``DynamicScores.to_frame()`` of one context, the level ``context`` gone.
         title: what stands above, such as the model and the context.
-        width: of the figure in CSS pixels.
 
     Raises:
         ParameterError: as ``compared_columns`` raises it.
     """
     kinds = compared_columns(static, dynamic)
     names = dict(zip(kinds, _NAMES[kinds[0]], strict=True))
-    fig = framed(title, width, width * 0.5, below=90, legend_y=-0.16)
+    fig = framed(title, SCREEN_WIDTH, SCREEN_WIDTH * 0.5, below=90, legend_y=-0.16)
     for number, kind in enumerate(kinds):
         axes = {"xaxis": f"x{number + 1}", "yaxis": f"y{number + 1}", "showlegend": number == 0}
         for trace in _traces(head_table(static, dynamic, kind)):

@@ -147,8 +147,6 @@ def target_ranks(
     names: TokenPairs | Sequence[str] | Sequence[tuple[str, str]],
     heads: Sequence[HeadPair],
     first_mlp: bool = True,
-    *,
-    include_padding: bool = False,
 ) -> pd.DataFrame:
     """Each target's exact rank from both ends, among all tokens, for some heads alone.
 
@@ -159,7 +157,6 @@ def target_ranks(
         names: likewise.
         heads: (layer, head) pairs.
         first_mlp: as for ``score_heads``.
-        include_padding: as for ``score_heads``.
 
     Returns:
         int64 columns ``larger`` and ``smaller``, how many tokens have a strictly larger (smaller)
@@ -174,11 +171,9 @@ def target_ranks(
     """
     admit(model)
     check_flag("first_mlp", first_mlp)
-    check_flag("include_padding", include_padding)
     chosen = chosen_heads(model, heads)
-    n_tokens = unembedding_matrix(model).shape[1] if include_padding else n_real_tokens(model)
     pairs = token_pairs(model, names)
-    asked = _batch(model, pairs, chosen, first_mlp, n_tokens)
+    asked = _batch(model, pairs, chosen, first_mlp, n_real_tokens(model))
     ranks = np.zeros((2, len(chosen), len(pairs)), dtype=np.int64)
     for place, part, found in asked.ranks("ranking targets"):
         ranks[:, place, part] = found.larger.numpy(), found.smaller.numpy()

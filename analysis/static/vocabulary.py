@@ -157,7 +157,6 @@ def rank_vocabulary(
     heads: Sequence[HeadPair] | None = None,
     n_tokens: int | None = None,
     seed: int = 0,
-    include_padding: bool = False,
 ) -> pd.DataFrame:
     """Mean rank of a token's own logit, exactly, over the vocabulary or a random sample of it.
 
@@ -169,14 +168,13 @@ def rank_vocabulary(
         heads: as for ``score_vocabulary``.
         n_tokens: as for ``score_vocabulary``.
         seed: as for ``score_vocabulary``.
-        include_padding: as for ``score_vocabulary``.
 
     Returns:
         Columns ``mean_rank`` (how many tokens have a smaller logit, so 0 is the most suppressed;
         the vocabulary's size where the head writes nothing), ``standard_error`` (0 for the whole
         vocabulary), ``median_rank``, ``n_tokens``, indexed by ``layer`` and ``head``.
     """
-    asked = _every_token(model, embedding, folded, heads, n_tokens, seed, include_padding)
+    asked = _every_token(model, embedding, folded, heads, n_tokens, seed)
     n, d_vocab = len(asked.sources), asked.vocabulary.size
     smaller = np.zeros((len(asked.heads), n), dtype=np.int64)
     for place, part, ranks in asked.ranks("ranking"):
@@ -199,7 +197,7 @@ def _every_token(
     heads: Sequence[HeadPair] | None,
     n_tokens: int | None,
     seed: int,
-    include_padding: bool,
+    include_padding: bool = False,
 ) -> OVBatch:
     """Every token, or a random sample of them, as its own source and target; all checked."""
     model = readable_model(model)
