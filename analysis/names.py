@@ -14,8 +14,8 @@ import pandas as pd
 from analysis.data_files import data_file
 from analysis.errors import NamesError
 from analysis.name_files import MAX_CELL, read_names
-from analysis.tokenizers import tokenizer_fingerprint
-from analysis.validation import check_model, check_path, is_unicode, shown
+from analysis.tokenizers import token_texts, tokenizer_fingerprint
+from analysis.validation import check_int, check_model, check_path, is_unicode, shown
 
 if TYPE_CHECKING:
     from analysis.architecture.readable import ReadableModel
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 NAMES_CSV = data_file("names.csv")
 """3,000 given names of the United States with their counts (data/README.md)."""
 
+N_PARTS = 6
+"""Tokens that the error of a word of several shows."""
 _ANCHOR = "the"
 """Words are encoded after this one, as they stand in a text: at a text's beginning a SentencePiece
 tokenizer puts a space of its own, and " Mary" would be two tokens."""
@@ -215,6 +217,37 @@ def token_pairs(
         dropped=pd.DataFrame(dropped, columns=["source", "target", "reason"]),
         tokenizer=tokenizer_fingerprint(model.tokenizer),
     )
+
+
+def one_token(model: ReadableModel, word: str | int, n_tokens: int) -> int:
+    """The token of a word with a leading space, or a token id as it is.
+
+    Raises:
+        NamesError: the word is not one token; says which tokens it is.
+        ParameterError: it is no word, and the id of none of ``n_tokens``.
+    """
+    if not isinstance(word, str):
+        return check_int("a token id", word, 0, n_tokens - 1, "the vocabulary's last token")
+    try:
+        return token_pairs(model, [word]).source_tokens[0]
+    except NamesError:
+        word = word.strip()
+        if not word or not is_unicode(word) or len(word) > MAX_CELL:
+            raise
+        parts = _tokens_of(model, word)
+        raise NamesError(
+            f"{shown(word)} is {'not one token' if len(parts) == 1 else f'{len(parts)} tokens'} "
+            f"with a leading space ({', '.join(parts[:N_PARTS])}{', …' * (len(parts) > N_PARTS)}): "
+            "give another word, or in Python a token id."
+        ) from None
+
+
+def _tokens_of(model: ReadableModel, word: str) -> list[str]:
+    """The tokens of a word inside a text, quoted."""
+    texts = [_ANCHOR, f"{_ANCHOR} {word}"]
+    before, whole = model.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    own = whole[len(before) :] if whole[: len(before)] == before else whole
+    return list(map(repr, token_texts(model.tokenizer, own)))
 
 
 def _first(pairs: Sequence[tuple[str, str]]) -> str:

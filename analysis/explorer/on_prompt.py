@@ -12,14 +12,13 @@ import torch
 from jaxtyping import Float
 
 from analysis.errors import PromptError
-from analysis.explorer.logits import extreme_frames, side_by_side, token_unembeddings
 from analysis.heads import HeadPair, chosen_heads
 from analysis.models.admission import admit_runs
 from analysis.models.precision import exact_forward
 from analysis.prompts import templates
 from analysis.prompts.prefix_cache import NO_LOGITS
-from analysis.static.padding import n_real_tokens
-from analysis.static.top_tokens import logits_of
+from analysis.static.padding import n_real_tokens, token_unembeddings
+from analysis.static.top_tokens import extreme_frames, logits_of, side_by_side
 from analysis.tokenizers import token_texts
 from analysis.validation import check_int
 from analysis.weights import embedding_matrix, ov_weights

@@ -17,18 +17,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.embeddings import source_vectors
-from analysis.errors import NamesError
 from analysis.exact.arithmetic import slices
-from analysis.explorer.logits import extreme_frames, side_by_side, token_unembeddings
 from analysis.explorer.on_prompt import HeadOnPrompt, heads_on_prompt
 from analysis.heads import HeadPair, check_head
 from analysis.models.admission import admit
-from analysis.name_files import MAX_CELL
-from analysis.names import TokenPairs, token_pairs
+from analysis.names import TokenPairs, one_token
 from analysis.progress import progress_bar
-from analysis.static.top_tokens import BLOCK, logits_of
+from analysis.static.padding import token_unembeddings
+from analysis.static.top_tokens import BLOCK, extreme_frames, logits_of, side_by_side
 from analysis.tokenizers import token_texts
-from analysis.validation import check_int, is_unicode, shown
+from analysis.validation import check_int
 from analysis.weights import ov_weights
 
 if TYPE_CHECKING:
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
 
 _N_WRITES = 5
 """Of a head's strongest outputs, shown for each token that it changes."""
-N_PARTS = 6
-"""Tokens that the error of a word of several shows."""
 
 
 @dataclass(frozen=True)
@@ -193,36 +189,6 @@ class AskedHead:
                 found[s] = asked(self._read(tokens)).cpu()
                 bar.update(len(tokens))
         return found
-
-
-def one_token(model: TransformerBridge, word: str | int, n_tokens: int) -> int:
-    """The token of a word with a leading space, or a token id as it is.
-
-    Raises:
-        NamesError: the word is not one token; says which tokens it is.
-        ParameterError: it is no word, and the id of none of ``n_tokens``.
-    """
-    if not isinstance(word, str):
-        return check_int("a token id", word, 0, n_tokens - 1, "the vocabulary's last token")
-    try:
-        return token_pairs(model, [word]).source_tokens[0]
-    except NamesError:
-        word = word.strip()
-        if not word or not is_unicode(word) or len(word) > MAX_CELL:
-            raise
-        parts = _tokens_of(model, word)
-        raise NamesError(
-            f"{shown(word)} is {'not one token' if len(parts) == 1 else f'{len(parts)} tokens'} "
-            f"with a leading space ({', '.join(parts[:N_PARTS])}{', …' * (len(parts) > N_PARTS)}): "
-            "give another word, or in Python a token id."
-        ) from None
-
-
-def _tokens_of(model: TransformerBridge, word: str) -> list[str]:
-    """The tokens of a word inside a text, quoted."""
-    before, whole = model.tokenizer(["the", f"the {word}"], add_special_tokens=False)["input_ids"]
-    own = whole[len(before) :] if whole[: len(before)] == before else whole
-    return list(map(repr, token_texts(model.tokenizer, own)))
 
 
 @torch.no_grad()

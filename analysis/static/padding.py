@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from jaxtyping import Float
+from torch import Tensor
+
 from analysis.architecture.readable import ReadableModel
 from analysis.models.tokenizer import highest_id
 from analysis.weights import unembedding_matrix
@@ -31,3 +34,8 @@ def n_real_tokens(model: ReadableModel) -> int:
         highest = highest_id(tokenizer)
         _HIGHEST[tokenizer] = len(tokenizer), highest
     return min(d_vocab, highest + 1)
+
+
+def token_unembeddings(model: ReadableModel) -> Float[Tensor, "d_model n_tokens"]:
+    """W_U without the columns that only pad the vocabulary, which ranks leave out too."""
+    return unembedding_matrix(model)[:, : n_real_tokens(model)]

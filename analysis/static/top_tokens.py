@@ -9,15 +9,14 @@ from torch import Tensor
 
 from analysis.architecture.readable import ReadableModel
 from analysis.embeddings import source_vectors
-from analysis.errors import ParameterError
 from analysis.exact.arithmetic import slices
 from analysis.heads import HeadPair, chosen_heads
 from analysis.models.admission import admit
-from analysis.names import token_pairs
-from analysis.static.padding import n_real_tokens
+from analysis.names import one_token
+from analysis.static.padding import token_unembeddings
 from analysis.tokenizers import token_texts
-from analysis.validation import check_flag, check_int, shown
-from analysis.weights import ov_weights, unembedding_matrix
+from analysis.validation import check_flag, check_int
+from analysis.weights import ov_weights
 
 BLOCK = 4096
 """Tokens whose logits are computed at once."""
@@ -31,7 +30,6 @@ def top_tokens(
     n: int = 10,
     *,
     first_mlp: bool = True,
-    include_padding: bool = False,
 ) -> pd.DataFrame:
     """The n largest and the n smallest of a head's logits for one source token.
 
@@ -43,7 +41,6 @@ def top_tokens(
         token: a word that is one token with a leading space, or a token id.
         n: how many from each end.
         first_mlp: as for ``score_heads``.
-        include_padding: as for ``score_heads``.
 
     Returns:
         A row for each place from 1 to n, named ``place``. Columns ``largest`` and ``smallest`` are
@@ -58,20 +55,13 @@ def top_tokens(
     """
     admit(model)
     check_flag("first_mlp", first_mlp)
-    check_flag("include_padding", include_padding)
     ((layer, number),) = chosen_heads(model, [head])
-    W_U = unembedding_matrix(model)
-    n_tokens = W_U.shape[1] if include_padding else n_real_tokens(model)
-    n = check_int("n", n, 1, n_tokens, "the vocabulary's size")
-    if isinstance(token, str):
-        (source,) = token_pairs(model, [token]).source_tokens
-    elif isinstance(token, bool) or not hasattr(token, "__index__"):
-        raise ParameterError(f"token must be a word or a token id, not {shown(token)}.")
-    else:
-        source = check_int("token", token, 0, n_tokens - 1, "the vocabulary's last token")
+    W_U = token_unembeddings(model)
+    n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
+    source = one_token(model, token, W_U.shape[1])
     x = source_vectors(model, torch.tensor([source]), layer=layer, first_mlp=first_mlp)
     W_V, W_O = ov_weights(model, layer, number)
-    logits = logits_of((x @ W_V @ W_O)[0], W_U[:, :n_tokens])
+    logits = logits_of((x @ W_V @ W_O)[0], W_U)
     columns: dict[str, object] = {}
     for name in ("largest", "smallest"):
         ids = extreme_ids(logits, n, largest=name == "largest")
@@ -98,3 +88,27 @@ def extreme_ids(logits: Float[Tensor, "d_vocab"], n: int, *, largest: bool) -> I
     edge = logits.topk(n, largest=largest).values[-1]
     ids = (logits >= edge if largest else logits <= edge).nonzero()[:, 0]
     return ids[logits[ids].argsort(descending=largest, stable=True)[:n]]
+
+
+def extreme_frames(
+    model: ReadableModel, logits: Float[Tensor, "d_vocab"], n: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The n tokens of the largest and of the smallest logits; equal ones in the order of their ids.
+
+    Returns:
+        Columns ``token`` (text) and ``logit`` (float64), the most extreme first.
+    """
+    frames = []
+    for largest in (True, False):
+        ids = extreme_ids(logits, n, largest=largest)
+        texts = token_texts(model.tokenizer, ids.tolist())
+        frames.append(pd.DataFrame({"token": texts, "logit": logits[ids].numpy()}))
+    most, least = frames
+    return most, least
+
+
+def side_by_side(most: pd.DataFrame, least: pd.DataFrame) -> pd.DataFrame:
+    """Both of ``extreme_frames`` in one table, the tokens quoted so that their spaces are seen."""
+    both = {"most": most, "least": least}
+    quoted = {end: part.assign(token=part["token"].map(repr)) for end, part in both.items()}
+    return pd.concat(quoted, axis=1)
