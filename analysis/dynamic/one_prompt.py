@@ -75,26 +75,16 @@ def attention_on(
     own = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     ids = torch.tensor([[*leading_tokens(model, prompt, prepend_bos), *own]])
     check_length(model, ids.numel())
-    pattern = _attention(model, ids, layer)[number]
-    pattern[np.triu_indices(len(pattern), 1)] = np.nan
-    labels = _labels(model, ids[0].tolist())
-    return pd.DataFrame(
-        rounded(pattern), index=labels.set_names(["query", "token"]), columns=labels
-    )
-
-
-def _attention(
-    model: TransformerBridge, ids: torch.Tensor, layer: int
-) -> Float[np.ndarray, "n_heads length length"]:
     hook = f"blocks.{layer}.attn.hook_pattern"
     with exact_forward(model):
         _, cache = model.run_with_cache(ids.to(embedding_matrix(model).device), names_filter=[hook])
-        return cache[hook][0].double().cpu().numpy()
-
-
-def _labels(model: TransformerBridge, ids: list[int]) -> pd.MultiIndex:
-    tokens = list(map(repr, token_texts(model.tokenizer, ids)))
-    return pd.MultiIndex.from_arrays([range(len(ids)), tokens], names=["position", "token"])
+        pattern = cache[hook][0, number].double().cpu().numpy()
+    pattern[np.triu_indices(len(pattern), 1)] = np.nan
+    tokens = list(map(repr, token_texts(model.tokenizer, ids[0].tolist())))
+    labels = pd.MultiIndex.from_arrays([range(len(tokens)), tokens], names=["position", "token"])
+    return pd.DataFrame(
+        rounded(pattern), index=labels.set_names(["query", "token"]), columns=labels
+    )
 
 
 @plain_settings()

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from analysis.architecture.value_clip import clip_values
 from analysis.errors import ParameterError, WeightsError
-from analysis.exact.arithmetic import full_float32
+from analysis.exact.arithmetic import full_float32, slices
 from analysis.exact.head_logits import OV
 from analysis.exact.prepared import PREPARED
 from analysis.exact.topk import Decisions, decide_heads
@@ -176,12 +176,8 @@ def dynamic_scores(
     shape = (len(templates), len(CONTEXTS), n_layers, n_heads, len(pairs))
     top, bottom = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     targets = torch.tensor(pairs.target_tokens)
-    parts = [
-        slice(start, min(start + batch_size, len(pairs)))
-        for start in range(0, len(pairs), batch_size)
-    ]
     n_float64_rechecks = n_near_ties = 0
-    for part in parts:
+    for part in slices(len(pairs), batch_size):
         n = len(templates) * (part.stop - part.start)
         with progress_bar(n, "running prompts", "prompt") as bar, exact_forward(model):
             values = [head_z(model, prompts, part, bar.update) for prompts in filled]

@@ -97,7 +97,7 @@ class OVBatch:
         self, what: str, ask: Callable[[Tensor, Tensor, list[OV], int], Iterator[T]]
     ) -> Iterator[tuple[int, slice, T]]:
         """What ``ask`` gives for source vectors, targets, heads and a place that reads them."""
-        with progress_bar(self._n_steps, what, "head") as bar:
+        with progress_bar(len(self.heads) * len(self._parts), what, "head") as bar:
             for places, part in self._steps():
                 x = self._source_vectors(places[0], part)
                 for some in slices(len(places), self._heads_at_once):
@@ -118,10 +118,6 @@ class OVBatch:
         V, O = value_weights(self.model, 0), output_weights(self.model, 0)  # noqa: E741
         each = V[0].numel() * V.element_size() + O[0].numel() * O.element_size()
         return max(1, MEMORY // 8 // each)
-
-    @property
-    def _n_steps(self) -> int:
-        return len(self.heads) * len(self._parts)
 
     def _steps(self) -> Iterator[tuple[range, slice]]:
         """Places in ``heads`` that read the same source vectors, with some of the pairs."""

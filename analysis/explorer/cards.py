@@ -137,7 +137,8 @@ class HeadCard(AskedHead):
             lines.append(f"strongest relations: {shown}")
         if self.absent:
             lines.append("not measured: " + "; ".join(self.absent))
-        if self._can_be_measured():
+        lacking = set(MEASUREMENTS) - set(self.evidence.done)
+        if any(self.scores.n_pairs >= MEASUREMENTS[what].least for what in lacking):
             lines.append(
                 "to measure that, in minutes, with this as card: "
                 "from analysis import head_card, measure_all; "
@@ -145,11 +146,6 @@ class HeadCard(AskedHead):
                 "results=card.results.with_evidence(measure_all(model, card.scores)))"
             )
         return lines
-
-    def _can_be_measured(self) -> bool:
-        """Whether ``measure_all`` would add to this card."""
-        lacking = set(MEASUREMENTS) - set(self.evidence.done)
-        return any(self.scores.n_pairs >= MEASUREMENTS[what].least for what in lacking)
 
 
 def head_card(

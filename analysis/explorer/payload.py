@@ -244,17 +244,13 @@ def hold_relations(sets: Sequence[NameSet]) -> bool:
 
 
 def _pack_mark(mark: ClassMark) -> dict[str, Any]:
-    look = mark.look
     return {
         "class": str(mark.head_class),
         "origin": mark.origin,
         "side": int(mark.suppression),
         "label": mark.label,
         "if_suppressing": mark.if_suppressing,
-        "symbol": look.symbol,
-        "colour": look.colour,
-        "edge": look.edge,
-        "size": look.size,
+        **asdict(mark.look),
     }
 
 

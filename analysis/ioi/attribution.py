@@ -43,7 +43,7 @@ def logits_written(
     The final norm keeps the scale that it had in the run; its bias belongs to no head.
     """
     gain, _ = norm_parameters(model, model.ln_final, torch.device("cpu"))
-    scale = _scale(model, clean.resid_final)
+    scale = (centred(model, clean.resid_final).square().mean(-1) + float(model.cfg.eps)).sqrt()
     direction = centred(model, gain * unembedding_rows(model, tokens)) / scale[:, None]
     return torch.stack(
         [
@@ -67,8 +67,3 @@ def unembedding_rows(
     """The columns of W_U of some tokens, float64 on the processor."""
     W_U = unembedding_matrix(model)
     return W_U[:, tokens.to(W_U.device)].T.cpu().double()
-
-
-def _scale(model: TransformerBridge, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n"]:
-    """What the final norm divides by."""
-    return (centred(model, x).square().mean(-1) + float(model.cfg.eps)).sqrt()

@@ -27,7 +27,7 @@ from analysis.names import are_shipped
 from analysis.plots.colour_scale import colour_scale
 from analysis.plots.heatmap_frame import frame_of, subtitle, update_axes
 from analysis.plots.heatmap_layout import ARRANGEMENTS, check_width, lay_out
-from analysis.plots.heatmap_panels import Panel, dots, heatmaps, markers, panel_of, sorted_points
+from analysis.plots.heatmap_panels import dots, heatmaps, markers, panel_of, sorted_points
 from analysis.plots.marks import own_classes, own_sets, with_marks
 from analysis.plots.sorted_heads import sorted_axes
 from analysis.plots.style import FONT, PAPER, SCREEN_WIDTH
@@ -125,8 +125,9 @@ def plot_heatmaps(
         dotted = dots(fig, drawn, colours)
         fig.add_traces(dotted)
         dot_colour = next((trace.marker.color for trace in dotted if len(trace.x)), "")
+        one_legend = all(panel.sets == drawn[0].sets for panel in drawn)
         for number, panel in enumerate(drawn):
-            fig.add_traces(markers(panel.sets, number, in_legend=not _shared(drawn) or not number))
+            fig.add_traces(markers(panel.sets, number, in_legend=not (one_legend and number)))
     fig.add_annotation(subtitle(scores, dot_colour))
     fig.layout.meta = {
         "panels": list(names),
@@ -170,11 +171,6 @@ def _titles(title: object, n_panels: int) -> tuple[str | None, list[str | None]]
             f"{shown(title)}."
         )
     return None, given
-
-
-def _shared(panels: Sequence[Panel]) -> bool:
-    """Whether one legend serves both panels."""
-    return len(panels) > 1 and panels[0].sets == panels[1].sets
 
 
 def facts_of(scores: HeadScores) -> dict[str, Any]:

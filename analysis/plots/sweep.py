@@ -97,6 +97,8 @@ def plot_by_depth(scores: pd.DataFrame, title: str) -> go.Figure:
         for place, (model, heads) in enumerate(scores.groupby(labels, sort=False)):
             depth = heads["layer"] / (heads["n_layers"] - 1).clip(lower=1)
             names = [head_name(*pair) for pair in zip(heads["layer"], heads["head"], strict=True)]
+            name = as_plain(str(model))
+            in_template = name.replace("%", "&#37;")  # begins no variable
             trace = go.Scatter(
                 x=depth.round(3).tolist(),
                 y=heads[score].round(3).tolist(),
@@ -107,10 +109,10 @@ def plot_by_depth(scores: pd.DataFrame, title: str) -> go.Figure:
                     "size": 7,
                     "opacity": 0.7,
                 },
-                name=as_plain(str(model)),
+                name=name,
                 showlegend=column == 1,
                 text=names,
-                hovertemplate=f"{_in_template(model)} <b>%{{text}}</b>: %{{y:.2f}}<extra></extra>",
+                hovertemplate=f"{in_template} <b>%{{text}}</b>: %{{y:.2f}}<extra></extra>",
             )
             fig.add_trace(trace, row=1, col=column)
     fig.update_layout(
@@ -133,11 +135,6 @@ def _run_name(scores: pd.DataFrame) -> str:
             if len(names) == 1 and names[0]:
                 return as_plain(names[0])
     return ""
-
-
-def _in_template(model: object) -> str:
-    """A model's name in a hover template, in which it is neither markup nor a variable."""
-    return as_plain(str(model)).replace("%", "&#37;")
 
 
 def _two_panels(title: str, along: str) -> go.Figure:

@@ -262,6 +262,7 @@ def _tokenized(
 
     positions = []
     shapes: dict[tuple[int, str], tuple[int, ...]] = {}
+    lengths: dict[int, int] = {}
     for i, (number, order, io, s) in enumerate(
         zip(frame["template"], frame["order"], frame["io"], frame["s"], strict=True)
     ):
@@ -275,7 +276,7 @@ def _tokenized(
         alike = (
             (len(objects), len(subjects)) == (1, 2)
             and shape == expected
-            and len(clean[i]) == len(clean[_first(frame, number)]) == len(other[i])
+            and len(clean[i]) == lengths.setdefault(number, len(clean[i])) == len(other[i])
             and abc == [token[name] for name in counterfactuals[i]]
         )
         if not alike:
@@ -302,8 +303,3 @@ def _tokenized(
         prepend_bos=prepend_bos,
         tokenizer=tokenizer_fingerprint(model.tokenizer),
     )
-
-
-def _first(frame: pd.DataFrame, template: int) -> int:
-    """The row of a template's first prompt."""
-    return int((frame["template"] == template).to_numpy().argmax())

@@ -106,7 +106,6 @@ function readPayload(raw) {
   const data = { ...raw, nHeads: raw.n_layers * raw.n_heads };
   data.sets = raw.sets.map((set) => readSet(set, raw));
   data.measures = raw.measures.map(readMeasure);
-  data.tokens = raw.tokens || {};
   data.prompts = (raw.prompts || []).map(readPrompt);
   return data;
 }

@@ -145,7 +145,8 @@ def _scatter(canvas: Canvas, axes: Axes, trace: dict[str, Any], order: float) ->
     for letter in "xy":
         _errors(canvas, axes, trace, letter, x, y, order)
     if "markers" in mode and len(x):
-        _points(canvas, axes, trace, x, y, order + 0.002, clip)
+        style = marker_style(trace, pt)
+        axes.plot(x, y, linestyle="none", zorder=order + 0.002, clip_on=clip, **style)
     if "text" in mode and trace.get("text") is not None:
         _point_texts(canvas, axes, trace, x, y, order + 0.004)
 
@@ -178,19 +179,6 @@ def marker_style(trace: dict[str, Any], pt: float) -> dict[str, Any]:
         "markeredgewidth": (rim.get("width", 1 if is_open else 0)) * pt,
         "alpha": marker.get("opacity", trace.get("opacity", 1)),
     }
-
-
-def _points(
-    canvas: Canvas,
-    axes: Axes,
-    trace: dict[str, Any],
-    x: np.ndarray,
-    y: np.ndarray,
-    order: float,
-    clip: bool,
-) -> None:
-    style = marker_style(trace, canvas.pt)
-    axes.plot(x, y, linestyle="none", zorder=order, clip_on=clip, **style)
 
 
 def _errors(
