@@ -1,7 +1,7 @@
 // The head's card: its frame; evidence.js and names.js fill it.
 
 function cardPart(app) {
-  const { root, data, isPage, nHeads, hasKernel, nameOf, indexOf } = app;
+  const { root, data, isPage, nHeads, indexOf } = app;
 
   const card = h("aside", { class: "nh-card", tabindex: -1, "aria-label": "Head's card",
     onkeydown: (event) => {
@@ -51,10 +51,7 @@ function cardPart(app) {
     const focused = card.contains(document.activeElement)
       ? document.activeElement.dataset?.key : null;
     const pinned = app.state.pins.includes(app.state.head);
-    const go = (by) => {
-      app.cursor = (i + by + data.nHeads) % data.nHeads;
-      app.update({ head: nameOf(app.cursor) }, true);
-    };
+    const go = (by) => app.openHead((i + by + data.nHeads) % data.nHeads);
     const button = (key, text, onclick, extra = {}) => h("button",
       { type: "button", class: "nh-small", "data-key": key, onclick, ...extra }, text);
     card.setAttribute("aria-label", `Card of head ${app.state.head}`);

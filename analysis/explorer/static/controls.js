@@ -72,8 +72,7 @@ function controlsPart(app) {
     else sayNone(wanted, "The last names stay.");
   }
   function sayNone(text, then) {
-    onlySays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-      `No name holds "${text}". ${then}`));
+    sayError(onlySays, `No name holds "${text}". ${then}`);
   }
   function sayFilter() {
     const { only } = app.state, set = app.currentSet();
@@ -88,8 +87,7 @@ function controlsPart(app) {
   function takeK(event) {
     const text = event.target.value.trim(), k = Number(text);
     if (!/^\d+$/.test(text) || k < 1 || k > data.max_rank) {
-      kSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-        `k must be a whole number from 1 to ${data.max_rank}, not "${text}".`));
+      sayError(kSays, `k must be a whole number from 1 to ${data.max_rank}, not "${text}".`);
       return;
     }
     app.update({ k }, true);
@@ -104,9 +102,8 @@ function controlsPart(app) {
     }
     mlpBox.checked = app.state.mlp;
     if (!hasKernel) {
-      mlpSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-        "Not in this page; in Python: "
-        + `score_heads(model, names, first_mlp=${app.python(wanted)}).`));
+      sayError(mlpSays, "Not in this page; in Python: "
+        + `score_heads(model, names, first_mlp=${app.python(wanted)}).`);
       return;
     }
     const set = app.currentSet(), { names } = app.state;
@@ -129,8 +126,7 @@ function controlsPart(app) {
     const [lo, hi] = [read(loBox), read(hiBox)];
     if ([lo, hi].some((end) => end !== null && !isNumber(end))
         || (lo !== null && hi !== null && lo >= hi)) {
-      rangeSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-        "Give two numbers, the lower one first, or leave them empty."));
+      sayError(rangeSays, "Give two numbers, the lower one first, or leave them empty.");
       return;
     }
     rangeSays.replaceChildren();

@@ -52,6 +52,11 @@ const h = (tag, attributes, ...children) =>
   put(document.createElement(tag), attributes, children);
 const s = (tag, attributes, ...children) =>
   put(document.createElementNS(SVG_NS, tag), attributes, children);
+/** Says beside a control what is wrong, or what was done. */
+const sayError = (place, ...said) =>
+  place.replaceChildren(h("span", { class: "nh-error", role: "alert" }, said));
+const sayDone = (place, ...said) =>
+  place.replaceChildren(h("span", { class: "nh-muted", role: "status" }, said));
 
 // ----------------------------------------------------------------------------------- numbers
 

@@ -18,8 +18,7 @@ function evidencePart(app) {
     const groups = [["static", "Read off the weights"], ["null", "Against random heads"],
       ["vocabulary", "Whole vocabulary"], ["dynamic", "When the model runs"],
       ["causal", "Indirect-object task"]];
-    const all = [app.measure("copying"), app.measure("suppression"),
-      ...data.measures.map((known) => app.measure(known.key)).filter(Boolean)];
+    const all = app.everyMeasure();
     const body = [];
     for (const [group, heading] of groups) {
       const rows = all.filter((one) => one.group === group);

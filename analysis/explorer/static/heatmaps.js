@@ -21,9 +21,7 @@ function heatmapsPart(app) {
     svg.addEventListener("pointerleave", () => app.hover(-1));
     svg.addEventListener("click", (event) => {
       const i = cellAt(panel, event);
-      if (i < 0) return;
-      app.cursor = i;
-      app.update({ head: nameOf(i) }, true);
+      if (i >= 0) app.openHead(i);
     });
     return panel;
   }

@@ -13,7 +13,7 @@ function keepPart(app) {
   async function copy(text, what) {
     try {
       await navigator.clipboard.writeText(text);
-      keepSays.replaceChildren(h("span", { class: "nh-muted", role: "status" }, `${what} copied.`));
+      sayDone(keepSays, `${what} copied.`);
     } catch {
       // file:// pages and frames may not reach the clipboard: the text is shown instead.
       keepSays.replaceChildren(h("textarea", { rows: 8, class: "nh-copy", readonly: true,
@@ -29,7 +29,7 @@ function keepPart(app) {
     link.click();
     link.remove();
     setTimeout(() => URL.revokeObjectURL(url), 10000);
-    keepSays.replaceChildren(h("span", { class: "nh-muted", role: "status" }, `${name} written.`));
+    sayDone(keepSays, `${name} written.`);
   }
 
   function keepSvg() { download(`${stem()}.svg`, "image/svg+xml", [app.picture().text]); }
@@ -49,14 +49,13 @@ function keepPart(app) {
       const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
       download(`${stem()}.png`, "image/png", [blob]);
     } catch (error) {
-      keepSays.replaceChildren(h("span", { class: "nh-error", role: "alert" }, error.message));
+      sayError(keepSays, error.message);
     }
   }
 
   /** A row for each head: its numbers by column. */
   function tableRows() {
-    const columns = [app.measure("copying"), app.measure("suppression"),
-      ...data.measures.map((known) => app.measure(known.key)).filter(Boolean)];
+    const columns = app.everyMeasure();
     const [top, bottom] = columns;
     return Array.from({ length: data.nHeads }, (_, i) => ({
       layer: Math.floor(i / nHeads), head: i % nHeads,
@@ -117,9 +116,8 @@ function keepPart(app) {
       ...namesOf(app.currentSet()), state: app.kept(), beside }, { about: "export" });
     if (!result) return;
     const isStatic = app.currentView().key === "static" && !minus;
-    keepSays.replaceChildren(h("span", { class: "nh-muted", role: "status" },
-      `Written to ${result.folder}: ${result.files.join(", ")}.`, isStatic ? ""
-        : " The page opens on what is shown; the pictures and tables are of the static scores."));
+    sayDone(keepSays, `Written to ${result.folder}: ${result.files.join(", ")}.`, isStatic ? ""
+      : " The page opens on what is shown; the pictures and tables are of the static scores.");
   }
 
   function loadState(event) {
@@ -130,10 +128,8 @@ function keepPart(app) {
       const isKnown = (name) => Object.hasOwn(DEFAULTS, name) || MODEL_CHOICES.includes(name);
       if (!Object.keys(state).some(isKnown)) throw new Error("no state");
       app.go(state);
-      keepSays.replaceChildren(h("span", { class: "nh-muted", role: "status" },
-        `${file.name} read.`));
-    }).catch(() => keepSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-      `${file.name} is not a state that was saved here.`)));
+      sayDone(keepSays, `${file.name} read.`);
+    }).catch(() => sayError(keepSays, `${file.name} is not a state that was saved here.`));
     event.target.value = "";
   }
 

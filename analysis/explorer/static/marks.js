@@ -40,6 +40,7 @@ function marksPart(app) {
 
   const classesOf = (i) =>
     data.classes.filter((row) => row.layer * nHeads + row.head === i);
+  const classText = (i) => classesOf(i).map((row) => `${row.class} (${row.origin})`).join(", ");
 
-  Object.assign(app, { marksFor, legendOf, classesOf });
+  Object.assign(app, { marksFor, legendOf, classesOf, classText });
 }

@@ -135,8 +135,7 @@ function namesPart(app) {
     const i = indexOf(app.state.head), word = app.tokenQuery.value, set = app.currentSet();
     if (i < 0) return;
     if (!word.trim()) {
-      app.tokenSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
-        "Type a name or a token."));
+      sayError(app.tokenSays, "Type a name or a token.");
       return;
     }
     if (!hasKernel) {
@@ -144,10 +143,10 @@ function namesPart(app) {
         .filter((pair) => set.sources[pair] === word.trim());
       const top = extremesOf(i, "top"), bottom = extremesOf(i, "bottom");
       if (!pairs.length || !top) {
-        app.tokenSays.replaceChildren(h("span", { class: "nh-error", role: "alert" },
+        sayError(app.tokenSays,
           !pairs.length ? `"${word}" is not among this page's names. ` : "Not in this page. ",
           "In Python: ", h("code", {},
-            `${cardCall()}.writes_for(${JSON.stringify(word.trim())})`)));
+            `${cardCall()}.writes_for(${JSON.stringify(word.trim())})`));
         return;
       }
       const list = (heading, of) => // the same of all pairs that begin alike

@@ -46,6 +46,8 @@ function numbersPart(app) {
     if (!kept.has(key) && hasMeasure(data, key)) kept.set(key, work(key));
     return kept.get(key) || null;
   }
+  const everyMeasure = () => ["copying", "suppression", ...data.measures.map(({ key }) => key)]
+    .map(measure).filter(Boolean);
   const forgetMeasures = () => kept.clear();
 
   function work(key) {
@@ -124,5 +126,5 @@ function numbersPart(app) {
   }
 
   Object.assign(app, { measureKeys, views, currentView, viewNote, setOf, currentSet, measure,
-    measureOf, forgetMeasures, scaleOf, fill });
+    everyMeasure, measureOf, forgetMeasures, scaleOf, fill });
 }

@@ -24,7 +24,7 @@ function ownPart(app) {
           .join("\n"))));
 
   function refuse(text) {
-    ownSays.replaceChildren(h("span", { class: "nh-error", role: "alert" }, text));
+    sayError(ownSays, text);
   }
 
   async function readOwnFile(event) {
@@ -79,7 +79,7 @@ function ownPart(app) {
     data.sets = data.sets.filter((set) => set.key !== result.key
       || set.checksum === result.checksum);
     app.takeSet(result);
-    ownSays.replaceChildren(h("span", { class: "nh-muted", role: "status" }, result.says));
+    sayDone(ownSays, result.says);
   }
 
   Object.assign(app, { own });

@@ -34,8 +34,7 @@ function pointingPart(app) {
       const said = isNumber(value) ? format(value) : "not known";
       return `${shown.title.toLowerCase()} ${said}${count}`;
     });
-    const classes = app.classesOf(i).map((row) => `${row.class} (${row.origin})`);
-    return { head: nameOf(i), text: [...parts, ...classes].join(", ") };
+    return { head: nameOf(i), text: [...parts, app.classText(i)].filter(Boolean).join(", ") };
   }
 
   const tip = h("p", { class: "nh-tip", "aria-hidden": "true" });
@@ -85,8 +84,8 @@ function pointingPart(app) {
       ArrowUp: () => to(layer, head + 1), ArrowDown: () => to(layer, head - 1),
       Home: () => (event.ctrlKey ? to(0, nHeads - 1) : to(0, head)),
       End: () => (event.ctrlKey ? to(nLayers - 1, 0) : to(nLayers - 1, head)),
-      Enter: () => { app.update({ head: nameOf(app.cursor) }, true); app.card.focus(); },
-      " ": () => { app.update({ head: nameOf(app.cursor) }, true); },
+      Enter: () => { openHead(app.cursor); app.card.focus(); },
+      " ": () => openHead(app.cursor),
       p: () => togglePin(nameOf(app.cursor)),
       Escape: () => closeCard(),
     };
@@ -100,6 +99,10 @@ function pointingPart(app) {
     move();
   }
 
+  function openHead(i) {
+    app.cursor = i;
+    app.update({ head: nameOf(i) }, true);
+  }
   function togglePin(name) {
     const pins = app.state.pins.includes(name) ? app.state.pins.filter((pin) => pin !== name)
       : [...app.state.pins, name];
@@ -112,5 +115,6 @@ function pointingPart(app) {
     app.panels[0].svg.focus();
   }
 
-  Object.assign(app, { drawRings, tip, hover, showTip, say, relabel, onKey, togglePin, closeCard });
+  Object.assign(app, { drawRings, tip, hover, showTip, say, relabel, onKey, openHead, togglePin,
+    closeCard });
 }

@@ -83,9 +83,8 @@ function questionsPart(app) {
     } catch (error) {
       const newer = latest.get(options.about ?? kind) !== id && hasKernel;
       if (!newer && still()) {
-        place.replaceChildren(error instanceof Stopped
-          ? h("span", { class: "nh-muted", role: "status" }, "Stopped; nothing has changed.")
-          : h("span", { class: "nh-error", role: "alert" }, error.message));
+        if (error instanceof Stopped) sayDone(place, "Stopped; nothing has changed.");
+        else sayError(place, error.message);
       }
       return null;
     }

@@ -124,7 +124,7 @@ function tabsPart(app) {
     svg.addEventListener("pointerleave", () => app.hover(-1));
     svg.addEventListener("click", (event) => {
       const i = nearest(event);
-      if (i >= 0) { app.cursor = i; app.update({ head: nameOf(i) }, true); }
+      if (i >= 0) app.openHead(i);
     });
     for (const [axis, box] of Object.entries(axes)) box.refresh(app.state[axis]);
     tabPanel.replaceChildren(
@@ -162,17 +162,10 @@ function tabsPart(app) {
     svg.rings.replaceChildren(...rings);
   }
 
-  const shownMeasures = () => [app.measure("copying"), app.measure("suppression"),
-    ...data.measures.map((known) => app.measure(known.key)).filter(Boolean)];
   const number = (column, i) => h("td", {}, isNumber(column.values[i])
     ? format(column.values[i]) : "–");
-  const classText = (i) => app.classesOf(i).map((row) => `${row.class} (${row.origin})`).join(", ");
   const headButton = (i) => h("button", { type: "button", class: "nh-link",
-    onclick: () => {
-      app.cursor = i;
-      app.update({ head: nameOf(i) }, true);
-      app.card.focus();
-    } }, nameOf(i));
+    onclick: () => { app.openHead(i); app.card.focus(); } }, nameOf(i));
   const unpinButton = (i) => h("button", { type: "button", class: "nh-small",
     "aria-label": `Unpin ${nameOf(i)}`, onclick: () => app.togglePin(nameOf(i)) }, "×");
   const scrolling = (label, table) => h("div", { class: "nh-scroll", tabindex: 0, role: "region",
@@ -186,16 +179,16 @@ function tabsPart(app) {
         h("thead", {}, h("tr", {}, h("td", {}), heads.map((i) => h("th", { scope: "col" },
           headButton(i), " ", unpinButton(i))))),
         h("tbody", {},
-          shownMeasures().map((column) => h("tr", {}, h("th", { scope: "row" }, column.title),
+          app.everyMeasure().map((column) => h("tr", {}, h("th", { scope: "row" }, column.title),
             heads.map((i) => number(column, i)))),
           h("tr", {}, h("th", { scope: "row" }, "Class"),
-            heads.map((i) => h("td", { class: "nh-wrap" }, classText(i) || "–")))))));
+            heads.map((i) => h("td", { class: "nh-wrap" }, app.classText(i) || "–")))))));
   }
 
   let sorted = { key: "copying", down: true };
   let allRows = false;
   function drawTable(heads) {
-    const columns = shownMeasures();
+    const columns = app.everyMeasure();
     const by = sorted.key === "name" ? null : columns.find((column) => column.key === sorted.key)
       || columns[0];
     const last = sorted.down ? -Infinity : Infinity; // where there is no number
@@ -224,7 +217,7 @@ function tabsPart(app) {
         class: nameOf(i) === app.state.head ? "nh-chosen" : "" },
       h("th", { scope: "row" }, headButton(i)),
       columns.map((column) => number(column, i)),
-      h("td", { class: "nh-left" }, classText(i))))))),
+      h("td", { class: "nh-left" }, app.classText(i))))))),
     ...(shown.length < order.length ? [more] : []));
   }
 
