@@ -2,35 +2,43 @@
 
 nbconvert's own pages name four addresses of the network: MathJax, RequireJS, Mermaid and the widget
 manager. Here only nbconvert's cells are used, with a page of our own around them; formulas become
-MathML, which browsers draw by themselves, before Markdown is converted.
+MathML, which browsers draw by themselves.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import (
+    IPythonRenderer,
+    MarkdownWithMath,
+    MathBlockParser,
+    MathInlineParser,
+)
 
 from analysis.errors import ExportError
 
-_PAGE = """<!doctype html>
+PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>{css}{own}</style>
+<style>{css}</style>
 </head>
 <body><main>
-<p><a href="index.html">All pages</a></p>
 {body}
 </main></body>
 </html>
 """
+"""The skeleton of the site's pages."""
 
 _CSS = """
 pre, code { font-family: ui-monospace, "Liberation Mono", Menlo, Consolas, monospace;
@@ -49,20 +57,6 @@ math[display="block"] { margin: 12px 0; overflow-x: auto; }
   background: #ffffff; }
 """
 
-_MATH = re.compile(
-    r"(?<!\\)\$\$(.+?)\$\$|(?<![\\$])\$(?!\s)((?:\\[^\n]|[^$\\\n])+?)(?<!\s)\$(?!\d)", re.DOTALL
-)
-_BLOCKS = re.compile(  # fenced code, open to the end of the text if need be, and indented code
-    r"^[ \t]*(?P<fence>`{3,}(?=[^`\n]*$)|~{3,})[^\n]*\n(?:.*?^[ \t]*(?P=fence)[`~]*[ \t]*$|.*)"
-    r"|(?P<indented>(?:\A|^[ \t]*\n)(?:(?: {4}|\t)[^\n]*(?:\n|\Z))+)",
-    re.DOTALL | re.MULTILINE,
-)
-_SPANS = re.compile(
-    r"(?<!`)(?P<ticks>`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)(?P=ticks)(?!`)", re.DOTALL
-)
-_ITEM = re.compile(r" {0,3}(?:[-*+]|\d+[.)])\s")
-"""How an item of a list begins; what is indented below it is its text, no code."""
-
 
 def notebook_page(path: Path, css: str) -> tuple[str, str]:
     """The notebook's title and its page, with the CSS that all pages of the site share."""
@@ -76,8 +70,6 @@ def notebook_page(path: Path, css: str) -> tuple[str, str]:
 
 
 def _converted(notebook: Any, path: Path, css: str) -> tuple[str, str]:
-    from nbconvert import HTMLExporter
-
     notebook.metadata.pop("widgets", None)
     title = path.stem
     for cell in notebook.cells:
@@ -87,50 +79,47 @@ def _converted(notebook: Any, path: Path, css: str) -> tuple[str, str]:
         heading = re.match(r"#\s+(.+)", cell.source)
         if heading and title == path.stem:
             title = heading.group(1).strip()
-        cell.source = with_mathml(cell.source)
-    exporter = HTMLExporter(template_name="basic", sanitize_html=False)
+    exporter = _Exporter(template_name="basic", sanitize_html=False)
     body, _ = exporter.from_notebook_node(notebook)
-    return title, _PAGE.format(title=html.escape(title), css=css, own=_CSS, body=body)
+    body = f'<p><a href="index.html">All pages</a></p>\n{body}'
+    return title, PAGE.format(title=html.escape(title), css=css + _CSS, body=body)
 
 
-def with_mathml(markdown: str) -> str:
-    """Markdown with its formulas as MathML; code is left as it is."""
-    blocks = [
-        block
-        for block in _BLOCKS.finditer(markdown)
-        if not (block["indented"] and _in_list(markdown[: block.start()]))
-    ]
-    return _outside(
-        blocks, markdown, lambda text: _outside(_SPANS.finditer(text), text, _with_formulas)
-    )
+class _Block(MathBlockParser):
+    SPECIFICATION = MathBlockParser.SPECIFICATION | {
+        "multiline_math": r"(?<!\\)\$\$[^`]+?(?<!\\)\$\$"
+    }
 
 
-def _outside(code: Iterable[re.Match[str]], text: str, changed: Callable[[str], str]) -> str:
-    """A text with what lies outside code changed."""
-    parts, end = [], 0
-    for found in code:
-        parts += [changed(text[end : found.start()]), found[0]]
-        end = found.end()
-    return "".join([*parts, changed(text[end:])])
+class _Inline(MathInlineParser):
+    """No formula holds code; one that began or ended at a space, or ended at a digit, is money."""
+
+    SPECIFICATION = MathInlineParser.SPECIFICATION | {
+        "block_math_tex": r"(?<!\\)\$\$(?P<math_block_tex>[^`]+?)(?<!\\)\$\$",
+        "inline_math_tex": r"(?<![\\$])\$(?!\s)(?P<math_inline_tex>(?:\\[^\n]|[^$`\\\n])+?)"
+        r"(?<!\s)\$(?!\d)",
+    }
 
 
-def _in_list(before: str) -> bool:
-    """Whether the last line at the margin is an item of a list."""
-    lines = [line for line in before.splitlines() if re.match(r" {0,3}\S", line)]
-    return bool(lines and _ITEM.match(lines[-1]))
+class _Renderer(IPythonRenderer):
+    def inline_math(self, body: str) -> str:
+        return _mathml(body, "inline")
+
+    def block_math(self, body: str) -> str:
+        return _mathml(body, "block")
 
 
-def _with_formulas(text: str) -> str:
-    from latex2mathml.converter import convert
+class _Exporter(HTMLExporter):
+    """nbconvert's cells, with formulas as MathML."""
 
-    def formula(found: re.Match[str]) -> str:
-        block = found.group(1) is not None
-        tex = found.group(1) if block else found.group(2)
-        # On one line: Markdown would take an indented line for code.
-        made = convert(" ".join(tex.split()), display="block" if block else "inline")
-        return " ".join(made.split())
+    @wraps(HTMLExporter.markdown2html)  # which marks it as one that takes the context
+    def markdown2html(self, context: Any, source: str) -> str:
+        renderer = _Renderer(escape=False, attachments=context["cell"].get("attachments", {}))
+        return MarkdownWithMath(renderer, _Block(), _Inline()).render(source)
 
-    return _MATH.sub(formula, text)
+
+def _mathml(tex: str, display: str) -> str:
+    return " ".join(convert(" ".join(tex.split()), display=display).split())
 
 
 def _still(output: Any) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from analysis.errors import ExportError
-from analysis.explorer.notebook_page import notebook_page
+from analysis.explorer.notebook_page import PAGE, notebook_page
 from analysis.export.places import EXPLORER, free_name
 from analysis.export.whole_files import write_whole
 from analysis.validation import check_list, check_path, check_type
@@ -21,27 +21,13 @@ from analysis.validation import check_list, check_path, check_type
 PICTURES = (".svg", ".png")
 FIGURE_FILES = (".html", ".svg", ".png", ".pdf", ".csv", ".json")
 
-_INDEX = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Which attention heads copy names?</title>
-<style>{css}</style>
-</head>
-<body>
-<main>
-<h1>Which attention heads copy names, and which suppress them?</h1>
+_INDEX = """<h1>Which attention heads copy names, and which suppress them?</h1>
 <h2>Explorers</h2>
 {explorers}
 <h2>Notebooks</h2>
 {notebooks}
 <h2>Figures</h2>
-{figures}
-</main>
-</body>
-</html>
-"""
+{figures}"""
 
 CSS = """
 :root { color-scheme: light dark; --line: #d5d9e0; --muted: #5b6270; --link: #1a5fb4; }
@@ -111,7 +97,9 @@ def export_site(
             "notebooks": _notebooks(site, folders[0], taken),
             "figures": _figures(site, folders[1]),
         }
-        return write_whole(site / "index.html", _INDEX.format(css=CSS, **entries).encode())
+        title = "Which attention heads copy names?"
+        index = PAGE.format(title=title, css=CSS, body=_INDEX.format(**entries))
+        return write_whole(site / "index.html", index.encode())
     except OSError as error:
         raise ExportError(f"cannot write the site {site}: {error}") from error
 

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 
 from analysis.errors import ExportError
-from analysis.explorer.notebook_page import notebook_page, with_mathml
+from analysis.explorer.notebook_page import notebook_page
 from analysis.explorer.page import write_page
 from analysis.explorer.site import Missing, export_site
 
@@ -79,25 +79,37 @@ def test_a_notebook_becomes_a_page_that_loads_nothing(notebook: Path) -> None:
     assert "data:image/svg+xml" in text and HOSTILE not in text and "&lt;img" in text
 
 
-def test_formulas_in_code_stay_code() -> None:
-    assert with_mathml("`$x$` and ```\n$y$\n```") == "`$x$` and ```\n$y$\n```"
-    assert with_mathml(r"costs \$5 and \$6") == r"costs \$5 and \$6"
-    for code in (
-        "~~~\nprice $a$ b\n~~~\n",
-        "~~~ python\n$a$\n```\n$b$",
-        "```\n$a$\n\n    $b$\n~~~\n$c$\n```",
-        "    indented $z$ code\n\n\tand $y$\n",
-        "Two:\n\n    indented $z$\n\n    code $y$",
-        "``a ` $y$``",
-    ):
-        assert with_mathml(code) == code
-        assert with_mathml(f"$p$\n\n{code}\n\n") != f"$p$\n\n{code}\n\n"
-    for text in (r"A $5 note and \$6 more", r"A $5 note, $6-$7"):
-        assert with_mathml(text) == text
-    for text in ("1. One\n\n    and $x$ and `$x$`\n", r"`a` $x \$$ and `$x$`", "`a\n\n$x$ `$x$`"):
-        made = with_mathml(text)
-        assert made.count("<math") == 1 and made.endswith(("`$x$`", "`$x$`\n"))
-    assert "\n" not in with_mathml("$$\na\n\\\\ b\n$$")
+@pytest.mark.parametrize(
+    ("text", "n_formulas"),
+    [
+        (r"costs \$5 and \$6", 0),
+        (r"A $5 note and \$6 more", 0),
+        (r"A $5 note, $6-$7", 0),
+        ("$HOME and `$x$`", 0),
+        ("~~~\nprice $a$ b\n~~~\n", 0),
+        ("~~~ python\n$a$\n```\n$b$", 0),
+        ("```\n$a$\n\n    $b$\n~~~\n$c$\n```", 0),
+        ("    indented $z$ code\n\n\tand $y$\n", 0),
+        ("Two:\n\n    indented $z$\n\n    code $y$", 0),
+        ("``a ` $y$``", 0),
+        ("`a $$ b` and `c $$ d`", 0),
+        ("1. One\n\n    and $x$ and `$x$`\n", 1),
+        (r"`a` $x \$$ and `$x$`", 1),
+        ("`a\n\n$x$ `$x$`", 1),
+        ("$$\na\n\\\\ b\n$$", 1),
+    ],
+)
+def test_formulas_in_code_stay_code(text: str, n_formulas: int, tmp_path: Path) -> None:
+    assert formulas(text, tmp_path) == n_formulas
+    assert formulas(f"$p$\n\n{text}\n\n", tmp_path) == n_formulas + 1
+
+
+def formulas(markdown: str, folder: Path) -> int:
+    """How many formulas the page of a cell has."""
+    cell = nbformat.v4.new_markdown_cell(markdown)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "x.ipynb")
+    _, text = notebook_page(folder / "x.ipynb", "")
+    return text.count("<math")
 
 
 def test_the_site_links_every_explorer_figure_and_notebook(
