@@ -285,18 +285,9 @@ def decide_written(
     k: int,
     layer: int | None = None,
 ) -> Iterator[Decisions]:
-    """Whether each target is among the k largest (smallest) logits of ``z·W_O·W_U``.
+    """Whether each target is among the k largest (smallest) logits of ``z·W_O·W_U``, head by head.
 
-    Args:
-        z: what each head mixed, a row for each target.
-        targets: the tokens asked about.
-        W_O: of the heads.
-        vocabulary: the unembedding.
-        k: how many of the largest (smallest) logits count.
-        layer: of the heads, by which they are known for later calls; None if they are not.
-
-    Yields:
-        Each head's answers, in order.
+    By the layer's number its heads are known for later calls.
     """
     z = z.double()
     # Each head's source is its own z, of which it writes everything.

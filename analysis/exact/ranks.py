@@ -45,12 +45,7 @@ def rank_targets(
 ) -> Ranks:
     """Rank every pair's target among one head's logits.
 
-    Args:
-        x: float64 source vectors, a row for each pair, where float64 can be computed.
-        targets: int64, the token ranked in each pair.
-        ov: the head's weights.
-        vocabulary: the unembedding.
-        tile: logits held at once.
+    The source vectors, a row for each pair, are float64, on a device that computes it.
     """
     head = Head(Sources(x), ov, vocabulary)
     targets = targets.to(x.device)

@@ -24,7 +24,7 @@ from analysis.explorer.payload import (
     ranks_of,
 )
 from analysis.explorer.queries import extreme_tokens
-from analysis.heads import HeadPair, chosen_heads
+from analysis.heads import HeadPair
 from analysis.name_files import read_pairs
 from analysis.names import TokenPairs, are_shipped, load_names, token_pairs
 from analysis.progress import progress_bar
@@ -127,19 +127,9 @@ def score_names(
     key: str | None = None,
     label: str | None = None,
 ) -> NameSet:
-    """Score names with ranks up to ``MAX_RANK`` from both ends.
+    """Score names (data/names.csv if None) with ranks up to ``MAX_RANK`` from both ends.
 
-    Args:
-        model: raw weights, from ``load_model``.
-        names: as ``score_heads`` takes them; data/names.csv if None.
-        k: of the two scores; every k up to ``MAX_RANK`` can be read off the ranks.
-        first_mlp: as ``score_heads`` takes it.
-        key: of the set; ``shipped`` or ``given`` if None.
-        label: as the control shows it.
-
-    Raises:
-        NamesError: no name is usable.
-        ParameterError: k is out of its range.
+    Every k up to that can be read off the ranks. The key is ``shipped`` or ``given`` if None.
     """
     k = check_int("k", k, 1, MAX_RANK, "the explorer's ranks")
     asked = load_names(model) if names is None else names
@@ -263,12 +253,7 @@ def checked_results(name: str, results: Results | Iterable[Results]) -> list[Res
 
 
 def named_pairs(model: TransformerBridge, relations: Relations | None) -> dict[str, TokenPairs]:
-    """The pairs of each relation as tokens.
-
-    Raises:
-        ParameterError: the relations are not named, or one is a list of names.
-        NamesError: a file cannot be read, or no pair of one is usable.
-    """
+    """The pairs of each relation as tokens; a list of names is none."""
     if relations is None:
         return {}
     if not isinstance(relations, Mapping):
@@ -303,10 +288,8 @@ def strongest(scores: HeadScores, n: int) -> list[HeadPair]:
     return [(int(i) // scores.n_heads, int(i) % scores.n_heads) for i in order]
 
 
-def _with_extremes(model: TransformerBridge, one: NameSet, heads: Iterable[HeadPair]) -> NameSet:
-    scores, heads = one.scores, list(heads)
-    chosen_heads(model, heads)
-    found = {}
+def _with_extremes(model: TransformerBridge, one: NameSet, heads: list[HeadPair]) -> NameSet:
+    scores, found = one.scores, {}
     with progress_bar(len(heads), "tokens around the names", "head") as bar:
         for head in heads:
             found[head] = extreme_tokens(

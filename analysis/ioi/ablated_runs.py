@@ -55,13 +55,9 @@ def run_with_replaced(
     *,
     counterfactual: bool = False,
 ) -> list[AtEnd]:
-    """Run the prompts, or their counterfactuals, once for each case.
+    """Run the prompts, or their counterfactuals, once for each case of heads whose z is replaced.
 
-    Args:
-        model: raw weights, from ``load_model``.
-        prompts: made for this model.
-        cases: for each run, the heads whose z at END is replaced, and by what.
-        counterfactual: run the counterfactuals; IO and S stay the prompts'.
+    Of counterfactuals, too, IO and S stay the prompts'.
     """
     check_measurable(model)
     tokens = prompts.counterfactual_tokens if counterfactual else prompts.tokens

@@ -75,13 +75,9 @@ def run_prompts(
     counterfactual: bool = False,
     replaced: Replaced | None = None,
 ) -> Activations:
-    """Run the prompts, or their counterfactuals, once.
+    """Run the prompts, or their counterfactuals, once, with z at END of some heads replaced.
 
-    Args:
-        model: raw weights, from ``load_model``.
-        prompts: made for this model.
-        counterfactual: run the sentences with the three other names; IO and S stay the prompts'.
-        replaced: heads whose z at END is replaced in the run, and by what.
+    Of counterfactuals, too, IO and S stay the prompts'.
 
     Raises:
         ArchitectureError: the model's architecture is not supported, or its device has no float64.

@@ -93,17 +93,7 @@ def name_copying(
     names: TokenPairs | Sequence[str],
     prepend_bos: bool | None = None,
 ) -> Task:
-    """The task of copying names.
-
-    Args:
-        model: its tokenizer encodes.
-        names: as ``score_heads`` takes them.
-        prepend_bos: as ``leading_tokens`` takes it.
-
-    Raises:
-        NamesError: fewer than 30 names are usable, or pairs are given whose targets are not their
-            sources.
-    """
+    """The task of copying names, of which at least 30 must be usable."""
     usable = enough_names(model, names)
     if not usable.copying:
         raise NamesError(
@@ -120,10 +110,7 @@ def control_tasks(
 ) -> list[Task]:
     """The candidates for a control that this tokenizer has enough pairs for.
 
-    Args:
-        model: its tokenizer's vocabulary holds the words.
-        seed: of the choice of the two pairs shown and, where there are more, of ``MAX_PAIRS``.
-        prepend_bos: as ``leading_tokens`` takes it.
+    The seed chooses the two pairs shown and, where there are more, ``MAX_PAIRS``.
     """
     decoded = token_texts(model.tokenizer, range(model.cfg.d_vocab))
     words = sorted({text[1:] for text in decoded if _WORD.fullmatch(text)})
