@@ -67,7 +67,7 @@ test: $(READY) ## lint, type-check, run every test and compare every notebook's 
 	    $(TESTS) tests; tests=$$?; wait $$lint && exit $$tests
 	@$(MAKE) --no-print-directory test-notebooks
 
-test-fast: $(READY) ## the tests that need neither a browser nor more than some seconds
+test-fast: $(READY) ## the quick tests, of three families, without a browser: a minute
 	$(TESTS) -m "not slow and not chromium" tests
 
 test-notebooks: $(READY) ## compare every notebook's outputs and figures with the committed ones

@@ -64,6 +64,7 @@ def plain_vectors(kind: str, family: str, folded: bool) -> torch.Tensor:
     return after if kind == "block" else after - E
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("family", planted.MAKERS)
 @pytest.mark.parametrize("kind", EMBEDDINGS)
@@ -132,6 +133,7 @@ def no_epsilon(name: str) -> Any:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_path", [False, True])
 def test_a_source_vector_that_is_nan_is_refused_and_counts_nowhere(
     by_path: bool, tmp_path: Path
@@ -151,6 +153,7 @@ def test_a_source_vector_that_is_nan_is_refused_and_counts_nowhere(
     assert np.isfinite(eigenvalue_scores(read)).all(axis=None)  # of W_E, which is finite
 
 
+@pytest.mark.slow
 def test_a_norm_with_a_negative_epsilon_is_refused_by_path_too(tmp_path: Path) -> None:
     model = checkpoints.gpt2_model(D_VOCAB, layer_norm_epsilon=-1.0)
     folder = checkpoints.save_checkpoint(model, TOKENIZER, tmp_path / "gpt2")

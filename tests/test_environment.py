@@ -62,6 +62,7 @@ def test_the_list_is_of_no_platform_no_registry_and_no_build() -> None:
     assert not re.search(r"https?:|file:|--|\+|@", text)
 
 
+@pytest.mark.slow
 def test_the_list_holds_what_is_needed_here_and_nothing_else() -> None:
     installed = {
         canonicalize_name(found.name): lock.Package(
@@ -112,6 +113,7 @@ RUNTIME = names(PROJECT["dependencies"]).union(
 ALL = {canonicalize_name(requirement.name) for requirement in DIRECT}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "allowed"),
     [("analysis", RUNTIME), ("tests", ALL), ("benchmarks", ALL), ("data", ALL), (".ci", ALL)],

@@ -93,6 +93,7 @@ def test_exactly_the_words_of_one_token_are_kept_in_their_order(words: list[str]
     assert list(pairs.dropped["source"]) == [word for word in words if word not in WORDS]
 
 
+@pytest.mark.slow
 @given(st.text(max_size=8))
 @settings(max_examples=100, deadline=None)
 def test_any_text_is_either_one_token_or_left_out_for_a_reason(text: str) -> None:
@@ -241,6 +242,7 @@ some_pairs = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(some_pairs, some_pairs)
 def test_the_checksum_tells_lists_of_pairs_apart(

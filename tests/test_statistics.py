@@ -120,6 +120,7 @@ def test_a_mean_over_prompts_is_covered_where_templates_differ(spread: float) ->
         assert np.mean((low < 0) & (high > 0)) < 0.8, "as if prompts were independent"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alike", [0.0, 0.1, 0.2])
 @pytest.mark.parametrize("share", [0.6, 0.9, 0.97])
 def test_a_share_of_prompts_is_covered_where_templates_differ(share: float, alike: float) -> None:
@@ -147,6 +148,7 @@ def test_a_share_of_names_is_covered(share: float) -> None:
     assert 0.93 < np.mean((low <= share) & (share <= high)) < 0.98
 
 
+@pytest.mark.slow
 def test_a_bootstrap_of_clusters_covers_the_correlation_of_heads() -> None:
     """Heads come in groups of three that are alike, as heads of one key-value head are."""
     rng = np.random.default_rng(3)
@@ -221,6 +223,7 @@ def test_aurocs_and_precisions_of_many_classes_are_those_of_scikit_learn() -> No
         assert np.allclose(ours(members), [theirs(label, values) for label in labels])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_members", "group_size"), [(1, 1), (4, 1), (3, 3)])
 @pytest.mark.parametrize("statistic", [auroc_of, average_precision_of])
 def test_p_values_are_below_a_level_no_more_often_than_that_level(

@@ -157,6 +157,7 @@ def test_source_vectors_do_not_depend_on_how_many_are_made_at_once(
     torch.testing.assert_close(in_parts, together, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["gpt2", "gptj", "neox-parallel", "llama-grouped"])
 def test_half_precision_weights_are_kept_and_computed_with_in_float64(

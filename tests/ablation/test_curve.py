@@ -97,6 +97,7 @@ def curve_of(heads: tuple[tuple[int, int], ...]) -> AblationCurve:
 # ---- planted heads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_removing_the_planted_heads_takes_accuracy_to_chance_and_random_ones_do_not(
     mode: str,
@@ -112,6 +113,7 @@ def test_removing_the_planted_heads_takes_accuracy_to_chance_and_random_ones_do_
     assert draws.nunique() == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_removing_the_suppressing_heads_raises_the_names_log_probability(mode: str) -> None:
     change = curve_of(SUPPRESSING).given(mode)["change"]
@@ -121,6 +123,7 @@ def test_removing_the_suppressing_heads_raises_the_names_log_probability(mode: s
     assert copying.iloc[-1] < -1
 
 
+@pytest.mark.slow
 def test_the_control_table_says_what_is_shared_and_what_is_fair() -> None:
     curve = curve_of(COPYING)
     table = curve.controls
@@ -156,6 +159,7 @@ def test_of_two_fair_controls_the_nearer_is_chosen(monkeypatch: pytest.MonkeyPat
     assert table.index[table["chosen"]].tolist() == ["near and fair"]
 
 
+@pytest.mark.slow
 def test_shared_are_the_removed_heads_among_the_controls_own_best() -> None:
     hf = checkpoints.gpt2_model(D_VOCAB, n_embd=64)
     planted.plant(hf, planted.name_tokens(TOKENIZER, NAMES))
@@ -172,6 +176,7 @@ def test_shared_are_the_removed_heads_among_the_controls_own_best() -> None:
         assert table.loc[control.name, "shared"] == pytest.approx(share)
 
 
+@pytest.mark.slow
 def test_heads_that_score_0_for_a_control_are_none_of_its_best() -> None:
     hf = checkpoints.gpt2_model(D_VOCAB)
     planted.plant(hf, planted.name_tokens(TOKENIZER, NAMES), copying=[(0, 1)], suppressing=[])
@@ -190,6 +195,7 @@ def test_heads_that_score_0_for_a_control_are_none_of_its_best() -> None:
 # ---- against whole prompts run plainly
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("task_name", ["names copied", "next year"])
 @pytest.mark.parametrize("kind", MAKERS)
@@ -382,6 +388,7 @@ def test_random_heads_can_be_matched_by_layer() -> None:
     assert curve.provenance["random_heads"] == "layer-matched"
 
 
+@pytest.mark.slow
 def test_where_no_head_is_given_the_clean_run_is_measured() -> None:
     curve = ablation_curve(random_model("gpt2"), NAMES, [], n_draws=2, removed=[0, 0])
     assert curve.heads == () and curve.n_prompts == len(NAMES)
@@ -390,6 +397,7 @@ def test_where_no_head_is_given_the_clean_run_is_measured() -> None:
     assert (curve.controls["shared"] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_prompts_can_be_without_bos(kind: str) -> None:
     model = random_model(kind)
@@ -405,6 +413,7 @@ def test_prompts_can_be_without_bos(kind: str) -> None:
     assert one.frame.equals(other.frame) == (n_lead == 0)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_curve() -> None:
     model = random_model("llama")
     one, two = (ablation_curve(model, NAMES, [(0, 0)], n_draws=3, seed=4) for _ in range(2))

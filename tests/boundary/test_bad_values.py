@@ -271,6 +271,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(GOOD))
 def test_a_bad_parameter_is_refused_in_our_words(name: str, nowhere: Path) -> None:
     function, parameters = function_of(name), parameters_of(name)
@@ -349,6 +350,7 @@ def modules_that_read() -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_no_file_reader_is_forgotten() -> None:
     assert modules_that_read() == set(READ_BY)
     assert set(READ_BY.values()) - {""} <= set(FILES)
@@ -402,6 +404,7 @@ def prepared(kind: str, folder: Path) -> tuple[Path, Callable[[], Any]]:
     return made / name, lambda: analysis.load_model(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_a_broken_file_is_refused_in_our_words(kind: str, nowhere: Path) -> None:
     path, read = prepared(kind, nowhere)

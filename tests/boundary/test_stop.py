@@ -85,6 +85,7 @@ def files_in(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["sleep 60", "while true; do :; done", "trap '' INT; sleep 60"])
 def test_an_export_with_a_browser_that_hangs(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -122,6 +123,7 @@ def load() -> object:
     return hub_checkpoint("team/model", None, "model")
 
 
+@pytest.mark.slow
 def test_a_download_that_drips(hub: LoopbackHub, tmp_path: Path) -> None:
     body = (tmp_path / "served" / "config.json").read_bytes()  # for a minute
     hub.file = Answer(200, {"X-Repo-Commit": "1" * 40}, body, delay=0.1, pieces=len(body))

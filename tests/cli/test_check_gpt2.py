@@ -90,6 +90,7 @@ def hub(
         yield request.param, served.url, folder / "cache"
 
 
+@pytest.mark.slow
 def test_heads_that_are_all_found_missed_or_extra(
     hub: tuple[str, str, Path],
     numbers: check_gpt2.SmallNumbers,
@@ -135,6 +136,7 @@ def change(quantity: str, head: tuple[int, int], new: Callable[[float], float]) 
     return apply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "status", "word"),
     [
@@ -185,6 +187,7 @@ def test_without_gpt2_it_says_so(
     assert capsys.readouterr().err.startswith("GPT-2 is not in reach, so nothing was compared: ")
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_measured_is_another_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

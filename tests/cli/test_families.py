@@ -36,6 +36,7 @@ def test_the_readme_shows_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_read_enough_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)

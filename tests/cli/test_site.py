@@ -41,6 +41,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.explorer.measuring.MEASUREMENTS", asked)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("loads")
 def test_explore_writes_the_page_and_opens_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -55,6 +56,7 @@ def test_explore_writes_the_page_and_opens_it(
     assert "name-copying heads" in page.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("loads")
 def test_the_site_is_built_of_the_models_at_hand(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -70,6 +72,7 @@ def test_the_site_is_built_of_the_models_at_hand(
     assert (tmp_path / "site" / "all_models_explorer.html").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("loads")
 def test_models_of_one_name_have_pages_of_their_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]

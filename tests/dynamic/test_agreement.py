@@ -46,6 +46,7 @@ def made_up(seed: int, noise: float) -> tuple[HeadScores, DynamicScores]:
 values = hnp.arrays(np.float64, st.integers(3, 20), elements=st.integers(0, 9).map(float))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_correlations_are_scipys(data: st.DataObject) -> None:

@@ -59,6 +59,7 @@ def scores(top: np.ndarray, ran: np.ndarray) -> tuple[HeadScores, DynamicScores]
     return static, DynamicScores(both, empty, ("a <X>",), pairs, 1, MODEL, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_interval_over_names_covers(kind: str) -> None:
     rng = np.random.default_rng(0)
@@ -99,11 +100,13 @@ def simulated(
     return {name: float(np.mean(found)) for name, found in covered.items()}
 
 
+@pytest.mark.slow
 def test_percentiles_over_names_do_not_cover() -> None:
     """Why the basic interval is used."""
     assert simulated("equal", pearson, "names")["percentile"] < 0.1
 
 
+@pytest.mark.slow
 def test_no_bootstrap_of_spearmans_correlation_covers() -> None:
     """Why it has no interval."""
     assert max(simulated("similar", spearman, "names").values()) < 0.85

@@ -46,6 +46,7 @@ def model() -> TransformerBridge:
     return planted.planted_model("gpt2")
 
 
+@pytest.mark.slow
 def test_planted_heads_stand_out_and_others_do_not(model: TransformerBridge) -> None:
     static = score_heads(model, planted.NAMES)
     null = compare_with_nulls(model, static, n_draws=40, seed=1)
@@ -64,6 +65,7 @@ def test_planted_heads_stand_out_and_others_do_not(model: TransformerBridge) -> 
     assert table.equals(again.frame) and null.nulls.equals(again.nulls)
 
 
+@pytest.mark.slow
 def test_a_head_that_writes_the_same_names_whatever_it_reads_does_not_stand_out() -> None:
     """It copies these four names, which random weights do not; other targets show it is chance."""
     names = planted.NAMES
@@ -125,6 +127,7 @@ def test_permuted_targets_are_counted_as_if_each_were_asked_about(k: int, silent
     assert list(found) == expected and done == [25, 25, 25]
 
 
+@pytest.mark.slow
 def test_scores_for_other_targets_are_the_models_own_heads(model: TransformerBridge) -> None:
     """With every name in every head's top k, so are all other names."""
     static = score_heads(model, planted.NAMES, k=model.cfg.d_vocab)
@@ -138,6 +141,7 @@ def test_too_few_draws_for_a_single_head_are_an_error(model: TransformerBridge) 
         compare_with_nulls(model, static, n_draws=19)
 
 
+@pytest.mark.slow
 def test_one_name_has_no_other_to_be_asked_about(model: TransformerBridge) -> None:
     one, two = (score_heads(model, planted.NAMES[:n]) for n in (1, 2))
     with pytest.raises(NamesError, match="at least 2 names or pairs are needed"):
@@ -145,6 +149,7 @@ def test_one_name_has_no_other_to_be_asked_about(model: TransformerBridge) -> No
     assert (compare_with_nulls(model, two).nulls["n_random"] > 0).all()
 
 
+@pytest.mark.slow
 def test_scores_of_another_model_are_refused() -> None:
     model = planted.boot(planted.MAKERS["gpt2"](len(TOKENIZER)), TOKENIZER)
     scores = score_heads(model, planted.NAMES)
@@ -156,6 +161,7 @@ def test_scores_of_another_model_are_refused() -> None:
         compare_with_nulls(other, scores)
 
 
+@pytest.mark.slow
 def test_the_nulls_do_not_follow_the_users_settings() -> None:
     model = planted.planted_model("llama")
     static = score_heads(model, planted.NAMES[:8], k=20)
@@ -181,6 +187,7 @@ def test_random_heads_have_the_singular_values_of_the_models(shape: tuple[int, i
     assert not torch.allclose(rotated, W)
 
 
+@pytest.mark.slow
 def test_heads_without_weights_are_no_part_of_the_null() -> None:
     """A head that writes nothing ties everywhere, which is no score to stand out from."""
     hf = planted.MAKERS["gpt2"](len(TOKENIZER))
@@ -192,6 +199,7 @@ def test_heads_without_weights_are_no_part_of_the_null() -> None:
     assert (null.frame["copying_score_p"] >= smallest - 1e-12).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_mlp", [True, False])
 def test_random_heads_of_later_layers_read_what_the_first_mlp_writes(first_mlp: bool) -> None:
     """Here it writes nothing: then random heads of layer 0 alone have something to read."""
@@ -208,6 +216,7 @@ def test_random_heads_of_later_layers_read_what_the_first_mlp_writes(first_mlp: 
         assert p == pytest.approx(1 / (1 + 20 * 4 * n_layers))
 
 
+@pytest.mark.slow
 def test_no_head_stands_out_where_every_token_counts(model: TransformerBridge) -> None:
     """Random heads are asked for as many of the largest logits as the model's own."""
     static = score_heads(model, planted.NAMES, k=model.cfg.d_vocab)
@@ -234,6 +243,7 @@ def test_those_that_stand_out_come_highest_first() -> None:
     assert not are_significant(NullComparison(frame, pd.DataFrame()), "copying_score", [])
 
 
+@pytest.mark.slow
 def test_a_single_head_can_stand_out_with_the_fewest_draws() -> None:
     hf = planted.MAKERS["gpt2"](len(TOKENIZER))
     tokens = planted.name_tokens(TOKENIZER, planted.NAMES)

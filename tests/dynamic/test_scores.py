@@ -78,6 +78,7 @@ def agrees(
 # ---- against plain computations, for every head of three architectures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 20])
 @pytest.mark.parametrize("kind", MAKERS)
 @torch.no_grad()
@@ -115,6 +116,7 @@ def plain_value(model: TransformerBridge, kind: str, layer: int, head: int, x: T
     return v if bias is None else v + bias.reshape(len(W_V), -1)[head // group].double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 20])
 @pytest.mark.parametrize("kind", MAKERS)
 @torch.no_grad()
@@ -141,6 +143,7 @@ def test_there_is_something_to_count() -> None:
         assert not np.array_equal(found.in_top_k[:, 0], found.in_top_k[:, 1])
 
 
+@pytest.mark.slow
 def test_a_head_that_reads_the_embedding_copies_when_it_attends_to_the_name() -> None:
     """Planted in layer 0 of a model whose norm keeps the embedding's direction."""
     model = checkpoints.llama_model(D_VOCAB, hidden_size=64)
@@ -155,6 +158,7 @@ def test_a_head_that_reads_the_embedding_copies_when_it_attends_to_the_name() ->
     assert (alone.xs(2, level="head")["suppression_score"] == 1).all()
 
 
+@pytest.mark.slow
 def test_of_a_pair_the_source_is_read_and_the_target_asked_about() -> None:
     """A head of layer 0 is planted that takes every name to the next."""
     model = checkpoints.llama_model(D_VOCAB, hidden_size=64)
@@ -174,6 +178,7 @@ def test_of_a_pair_the_source_is_read_and_the_target_asked_about() -> None:
 # ---- the same numbers, whatever the batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_any_batch_size_gives_the_same_numbers(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(kind)
@@ -226,6 +231,7 @@ def test_running_changes_nothing() -> None:
     assert torch.get_float32_matmul_precision() == precision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_several_threads_on_one_model_give_each_its_own_answers(kind: str) -> None:
     """Scores with two settings of k and a followed head at once, none from another's pass."""
@@ -285,6 +291,7 @@ def test_what_overflows_as_the_model_runs_is_an_error_that_names_the_head() -> N
 # ---- prompts without BOS, near-ties, settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_prompts_can_be_with_and_without_bos(kind: str) -> None:
     model = model_of(kind)
@@ -330,6 +337,7 @@ def test_near_ties_are_recorded() -> None:
     assert found.provenance["margin"] == 1e-10 and found.provenance["forward_dtype"] == "float64"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["device", "autocast", "float16", "float64", "medium"])
 @pytest.mark.parametrize("kind", MAKERS)
 def test_the_answers_do_not_follow_the_users_settings(kind: str, setting: str) -> None:
@@ -359,6 +367,7 @@ def few(smollm2: TransformerBridge) -> TokenPairs:
     return token_pairs(smollm2, load_names(smollm2).sources[:30])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_ten_heads_of_smollm2_are_as_computed_plainly(
     smollm2: TransformerBridge, few: TokenPairs

@@ -43,6 +43,7 @@ def test_weights_of_lower_rank_are_factored_too(kind: str) -> None:
     assert (R @ Q - W).norm() <= 1e-12 * max(1.0, float(W.norm()))
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.lists(st.integers(-3, 3), min_size=5, max_size=5), min_size=1, max_size=4),
     bounds=st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 3)), min_size=4, max_size=4),

@@ -33,11 +33,13 @@ def peaks(budget: int, *cases: dict[str, int]) -> list[int]:
     return list(json.loads(run.stdout))
 
 
+@pytest.mark.slow
 def test_memory_stays_within_the_budget_with_everything_doubled() -> None:
     for case, peak in zip(DOUBLED, peaks(BUDGET, *DOUBLED), strict=True):
         assert peak < BUDGET, (case, peak)
 
 
+@pytest.mark.slow
 def test_it_is_the_budget_that_bounds_it() -> None:
     """With room for all sources at once, twice the names take more than the small budget."""
     (peak,) = peaks(1 << 30, DOUBLED[1])

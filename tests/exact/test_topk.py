@@ -90,6 +90,7 @@ def integer_layers(draw: st.DrawFn) -> Layer:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(layer=integer_layers(), data=st.data())
 def test_whole_numbers_are_decided_as_by_brute_force(layer: Layer, data: st.DataObject) -> None:
@@ -102,6 +103,7 @@ def test_whole_numbers_are_decided_as_by_brute_force(layer: Layer, data: st.Data
     assert torch.equal(bottom, smaller < k)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(layer=integer_layers(), data=st.data())
 def test_ranks_up_to_k_of_whole_numbers_are_those_of_brute_force(
@@ -196,6 +198,7 @@ def test_heads_decided_together_or_apart_answer_the_same(
         assert torch.equal(ranks, counted.clamp(max=4))
 
 
+@pytest.mark.slow
 def test_what_an_earlier_call_left_changes_neither_answers_nor_their_record() -> None:
     """Extreme tokens and projections are kept: the next call finds them, and counts them too."""
     layer = random_layer(4)
@@ -295,6 +298,7 @@ def vanishing() -> Layer:
     return replace(layer, x=null.repeat(5, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [near_ties, vanishing])
 def test_what_float64_settles_hangs_on_nothing_but_the_numbers(
     make: Callable[[], Layer], monkeypatch: pytest.MonkeyPatch
@@ -427,6 +431,7 @@ def test_neither_huge_nor_tiny_unembeddings_break_the_bound(power: int) -> None:
     assert torch.equal(ranks.larger, larger[0])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(layer=integer_layers(), tile=st.sampled_from([1, 4096, TILE]))
 def test_ranks_of_whole_numbers_are_those_of_brute_force(layer: Layer, tile: int) -> None:

@@ -50,6 +50,7 @@ def card_of_head(model: TransformerBridge) -> HeadCard:
     return head_card(model, (1, 1), list(NAMES))
 
 
+@pytest.mark.slow
 def test_the_card_of_ten_heads_says_what_the_functions_say(
     planted: TransformerBridge, results: Results
 ) -> None:
@@ -69,6 +70,7 @@ def test_the_card_of_ten_heads_says_what_the_functions_say(
         assert table.loc["vocabulary_suppressed", "value"] == shares.loc[head, "suppressed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", TEN_HEADS)
 def test_names_have_their_exact_ranks(
     planted: TransformerBridge, results: Results, head: tuple[int, int]
@@ -103,6 +105,7 @@ def test_copied_nearly_and_missed_are_all_names(planted: TransformerBridge) -> N
     assert sum(map(len, parts)) == len(NAMES) == len(set.union(*parts))
 
 
+@pytest.mark.slow
 def test_the_tokens_before_a_name_are_those_with_larger_logits(
     planted: TransformerBridge, results: Results
 ) -> None:
@@ -190,6 +193,7 @@ def test_what_a_head_writes_on_a_prompt_of_one_token_is_its_value(
     assert found.attention.tolist() == [[1.0]]
 
 
+@pytest.mark.slow
 def test_relations_stand_on_the_card_strongest_first(
     planted: TransformerBridge, related: Results
 ) -> None:
@@ -214,6 +218,7 @@ def test_the_card_of_a_relation_speaks_of_pairs(planted: TransformerBridge) -> N
     assert "copies" not in str(card) and "names" not in str(card).split("not measured")[0]
 
 
+@pytest.mark.slow
 def test_what_the_card_offers_fills_it(
     planted: TransformerBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def returned(lines: str, scope: dict[str, Any]) -> pd.DataFrame:
     return eval(compile(ast.Expression(last.value), "lines", "eval"), scope)
 
 
+@pytest.mark.slow
 def test_each_number_is_what_its_lines_return(model: Any, found: Results) -> None:
     scope = {
         "model": model,
@@ -80,6 +81,7 @@ def test_each_number_is_what_its_lines_return(model: Any, found: Results) -> Non
             assert row["value"] == pytest.approx(frame.loc[head, column], abs=0, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_every_view_is_offered_once_all_is_measured(found: Results) -> None:
     views = views_of(found.evidence, copying=True)
     assert [view["key"] for view in views] == [
@@ -90,6 +92,7 @@ def test_every_view_is_offered_once_all_is_measured(found: Results) -> None:
     assert len(views_of(Evidence(), copying=True)) == 1
 
 
+@pytest.mark.slow
 def test_the_classes_are_the_measured_ones(model: Any, found: Results) -> None:
     assert found.evidence.classes is not None
     expected = measured_classes(model)["class"]
@@ -97,6 +100,7 @@ def test_the_classes_are_the_measured_ones(model: Any, found: Results) -> None:
     assert expected.loc[(1, 0)] == "name mover"
 
 
+@pytest.mark.slow
 def test_rows_that_pad_the_vocabulary_are_not_drawn() -> None:
     tokenizer = checkpoints.make_tokenizer(planted.NAMES)
     padded = planted.boot(checkpoints.llama_model(len(tokenizer) + 30), tokenizer)
@@ -124,6 +128,7 @@ def small() -> Any:
     return planted.planted_model("llama")
 
 
+@pytest.mark.slow
 def test_evidence_of_another_model_is_refused(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     names = list(planted.NAMES)
     other = planted.planted_model("gpt2")
@@ -143,6 +148,7 @@ def test_evidence_of_another_model_is_refused(small: Any, monkeypatch: pytest.Mo
                 join()
 
 
+@pytest.mark.slow
 def test_numbers_of_other_names_come_with_lines_that_return_them(small: Any) -> None:
     names = list(planted.NAMES)
     scores = collect(small, names).scores
@@ -163,6 +169,7 @@ def test_numbers_of_other_names_come_with_lines_that_return_them(small: Any) -> 
         assert shown.evidence.beside(scores) == evidence.beside(scores) == evidence
 
 
+@pytest.mark.slow
 def test_dynamic_scores_of_other_names_too(
     model: Any, found: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +186,7 @@ def test_dynamic_scores_of_other_names_too(
         np.testing.assert_array_equal(shown.values, expected.to_numpy())
 
 
+@pytest.mark.slow
 def test_measurements_of_a_relation_are_not_called_copying(small: Any) -> None:
     pairs = list(itertools.pairwise(planted.NAMES))
     results = collect(small, pairs)

@@ -87,6 +87,7 @@ def test_what_is_not_measured_is_listed_and_not_among_the_views(results: Results
     assert [view["key"] for view in payload["views"]] == ["static", "vocabulary"]
 
 
+@pytest.mark.slow
 def test_equal_results_give_equal_bytes(planted: TransformerBridge, results: Results) -> None:
     again = collect(
         planted,
@@ -133,6 +134,7 @@ def test_scores_without_ranks_are_refused(planted: TransformerBridge, results: R
         results.scores.at_k(101)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "dtype"), [(40, "<u2"), (70_000, "<u4")])
 def test_however_many_words_heads_write_on_a_prompt_their_places_are_right(
     n: int, dtype: str

@@ -70,6 +70,7 @@ def notebook(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_notebook_becomes_a_page_that_loads_nothing(notebook: Path) -> None:
     title, text = notebook_page(notebook, "")
     assert title == "The score"
@@ -79,6 +80,7 @@ def test_a_notebook_becomes_a_page_that_loads_nothing(notebook: Path) -> None:
     assert "data:image/svg+xml" in text and HOSTILE not in text and "&lt;img" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "n_formulas"),
     [

@@ -57,6 +57,7 @@ def answer(widget: Explorer, question: str, /, **args: object) -> dict[str, Any]
     return sent[-1]
 
 
+@pytest.mark.slow
 def test_other_names_are_scored(widget: Explorer, planted: TransformerBridge) -> None:
     result = answer(widget, "score", names=["Mary", "John", "Mary"], first_mlp=True)["result"]
     scores = score_heads(planted, ["Mary", "John"], k=1)
@@ -66,6 +67,7 @@ def test_other_names_are_scored(widget: Explorer, planted: TransformerBridge) ->
     assert "2 of 2 names are usable" in result["says"]
 
 
+@pytest.mark.slow
 def test_pairs_are_scored_as_a_relation(widget: Explorer, planted: TransformerBridge) -> None:
     pairs = [["Mary", "John"], ["John", "Mary"]]
     result = answer(widget, "score", names=pairs, first_mlp=True)["result"]
@@ -82,6 +84,7 @@ def test_pairs_are_scored_as_a_relation(widget: Explorer, planted: TransformerBr
     assert "Strongest relations" not in [one["title"] for one in unpacked(widget.results)["absent"]]
 
 
+@pytest.mark.slow
 def test_relations_that_begin_alike_have_labels_of_their_own(
     widget: Explorer, planted: TransformerBridge
 ) -> None:
@@ -112,6 +115,7 @@ def test_a_bad_name_is_said_and_the_last_results_stay(widget: Explorer) -> None:
     assert widget.payload == before
 
 
+@pytest.mark.slow
 def test_the_first_mlp_can_be_switched(widget: Explorer, planted: TransformerBridge) -> None:
     key = widget.results.sets[0].key
     result = answer(widget, "score", key=key, first_mlp=False)["result"]
@@ -157,6 +161,7 @@ def test_questions_do_not_read_the_users_runs(planted: TransformerBridge, widget
         assert len(seen) == 1
 
 
+@pytest.mark.slow
 def test_the_page_and_the_figures_are_written(
     widget: Explorer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -188,6 +193,7 @@ def score_table(scores: HeadScores) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_the_figures_hold_the_names_that_are_shown(
     widget: Explorer,
     planted: TransformerBridge,
@@ -231,6 +237,7 @@ def with_own_classes(results: Results) -> Results:
     return results.with_evidence(own)
 
 
+@pytest.mark.slow
 def test_the_models_beside_are_exported_too(
     planted: TransformerBridge,
     marked: Results,
@@ -261,6 +268,7 @@ def test_the_models_beside_are_exported_too(
     assert "model must be" in error
 
 
+@pytest.mark.slow
 def test_models_of_one_name_have_figures_of_their_own(
     planted: TransformerBridge,
     related: Results,
@@ -294,6 +302,7 @@ def test_a_state_of_numpys_numbers_is_kept(widget: Explorer, tmp_path: Path) -> 
     assert json.loads(base64.b64decode(state)) == {"k": 5, "lo": None, "pins": ["1.1"]}
 
 
+@pytest.mark.slow
 def test_the_output_holds_a_picture_and_with_a_front_end_a_view(
     widget: Explorer, planted: TransformerBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +343,7 @@ def test_the_picture_marks_and_explains_every_class(marked: Results) -> None:
     assert float(root.get("height", 0)) > float(bare.get("height", 0))
 
 
+@pytest.mark.slow
 def test_every_exported_file_shows_hostile_text_as_text(
     widget: Explorer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def cells(fig: go.Figure) -> list[str]:
     return re.findall(r"fill: (#\w{6})", first[: first.index("</g>")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_figures_of_the_package_need_no_browser(name: str) -> None:
     assert needs_browser(OTHERS[name]()) == []
@@ -85,6 +86,7 @@ def test_settings_that_no_picture_shows_need_no_browser() -> None:
     assert needs_browser(fig) == []
 
 
+@pytest.mark.slow
 def test_reversed_colours() -> None:
     fig = figure()
     fig.update_traces({"zmin": 0, "zmax": 1, "z": [[0.0, 1.0]]}, {"type": "heatmap"})
@@ -108,6 +110,7 @@ def test_no_table_of_numbers_is_named(z: Any) -> None:
     assert needs_browser(own(go.Heatmap(z=z)))
 
 
+@pytest.mark.slow
 def test_axes_legends_and_labels_that_are_hidden() -> None:
     fig = figure()
     shown = {box.text for box in texts(fig)}
@@ -122,6 +125,7 @@ def test_axes_legends_and_labels_that_are_hidden() -> None:
     assert any("Name-Copying" in text for text in hidden)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turned", ["yaxis", "yaxis2"])
 def test_a_turned_axis_turns_those_that_match(turned: str) -> None:
     """As plotly does, whichever of them is turned."""
@@ -139,6 +143,7 @@ def test_a_turned_axis_turns_those_that_match(turned: str) -> None:
     assert sum(top == min(ys["0"]) for top in ys["0"]) == 2
 
 
+@pytest.mark.slow
 def test_a_range_is_that_of_all_axes_that_match() -> None:
     fig = figure()
     fig.layout.yaxis.range = [-1, 5]
@@ -214,6 +219,7 @@ def test_every_second_tick_has_a_label(step: int, start: int, labels: str) -> No
     assert "".join(box.text for box in texts(fig) if len(box.text) == 1) == labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [(), (0,), (1,), (2,), (0, 1), (1, 2), (2, 1, 0)])
 def test_titles_that_are_taken_away(tmp_path: Path, kept: tuple[int, ...]) -> None:
     whole, fig = figure(), figure()

@@ -65,6 +65,7 @@ def of_another_kind() -> go.Figure:
     return go.Figure(go.Bar(x=[1, 2], y=[3, 4]), layout={"width": 400, "height": 300})
 
 
+@pytest.mark.slow
 def test_data_beside_the_figure(tmp_path: Path) -> None:
     scores = scores_with(70)
     written = export_figure(plot_heatmaps(scores), tmp_path / "new" / "v1.5", ("html",))
@@ -79,6 +80,7 @@ def test_data_beside_the_figure(tmp_path: Path) -> None:
     assert is_whole(tmp_path / "new" / "v1.5")
 
 
+@pytest.mark.slow
 def test_scores_given_apart(tmp_path: Path) -> None:
     bare = go.Figure(plot_heatmaps(scores_with(1)))
     # A copy of a figure still holds what it shows.
@@ -89,6 +91,7 @@ def test_scores_given_apart(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("c*"))
 
 
+@pytest.mark.slow
 def test_html_needs_no_network_and_is_the_same_each_time(tmp_path: Path) -> None:
     fig = plot_heatmaps(scores_with(70, title="</script><script src='http://x.y'>"))
     first, second = (export_figure(fig, tmp_path / n / "f", ("html",))[0] for n in "ab")
@@ -104,6 +107,7 @@ def test_html_needs_no_network_and_is_the_same_each_time(tmp_path: Path) -> None
     assert first.stat().st_size < 2.6e6
 
 
+@pytest.mark.slow
 def test_pictures_without_a_browser(tmp_path: Path, no_chromium: None) -> None:
     fig = plot_heatmaps(scores_with(70))
     written = export_figure(fig, tmp_path / "f")
@@ -123,6 +127,7 @@ def test_pictures_without_a_browser(tmp_path: Path, no_chromium: None) -> None:
     assert [path.read_bytes() for path in again[:3]] == [png, svg, pdf]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [85, 120.5, np.float32(180), np.int64(180)])
 def test_pictures_have_the_width_in_mm(tmp_path: Path, width: float) -> None:
     fig = plot_heatmaps(scores_with(70))
@@ -160,6 +165,7 @@ def check_png(png: bytes, fig: go.Figure) -> None:
         assert np.allclose(found, np.array(expected, dtype=int), atol=2), (panel, layer, head)
 
 
+@pytest.mark.slow
 def test_what_needs_a_browser_is_left_out_with_one_line(
     tmp_path: Path, no_chromium: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,6 +179,7 @@ def test_what_needs_a_browser_is_left_out_with_one_line(
         assert word in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["echo no libnss3.so >&2; exit 127", "exit 0", "sleep 60"])
 def test_a_broken_browser_stops_nothing_else(
     tmp_path: Path,
@@ -194,6 +201,7 @@ def test_a_broken_browser_stops_nothing_else(
     assert len(export_figure(plot_heatmaps(scores_with(1)), tmp_path / "g", ["png"])) == 3
 
 
+@pytest.mark.slow
 def test_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stem = tmp_path / "f"
     export_figure(plot_heatmaps(scores_with(10)), stem, "svg")
@@ -212,6 +220,7 @@ def test_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_folder_in_the_place_of_a_file_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "f.csv").mkdir()
     with pytest.raises(ExportError, match=r"f\.csv is a folder"):
@@ -261,6 +270,7 @@ def old_and_new(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moves", [0, 1, 2])
 def test_killed_in_the_middle(tmp_path: Path, old_and_new: tuple[Path, Path], moves: int) -> None:
     old, new = old_and_new
@@ -276,6 +286,7 @@ def test_killed_in_the_middle(tmp_path: Path, old_and_new: tuple[Path, Path], mo
     assert [name for name in names_in(folder) if name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_two_exports_to_one_stem(tmp_path: Path) -> None:
     stem = tmp_path / "f"
     assert exit_codes(export_often, (stem, 10), (stem, 90)) == [0, 0]
@@ -283,6 +294,7 @@ def test_two_exports_to_one_stem(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["f.csv", "f.json", "f.svg"]
 
 
+@pytest.mark.slow
 def test_an_export_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whole_files, "LOCK_WAIT_S", 0.2)
     fig = plot_heatmaps(scores_with(1))
@@ -303,6 +315,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     return bundle
 
 
+@pytest.mark.slow
 def test_notebook_output(monkeypatch: pytest.MonkeyPatch, no_chromium: None) -> None:
     bundle = shown(monkeypatch)
     kinds = ["application/vnd.plotly.v1+json", "image/png", "image/svg+xml", "text/plain"]
@@ -317,6 +330,7 @@ def test_notebook_output(monkeypatch: pytest.MonkeyPatch, no_chromium: None) -> 
     assert "provenance" not in json.dumps(bundle)  # its time would change the notebook each run
 
 
+@pytest.mark.slow
 def test_formats_written_together_are_those_written_alone() -> None:
     fig = fit_width(plot_heatmaps(scores_with(70)), 920, screen=False)
     formats = ["png", "svg", "pdf"]
@@ -360,6 +374,7 @@ def test_what_is_no_figure_is_an_error(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_names_of_files_as_people_type_them(tmp_path: Path) -> None:
     fig = plot_heatmaps(scores_with(7))
     assert [p.name for p in export_figure(fig, tmp_path / "fig1.pdf")] == [
@@ -374,6 +389,7 @@ def test_names_of_files_as_people_type_them(tmp_path: Path) -> None:
     assert export_figure(fig, tmp_path / "b", [".SVG", "svg"])[0].name == "b.svg"
 
 
+@pytest.mark.slow
 def test_figures_of_other_settings_lie_side_by_side_in_a_folder(tmp_path: Path) -> None:
     names = tuple(pd.read_csv(NAMES_CSV, keep_default_na=False)["name"])
     ids = tuple(range(len(names)))
@@ -388,6 +404,7 @@ def test_figures_of_other_settings_lie_side_by_side_in_a_folder(tmp_path: Path) 
     assert (tmp_path / "gpt2_heatmaps_k5.svg").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stray", ["file", "link", "folder"])
 def test_a_stray_staging_place_does_not_block_a_stem(tmp_path: Path, stray: str) -> None:
     place = tmp_path / ".f.new"

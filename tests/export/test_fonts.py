@@ -32,6 +32,7 @@ def other_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     use_own_font()
 
 
+@pytest.mark.slow
 def test_pictures_are_the_same_whatever_fonts_there_are(other_fonts: None) -> None:
     fig = plot_heatmaps(
         scores_from_counts(np.array([[1, 40], [7, 100]]), np.array([[0, 2], [90, 3]]))

@@ -36,6 +36,7 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
     return nbformat.from_dict(nbformat.v4.new_notebook(cells=cells))
 
 
+@pytest.mark.slow
 def test_the_notebook_itself_stays_as_it_is(notebook: nbformat.NotebookNode) -> None:
     before = nbformat.writes(notebook)
     live = nbformat.writes(with_live_figures(notebook))

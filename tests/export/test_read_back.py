@@ -43,6 +43,7 @@ def pdf_text(path: Path) -> tuple[str, dict[str, float]]:
     return text, {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [None, 85, 180])
 def test_titles_fonts_and_sizes(tmp_path: Path, width: float | None) -> None:
     plain, changed = figure(), figure()
@@ -78,6 +79,7 @@ def pixels(path: Path) -> bytes:
         return image.convert("RGB").tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vmax", [1.0, 0.5])
 def test_the_colours_of_the_scale(tmp_path: Path, vmax: float) -> None:
     """Head 3.2 copies half: yellow where the bar ends at 0.5, green where at 1."""

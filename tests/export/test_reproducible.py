@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
+import pytest
 
 from analysis.export.files import export_figure
 from analysis.plots.heatmaps import plot_heatmaps
@@ -24,6 +25,7 @@ def written(folder: Path, time: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_figure_exported_again_leaves_every_file_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "once").mkdir()
     (tmp_path / "again").mkdir()

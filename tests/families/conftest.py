@@ -7,10 +7,10 @@ import copy
 import pytest
 
 from tests import planted
-from tests.families.tiny import TINY, Case, tiny_model
+from tests.families.tiny import EACH, Case, tiny_model
 
 
-@pytest.fixture(scope="module", params=TINY)
+@pytest.fixture(scope="module", params=EACH)
 def case(request: pytest.FixtureRequest) -> Case:
     """Of the file's tokenizer, for all tests of a name, which run one by one; none changes it."""
     tokenizer = request.module.TOKENIZER

@@ -11,12 +11,13 @@ from analysis.models.admission import Admission, admit, admit_runs
 from analysis.models.families import FAMILIES, check_architecture, families_table
 from analysis.static.scores import score_heads
 from tests import checkpoints, planted
-from tests.families.tiny import TINY, tiny_model
+from tests.families.tiny import EACH, TINY, tiny_model
 
 TOKENIZER = checkpoints.make_tokenizer(planted.NAMES)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EACH)
 def test_every_family_is_admitted_and_runs(name: str) -> None:
     bridge = planted.boot(tiny_model(name, len(TOKENIZER)), TOKENIZER)
     found = admit_runs(bridge)
@@ -31,6 +32,7 @@ def test_every_family_is_admitted_and_runs(name: str) -> None:
     assert admit(bridge) is bridge.admission
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3", "olmo2", "qwen3-moe", "bloom"])
 def test_half_precision_is_admitted(name: str, dtype: torch.dtype) -> None:
@@ -75,6 +77,7 @@ def test_logits_that_are_not_those_of_w_u_fail_the_unembedding_identity(
         score_heads(bridge, planted.NAMES)
 
 
+@pytest.mark.slow
 def test_a_model_that_runs_otherwise_fails_the_logits_identity_but_is_scored() -> None:
     bridge = planted.boot(tiny_model("llama", len(TOKENIZER)), TOKENIZER)
     bridge.blocks[2].mlp.register_forward_hook(lambda _m, _a, output: output * 3)
@@ -122,6 +125,7 @@ def test_what_can_never_be_scored_is_refused_from_the_config(
         check_architecture({"architectures": [architecture], "model_type": kind})
 
 
+@pytest.mark.slow
 def test_every_family_passes_the_look_at_its_config() -> None:
     for tiny in {tiny.architecture: name for name, tiny in TINY.items()}.values():
         check_architecture(tiny_model(tiny).config.to_dict())

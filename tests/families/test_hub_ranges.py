@@ -45,6 +45,7 @@ def tensor_bytes(hub: LoopbackHub) -> int:
     return sum(end - start for _, start, end in hub.ranges)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_whole_model(
     served: LoopbackHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +63,7 @@ def _whole_files(hub: LoopbackHub) -> list[str]:
     return [name for name in hub.downloads() if name not in in_parts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "mixtral"])
 def test_the_bytes_requested_are_those_of_the_needed_tensors(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -85,6 +87,7 @@ def test_the_bytes_requested_are_those_of_the_needed_tensors(
         assert sum(needed.values()) <= fetched <= 1.02 * sum(needed.values())
 
 
+@pytest.mark.slow
 def test_what_is_in_the_cache_is_not_asked_for_again(served: LoopbackHub) -> None:
     first = open_checkpoint(REPO).files
     served.ranges.clear()
@@ -96,6 +99,7 @@ def test_what_is_in_the_cache_is_not_asked_for_again(served: LoopbackHub) -> Non
     assert all(len(digest) == 64 for digest in first.checksums.values())
 
 
+@pytest.mark.slow
 def test_a_connection_that_breaks_is_taken_up_where_it_ended(served: LoopbackHub) -> None:
     whole = repository_bytes(served)
     held = served.repositories[REPO]
@@ -117,6 +121,7 @@ def repository_bytes(hub: LoopbackHub) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_later_run_takes_up_what_an_earlier_one_left(served: LoopbackHub) -> None:
     held = served.repositories[REPO]
     for file in held.folder.glob("*.safetensors"):
@@ -146,6 +151,7 @@ def test_a_shard_that_changed_meanwhile_is_noticed(served: LoopbackHub) -> None:
         open_checkpoint(REPO)
 
 
+@pytest.mark.slow
 def test_a_tensor_damaged_in_the_cache_is_noticed_and_removed(
     served: LoopbackHub, tmp_path: Path
 ) -> None:
@@ -172,6 +178,7 @@ def test_latent_attention_is_refused_before_any_weight_is_asked_for(
 # --- a hub that refuses, drips or fills the disk --------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -193,6 +200,7 @@ def test_a_part_that_is_refused_is_said_and_not_asked_for_again_and_again(
     assert len(served.requests) == (hub_ranges.ATTEMPTS if answer.status == 503 else 1)
 
 
+@pytest.mark.slow
 def test_parts_that_only_drip_are_given_up(
     served: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -212,6 +220,7 @@ def test_parts_that_only_drip_are_given_up(
         list(opened.files.read_range(place.file, place.start, place.end))
 
 
+@pytest.mark.slow
 def test_a_full_disk_and_a_password_are_treated_as_in_whole_downloads(
     served: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

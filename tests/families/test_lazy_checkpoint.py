@@ -35,7 +35,7 @@ from analysis.weights import (
     value_weights,
 )
 from tests import checkpoints, planted
-from tests.families.tiny import N_LAYERS, TINY, tiny_model
+from tests.families.tiny import EACH, N_LAYERS, tiny_model
 from tests.word_lists import MADE_UP_NAMES
 
 TOKENIZER = checkpoints.make_tokenizer(planted.NAMES)
@@ -49,7 +49,8 @@ def saved(name: str, folder: Path, dtype: torch.dtype = torch.float32, shard: st
     return folder
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EACH)
 def test_weights_and_vectors_are_those_of_the_loaded_model(name: str, tmp_path: Path) -> None:
     folder = saved(name, tmp_path)
     lazy, loaded = open_checkpoint(folder), load_model(str(folder))
@@ -66,6 +67,7 @@ def test_weights_and_vectors_are_those_of_the_loaded_model(name: str, tmp_path: 
     assert torch.equal(folded_unembedding(lazy), folded_unembedding(loaded))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "qwen3-moe", "falcon"])
 def test_scores_are_those_of_the_loaded_model(
@@ -81,6 +83,7 @@ def test_scores_are_those_of_the_loaded_model(
     assert eigenvalue_scores(lazy).equals(eigenvalue_scores(loaded))
 
 
+@pytest.mark.slow
 def test_the_whole_vocabulary(tmp_path: Path) -> None:
     folder = saved("llama", tmp_path)
     found, expected = (
@@ -89,6 +92,7 @@ def test_the_whole_vocabulary(tmp_path: Path) -> None:
     assert found.to_frame().equals(expected.to_frame())
 
 
+@pytest.mark.slow
 def test_a_path_is_enough(tmp_path: Path) -> None:
     folder = saved("llama", tmp_path)
     found = score_heads(str(folder), planted.NAMES)
@@ -97,6 +101,7 @@ def test_a_path_is_enough(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_one_layer_is_held_at_a_time(tmp_path: Path) -> None:
     lazy = open_checkpoint(saved("llama", tmp_path))
     first = value_weights(lazy, 0)
@@ -110,6 +115,7 @@ def test_one_layer_is_held_at_a_time(tmp_path: Path) -> None:
     assert lazy.blocks[1] is held
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_nan_is_noticed_when_it_is_read(tmp_path: Path) -> None:
     folder = saved("llama", tmp_path)
@@ -139,6 +145,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         open_checkpoint(folder)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(ArchitectureError, match="load it with load_model"):
         admit_runs(open_checkpoint(saved("llama", tmp_path)))
@@ -153,6 +160,7 @@ def sha256(*files: Path) -> str:
     return digests[0] if len(files) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard", ["5GB", "20KB"])
 def test_scores_by_path_name_the_weights(tmp_path: Path, shard: str) -> None:
     folder = saved("llama", tmp_path / "final", shard=shard)
@@ -165,6 +173,7 @@ def test_scores_by_path_name_the_weights(tmp_path: Path, shard: str) -> None:
     assert found.model == load_model(folder).identity
 
 
+@pytest.mark.slow
 def test_two_folders_of_one_name_are_two_models(tmp_path: Path) -> None:
     """The same checkpoint but for its weights, which are another run's."""
     one = saved("gpt2", tmp_path / "a" / "final")
@@ -178,6 +187,7 @@ def test_two_folders_of_one_name_are_two_models(tmp_path: Path) -> None:
     assert figure_stem(first) == figure_stem(score_heads(load_model(one), planted.NAMES))
 
 
+@pytest.mark.slow
 def test_scores_by_path_agree_with_those_of_the_running_model(tmp_path: Path) -> None:
     words = (*planted.NAMES, *MADE_UP_NAMES)
     tokenizer = checkpoints.make_tokenizer(words)

@@ -42,6 +42,7 @@ MIXED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIXED)
 @torch.no_grad()
 def test_the_mlp_of_every_layer_is_its_own(name: str) -> None:
@@ -58,6 +59,7 @@ def test_the_mlp_of_every_layer_is_its_own(name: str) -> None:
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["qwen3-moe-second-dense", "qwen3-moe-every-second"])
 def test_the_scores_are_the_same_read_layer_by_layer(name: str, tmp_path: Path) -> None:
     model = made(MIXED[name], len(TOKENIZER))

@@ -48,6 +48,7 @@ def mixed_by_heads(model: Any, tokens: Tensor) -> Tensor:
     return torch.stack([z[:, -1].unflatten(-1, (N_HEADS, -1)).transpose(0, 1) for z in given])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_with_context_is_what_transformers_computes(case: Case) -> None:
     model, bridge = case.plain, case.bridge
@@ -73,6 +74,7 @@ def test_with_context_is_what_transformers_computes(case: Case) -> None:
     assert found.in_top_k.any() and found.in_bottom_k.any()
 
 
+@pytest.mark.slow
 def test_path_patching_is_plain_patching_where_notebook_6_runs(case: Case) -> None:
     name, bridge = case.name, case.bridge
     bias = getattr(case.plain.get_output_embeddings(), "bias", None)

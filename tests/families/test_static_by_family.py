@@ -67,6 +67,7 @@ def test_scores_are_those_of_every_logit(case: Case, first_mlp: bool, k: int) ->
     assert np.array_equal(found.in_bottom_k, ((logits < own).sum(-1) < k).numpy())
 
 
+@pytest.mark.slow
 def test_a_planted_copying_head_is_found_and_a_suppressing_one(case: Case) -> None:
     model = copy.deepcopy(case.plain)
     one_group = plain.value_matrices(model, 0).shape[0] == 1

@@ -47,6 +47,7 @@ GATED = {
 """A gate computed from the input stands between the values and W_O."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ADMITTED)
 def test_admitted(name: str) -> None:
     bridge = planted.boot(made(ADMITTED[name], len(TOKENIZER)), TOKENIZER)
@@ -101,6 +102,7 @@ UNREADABLE = {
 """How each is refused, loaded and read layer by layer."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_what_cannot_be_read_is_refused_in_words(name: str, tmp_path: Path) -> None:
     model, loaded, by_path = UNREADABLE[name]
@@ -111,6 +113,7 @@ def test_what_cannot_be_read_is_refused_in_words(name: str, tmp_path: Path) -> N
         score_heads(tmp_path, planted.NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "setting", "error"),
     [

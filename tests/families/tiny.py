@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import torch
 
 if TYPE_CHECKING:
@@ -157,6 +158,11 @@ TINY: dict[str, Tiny] = {
         WIDE | {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 4},
     ),
 }
+
+
+QUICK = ("gpt2", "llama", "gemma2")
+EACH = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in TINY]
+"""Names in ``TINY`` as parameters of a test; `make test-fast` runs three of them."""
 
 
 def tiny_model(name: str, vocabulary: int = 300) -> PreTrainedModel:

@@ -49,6 +49,7 @@ def frames(model: Any, task: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return all_scores(model, load_names(model, NAMES), measured, n_tokens=100)
 
 
+@pytest.mark.slow
 def test_the_frames_have_the_same_heads_and_columns(
     frames: tuple[pd.DataFrame, pd.DataFrame], task: pd.DataFrame
 ) -> None:
@@ -58,6 +59,7 @@ def test_the_frames_have_the_same_heads_and_columns(
         assert np.isfinite(frame).all(axis=None)
 
 
+@pytest.mark.slow
 def test_copying_is_in_the_first_frame_and_suppression_in_the_second(
     model: Any, frames: tuple[pd.DataFrame, pd.DataFrame], task: pd.DataFrame
 ) -> None:
@@ -78,6 +80,7 @@ def test_copying_is_in_the_first_frame_and_suppression_in_the_second(
         assert suppression[f"eigenvalue, {kind}"].tolist() == (-of_heads).tolist()
 
 
+@pytest.mark.slow
 def test_a_head_alone_is_without_context(
     model: Any, frames: tuple[pd.DataFrame, pd.DataFrame]
 ) -> None:

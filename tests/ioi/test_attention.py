@@ -28,6 +28,7 @@ def cache_of(model: TransformerBridge, prompts: IOIPrompts, prompt: int) -> dict
     return dict(cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_attention_and_what_is_written_for_it(kind: str) -> None:
     model = ioi_models.random_model(kind)
@@ -64,6 +65,7 @@ def test_attention_and_what_is_written_for_it(kind: str) -> None:
     np.testing.assert_allclose(points["written"], y, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_copy_scores_of_every_head(kind: str) -> None:
@@ -95,6 +97,7 @@ def test_copy_scores_of_every_head(kind: str) -> None:
     np.testing.assert_allclose(scores["negative_copy_score"], counts[1].ravel() / 18, atol=1e-12)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_head_that_writes_nothing_copies_nothing() -> None:
     model = ioi_models.random_model("llama")
@@ -107,6 +110,7 @@ def test_a_head_that_writes_nothing_copies_nothing() -> None:
     assert np.isnan(attention_and_output(model, prompts, clean).loc[1, "correlation"]).all()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_where_a_head_writes_nothing_the_final_bias_copies_nothing() -> None:
     model = ioi_models.random_model("gpt2")
@@ -119,6 +123,7 @@ def test_where_a_head_writes_nothing_the_final_bias_copies_nothing() -> None:
     assert scores["copy_score"].max() > 0
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_rows_that_pad_the_vocabulary_do_not_compete() -> None:
     tokenizer = ioi_models.make_tokenizer()

@@ -27,6 +27,7 @@ def classes_of(members: list[tuple[int, int]], head_class: str = MOVER) -> pd.Da
     return pd.DataFrame({"class": str(head_class)}, index=index)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     values=st.lists(st.integers(0, 5), min_size=12, max_size=12),
@@ -65,6 +66,7 @@ def test_a_perfect_and_a_blind_score() -> None:
     assert table.loc["wrong", "auroc"] == 0 and table.loc["wrong", "auroc_p"] == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     values=st.lists(st.integers(0, 6), min_size=8, max_size=8),

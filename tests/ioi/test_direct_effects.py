@@ -104,6 +104,7 @@ def effects_of(model: TransformerBridge, prompts: IOIPrompts, **options: Any) ->
     return path_effects(model, prompts, clean, other, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze_mlps", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_head_of_a_small_model(kind: str, freeze_mlps: bool) -> None:
@@ -118,6 +119,7 @@ def test_every_head_of_a_small_model(kind: str, freeze_mlps: bool) -> None:
         assert np.abs(effects[rows] - plain).max() < TOLERANCE
 
 
+@pytest.mark.slow
 def test_chosen_heads_are_those_of_all() -> None:
     model = ioi_models.random_model("llama")
     prompts = ioi_prompts(model, 6)
@@ -125,6 +127,7 @@ def test_chosen_heads_are_those_of_all() -> None:
     torch.testing.assert_close(some, effects_of(model, prompts)[:, [7, 9]])
 
 
+@pytest.mark.slow
 def test_the_two_ways_are_different_quantities() -> None:
     model = ioi_models.random_model("gpt2")
     prompts = ioi_prompts(model, 6)
@@ -148,6 +151,7 @@ def test_heads_of_smollm2(
     assert np.abs(effects.numpy() - plain).max() < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_ablation_it_is_the_same_with_the_heads_replaced(kind: str) -> None:
     model = ioi_models.random_model(kind)
@@ -178,6 +182,7 @@ def test_after_ablation_it_is_the_same_with_the_heads_replaced(kind: str) -> Non
     assert float(found[0].effects[:, wanted.index((0, 1))].abs().max()) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_runs_of_end_alone_are_whole_runs(kind: str) -> None:
     model = ioi_models.random_model(kind)
@@ -193,6 +198,7 @@ def test_runs_of_end_alone_are_whole_runs(kind: str) -> None:
                 torch.testing.assert_close(mine, theirs, atol=TOLERANCE, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_attribution_is_that_of_transformer_lens(kind: str) -> None:
     from transformer_lens.tools.analysis import direct_logit_attribution
@@ -215,6 +221,7 @@ def test_attribution_is_that_of_transformer_lens(kind: str) -> None:
         torch.testing.assert_close(by_head, mine[i].flatten(), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_runs_together_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ioi_models.planted_bridge()
     prompts = ioi_prompts(model, 40)
@@ -241,6 +248,7 @@ def test_a_model_in_training_mode_is_refused() -> None:
         run_prompts(model, ioi_prompts(model, 2))
 
 
+@pytest.mark.slow
 def test_an_unembedding_bias_is_refused() -> None:
     model = ioi_models.random_model("gpt2")
     prompts = ioi_prompts(model, 2)
@@ -250,6 +258,7 @@ def test_an_unembedding_bias_is_refused() -> None:
         run_prompts(model, prompts)
 
 
+@pytest.mark.slow
 def test_prompts_of_another_tokenizer_are_refused() -> None:
     prompts = ioi_prompts(ioi_models.planted_bridge(), 4)
     prompts.tokens[0, 2] += 1

@@ -75,6 +75,7 @@ def test_classes_of_other_weights_with_the_same_name_are_refused() -> None:
     check_classes(other, ModelIdentity("final", "final"), 12, 12)  # its weights are not known
 
 
+@pytest.mark.slow
 def test_measured_classes_say_of_which_weights_they_are() -> None:
     model = ioi_models.planted_bridge()
     measured = measure_heads(model, ioi_prompts(model, 64))

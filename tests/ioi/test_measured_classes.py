@@ -48,6 +48,7 @@ def measured(model: TransformerBridge) -> HeadMeasurements:
     return measure_heads(model, ioi_prompts(model, 128))
 
 
+@pytest.mark.slow
 def test_planted_heads_are_classed_right(measured: HeadMeasurements) -> None:
     assert measured.classes["class"].to_dict() == PLANTED
     assert measured.ablated == ((1, 0),)
@@ -60,6 +61,7 @@ def test_planted_heads_are_classed_right(measured: HeadMeasurements) -> None:
     assert abs(numbers.loc[(2, 2), "direct_effect"]) < numbers.loc[(2, 2), "effect_after"] / 4
 
 
+@pytest.mark.slow
 def test_planted_heads_are_found_wherever_they_are() -> None:
     places = {"movers": [(1, 2), (2, 0)], "negatives": [(3, 3), (2, 1)], "backups": [(3, 1)]}
     model = ioi_models.planted_bridge(**places, n_layers=4)
@@ -68,6 +70,7 @@ def test_planted_heads_are_found_wherever_they_are() -> None:
     assert list(found.values()) == [sorted(heads) for heads in places.values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpt2", "gpt-neox", "llama"])
 def test_a_random_model_has_none(kind: str) -> None:
     model = ioi_models.random_model(kind)
@@ -83,6 +86,7 @@ def test_a_random_model_has_none(kind: str) -> None:
     assert np.isfinite(measured.numbers["direct_effect"]).all()
 
 
+@pytest.mark.slow
 def test_a_model_that_may_have_guessed_has_no_classes(model: TransformerBridge) -> None:
     measured = measure_heads(model, ioi_prompts(model, 3))
     performance = measured.performance
@@ -105,6 +109,7 @@ def test_a_model_that_may_have_guessed_has_no_classes(model: TransformerBridge) 
     ]
 
 
+@pytest.mark.slow
 def test_classes_can_be_drawn_like_published_ones(
     model: TransformerBridge, measured: HeadMeasurements
 ) -> None:
@@ -118,6 +123,7 @@ def test_classes_can_be_drawn_like_published_ones(
     check_classes(both, ModelIdentity(GPT2_SMALL, "GPT-2"), 12, 12)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(
     model: TransformerBridge, measured: HeadMeasurements
 ) -> None:
@@ -246,6 +252,7 @@ def test_a_head_can_be_a_name_mover_and_a_backup() -> None:
     assert classes_of(more | {"growth": 0.2}) == {HeadClass.NAME_MOVER}
 
 
+@pytest.mark.slow
 def test_a_name_mover_that_takes_over_from_another_has_two_rows() -> None:
     """1.0 writes all of the answer; 2.0 does too, but less where the name is written already."""
     heads = {"movers": [(1, 0)], "negatives": [], "backups": [(2, 0)]}
@@ -327,6 +334,7 @@ def test_findings_are_computed(measured: HeadMeasurements) -> None:
     assert most_changed(measured, 1).index.tolist() == [(2, 2)]
 
 
+@pytest.mark.slow
 def test_what_the_ablated_heads_own_layer_writes_does_not_change() -> None:
     model = ioi_models.planted_bridge(
         movers=[(1, 0), (2, 0)], negatives=[(2, 1)], backups=[(3, 2)], n_layers=4
@@ -375,6 +383,7 @@ def test_what_is_neither_prompts_nor_thresholds_is_refused(
         measured_classes(model, *arguments)
 
 
+@pytest.mark.slow
 def test_a_model_knows_its_identity(model: TransformerBridge) -> None:
     set_identity(model, ModelIdentity("planted", "Planted"))
     classes = measured_classes(model, ioi_prompts(model, 32))

@@ -83,6 +83,7 @@ def test_weights_whose_scale_nobody_knows_are_refused(
         read(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", READERS)
 def test_masks_of_older_files_may_be_of_any_dtype(tmp_path: Path, read: Callable[..., Any]) -> None:
     folder = saved(tmp_path)
@@ -329,6 +330,7 @@ ASKS: list[dict[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 def test_nothing_that_a_checkpoint_asks_for_is_run_fetched_or_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +362,7 @@ def test_nothing_that_a_checkpoint_asks_for_is_run_fetched_or_waited_for(
 # --- folders --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_config_with_a_byte_order_mark_or_without_architectures_is_read(tmp_path: Path) -> None:
     folder = saved(tmp_path)
     config = json.loads((folder / "config.json").read_text())
@@ -431,6 +434,7 @@ def test_json_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
             load_model(folder)
 
 
+@pytest.mark.slow
 def test_gpt2_in_a_folder_is_known_by_its_checksum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -448,6 +452,7 @@ def test_gpt2_in_a_folder_is_known_by_its_checksum(
     assert identity.name == folder.name and not len(published_classes(identity))
 
 
+@pytest.mark.slow
 def test_checkpoints_of_one_name_in_two_folders_have_figures_of_their_own(tmp_path: Path) -> None:
     stems = []
     for number, run in enumerate(("run1", "run2"), start=1):
@@ -470,6 +475,7 @@ def test_names_longer_than_a_path_can_be_are_refused(name: str) -> None:
         load_model(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [*READERS, lambda folder: score_heads(folder, checkpoints.NAMES)])
 @pytest.mark.parametrize("maker", [checkpoints.gpt2_model, checkpoints.llama_model])
 def test_loading_leaves_random_numbers_as_they_were(

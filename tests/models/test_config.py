@@ -67,6 +67,7 @@ def stub_kernels(folder: Path, marker: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_no_field_of_a_config_makes_a_kernel_be_fetched(gpt2: Path, tmp_path: Path) -> None:
     """With a package ``kernels`` that may be called, none of these configs calls it."""
     marker = tmp_path / "called"

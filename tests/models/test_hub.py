@@ -239,6 +239,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
     return 0.3
 
 
+@pytest.mark.slow
 def test_a_hub_that_never_answers_is_given_up_after_a_few_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: float
 ) -> None:
@@ -251,6 +252,7 @@ def test_a_hub_that_never_answers_is_given_up_after_a_few_seconds(
         assert impatient <= time.monotonic() - start < 20
 
 
+@pytest.mark.slow
 def test_a_name_look_up_that_hangs_is_given_up_after_a_few_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: float
 ) -> None:

@@ -142,6 +142,7 @@ def test_an_address_that_is_none_is_said(
 # --- nothing waits for ever ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_slow_mirror_is_heard_where_the_reader_asks_for_patience(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +156,7 @@ def test_a_slow_mirror_is_heard_where_the_reader_asks_for_patience(
         hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
 
 
+@pytest.mark.slow
 def test_a_time_out_of_the_http_client_is_said_as_ours_is(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +168,7 @@ def test_a_time_out_of_the_http_client_is_said_as_ours_is(
         hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
 
 
+@pytest.mark.slow
 def test_a_file_of_which_no_byte_comes_is_given_up(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +180,7 @@ def test_a_file_of_which_no_byte_comes_is_given_up(
     assert time.monotonic() - start < LONG / 2
 
 
+@pytest.mark.slow
 def test_a_file_that_only_drips_is_given_up(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, repository: Repository
 ) -> None:
@@ -355,6 +359,7 @@ def test_a_revision_can_stand_behind_the_name(hub: LoopbackHub) -> None:
         fetch_checkpoint("team/other@v9")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shards",
     [
@@ -427,6 +432,7 @@ def test_a_disk_that_fills_up_is_said(hub: LoopbackHub, monkeypatch: pytest.Monk
 # --- threads --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_threads_that_load_at_once_each_get_their_model(hub: LoopbackHub, saved: Path) -> None:
     import torch
 

@@ -128,6 +128,7 @@ def test_no_random_weights_are_drawn_while_a_model_is_built(saved: Path) -> None
     assert torch.nn.Linear(3, 4).weight.any()
 
 
+@pytest.mark.slow
 def test_gpt2_that_reorders_its_attention_is_run_and_scored_as_it_is(tmp_path: Path) -> None:
     tokenizer = checkpoints.make_tokenizer(MADE_UP_NAMES)
     plain = checkpoints.gpt2_model(
@@ -175,6 +176,7 @@ def test_a_sharded_checkpoint_has_one_checksum_for_all_its_shards(saved: Path, g
 # --- names --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_hub_is_used_through_an_alias_or_an_id_and_not_again(hub: LoopbackHub) -> None:
     fetch_checkpoint("gpt2")
     fetch_checkpoint("team/pythia")
@@ -188,6 +190,7 @@ def test_the_hub_is_used_through_an_alias_or_an_id_and_not_again(hub: LoopbackHu
     assert (other.name, other.title, other.revision) == ("team/pythia", "pythia", "1" * 40)
 
 
+@pytest.mark.slow
 def test_an_alias_wins_over_a_folder_of_that_name(
     hub: LoopbackHub, gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +249,7 @@ def test_auto_does_not_hide_a_damaged_copy_of_gpt2(hub: LoopbackHub, tmp_path: P
         load_model()
 
 
+@pytest.mark.slow
 def test_a_fresh_process_obeys_the_environment_and_needs_no_network_for_cached_models(
     hub: LoopbackHub, gpt2: Path, tmp_path: Path
 ) -> None:

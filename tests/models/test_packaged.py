@@ -171,6 +171,7 @@ def test_a_package_without_the_gguf_is_said(
     assert {path.name for path in cache.iterdir()} == {f"{packaged.NAME}.lock"}
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_leaves_nothing_half_made(cache: Path) -> None:
     process = start(cache, SLOW="60")
     process.send_signal(signal.SIGKILL)
@@ -181,6 +182,7 @@ def test_a_kill_in_the_middle_leaves_nothing_half_made(cache: Path) -> None:
     assert steps(cache) == ["download", "convert", "convert"]
 
 
+@pytest.mark.slow
 def test_two_processes_at_the_same_time_convert_once(cache: Path) -> None:
     other = start(cache, SLOW="1")
     assert packaged_checkpoint().folder == cache / packaged.NAME
@@ -205,6 +207,7 @@ def test_a_cache_folder_that_cannot_be_written_is_said(
         packaged_checkpoint()
 
 
+@pytest.mark.slow
 def test_what_pip_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real pip, with no index to ask."""
     monkeypatch.setenv(packaged.CACHE_VARIABLE, str(tmp_path / "cache"))
@@ -215,6 +218,7 @@ def test_what_pip_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {f"{packaged.NAME}.lock"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("smollm2")  # fetched and converted, where it was not yet
 def test_the_real_model_is_the_published_one_and_loads_quickly() -> None:
     start = time.process_time()
@@ -227,6 +231,7 @@ def test_the_real_model_is_the_published_one_and_loads_quickly() -> None:
     assert model.tokenizer.decode(logits[0, -1].argmax()) == " Mary"
 
 
+@pytest.mark.slow
 def test_the_real_model_computes_as_transformers_does(smollm2: TransformerBridge) -> None:
     import torch
     from transformers import AutoModelForCausalLM

@@ -7,6 +7,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,6 +75,7 @@ def close(found: torch.Tensor, expected: np.ndarray) -> bool:
     return bool(error <= RELATIVE * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("kind", MAKERS)
 def test_logits_and_heads_are_those_of_plain_float64(kind: str, setting: str) -> None:
@@ -95,6 +97,7 @@ def test_float32_would_not_do(kind: str) -> None:
     assert 1e-9 < error < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("kind", MAKERS)
 def test_weights_of_any_dtype_are_taken_as_they_are(kind: str, dtype: torch.dtype) -> None:
@@ -317,15 +320,14 @@ def test_what_is_written_in_place_is_written() -> None:
     assert target.tolist() == [3.0, 1.0]
 
 
-def test_a_device_without_float64_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, model = model_of("gpt2")
-    with monkeypatch.context() as patch:
-        patch.setattr(precision, "_device", lambda model: torch.device("mps"))
-        with (
-            pytest.raises(ArchitectureError, match="load it with device='cpu'"),
-            exact_forward(model),
-        ):
-            pass
+def test_a_device_without_float64_is_refused() -> None:
+    parameter = SimpleNamespace(device=torch.device("mps"))
+    model: Any = SimpleNamespace(
+        original_model=SimpleNamespace(parameters=lambda: iter([parameter])),
+        cfg=SimpleNamespace(model_name="gpt2"),
+    )
+    with pytest.raises(ArchitectureError, match="load it with device='cpu'"), exact_forward(model):
+        pass
 
 
 def test_a_token_leads_up_to_the_margin_and_near_ties_are_told() -> None:

@@ -63,6 +63,7 @@ def drawn(fig, scale: float = 1.0) -> tuple[tuple[float, float], list[TextBox]]:
 NARROW = [(which, width) for which in ("none", "one") for width in ("85 mm", "390")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("which", "width"), [("both", width) for width in WIDTHS] + NARROW)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_nothing_overlaps_or_is_cut(shape: tuple[int, int], which: str, width: str) -> None:
@@ -78,6 +79,7 @@ def test_nothing_overlaps_or_is_cut(shape: tuple[int, int], which: str, width: s
         assert size[0] == pytest.approx(float(width[:-3]) / 25.4 * 72, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -97,6 +99,7 @@ def test_nor_with_options(options: dict[str, object], width: str) -> None:
     assert clipped(size, boxes) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["one", "both"])
 def test_nor_with_marks_beside_classes(which: str) -> None:
     fig = plot_heatmaps(made_up((12, 12)), overlay(which, (12, 12)), marks={"mine": [(0, 0)]})
@@ -105,6 +108,7 @@ def test_nor_with_marks_beside_classes(which: str) -> None:
     assert clipped(size, boxes) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", ["85 mm", "180 mm"])
 def test_nor_with_larger_fonts_of_the_owner(width: str) -> None:
     fig = plot_heatmaps(made_up((12, 12)), overlay("both", (12, 12)))
@@ -115,6 +119,7 @@ def test_nor_with_larger_fonts_of_the_owner(width: str) -> None:
     assert clipped(size, boxes) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", ["85 mm", "920"])
 @pytest.mark.parametrize("which", OTHERS)
 def test_nor_in_the_figures_of_the_other_notebooks(which: str, width: str) -> None:
@@ -125,6 +130,7 @@ def test_nor_in_the_figures_of_the_other_notebooks(which: str, width: str) -> No
     assert clipped(size, boxes) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 700, 920, 1050])
 def test_a_legend_of_many_models_has_room(width: int) -> None:
     models = [swept(title=f"Pythia-{n}00m-deduped", n_layers=30) for n in range(12)]
@@ -135,6 +141,7 @@ def test_a_legend_of_many_models_has_room(width: int) -> None:
     assert clipped(size, boxes) == []
 
 
+@pytest.mark.slow
 def test_a_figure_of_anyone_with_a_legend_below_has_room_for_it_too() -> None:
     names = [f"a line with quite a long name, number {n}" for n in range(9)]
     fig = go.Figure([go.Scatter(x=[0, 1], y=[0, 1], name=name) for name in names])
@@ -144,6 +151,7 @@ def test_a_figure_of_anyone_with_a_legend_below_has_room_for_it_too() -> None:
     assert clipped(size, boxes) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [700, 920])
 def test_panels_of_many_heads_share_the_title_of_their_axes(width: int) -> None:
     fig = attention(8)
@@ -156,6 +164,7 @@ def test_panels_of_many_heads_share_the_title_of_their_axes(width: int) -> None:
     assert len(narrow.layout.annotations) == 8, "the shared title is gone"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 700, 920])
 def test_a_long_name_fits_above_the_kinds_of_tokens(width: int) -> None:
     fig = kinds("TinyLlama-1.1B-intermediate-step-1431k-3T")
@@ -164,6 +173,7 @@ def test_a_long_name_fits_above_the_kinds_of_tokens(width: int) -> None:
     assert clipped(size, boxes) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", OTHERS)
 def test_axis_titles_end_above_a_legend_below_them(which: str) -> None:
     fig = OTHERS[which]()
@@ -189,6 +199,7 @@ def test_narrow_figures_have_every_panel_trace_and_title() -> None:
     assert wide.layout.width == 920, "the figure itself stays as it is"
 
 
+@pytest.mark.slow
 def test_the_test_finds_overlaps() -> None:
     fig = fit_width(plot_heatmaps(made_up((12, 12))), 920)
     fig.layout.annotations[0].x = fig.layout.annotations[1].x

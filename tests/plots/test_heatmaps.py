@@ -40,6 +40,7 @@ def marked(fig: go.Figure) -> list[go.Scatter]:
     return [t for t in fig.data if t.type == "scatter" and t.name not in ("above 0", "halo")]
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     n_layers=st.integers(1, 12),
@@ -247,6 +248,7 @@ def test_a_models_name_is_no_markup() -> None:
     assert plot_heatmaps(scores).layout.annotations[0].text.startswith("&lt;b&gt;a&amp;b: ")
 
 
+@pytest.mark.slow
 def test_fit_width_lays_out_a_copy() -> None:
     fig = plot_heatmaps(blank(48, 25))
     before = fig.to_json()
@@ -262,6 +264,7 @@ def test_a_figure_too_narrow_to_be_drawn_is_an_error(width: Any) -> None:
         plot_heatmaps(blank(3, 4), width=width)
 
 
+@pytest.mark.slow
 def test_one_panel_or_both_in_either_order() -> None:
     scores = gpt2_scores((10, 7))
     only = plot_heatmaps(scores, panels=("suppression",), title="Mine")
@@ -310,6 +313,7 @@ def test_a_class_of_both_origins_marks_a_head_once() -> None:
     assert marks(plot_heatmaps(blank(3, 2), classes)) == {"mine": [(1, 1), (2, 0)]}
 
 
+@pytest.mark.slow
 def test_a_legend_says_that_it_holds_marks_of_ones_own() -> None:
     published, measured = published_classes(GPT2), measured_classes(*MEASURED_HEADS)
     for classes, said in (
@@ -322,6 +326,7 @@ def test_a_legend_says_that_it_holds_marks_of_ones_own() -> None:
         assert fig.layout.legend.title.text == said
 
 
+@pytest.mark.slow
 def test_a_mark_on_the_first_layer_is_whole() -> None:
     fig = plot_heatmaps(blank(48, 9), marks={"one": [(5, 5)], "other": [(0, 0)]})
     pixels = np.array(Image.open(io.BytesIO(render(fig, "png", dpi=192))).convert("RGB"), int)

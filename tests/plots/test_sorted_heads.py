@@ -41,6 +41,7 @@ def test_the_sorted_view_of_many_heads_ends_with_the_last() -> None:
     assert fig.layout.xaxis.range == (1 - 0.02 * 270 - 0.5, 270 * 1.01 + 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "step"), [((126, 128), 5000), ((80, 100), 1000)])
 def test_the_sorted_view_takes_any_number_of_heads(shape: tuple[int, int], step: int) -> None:
     fig = plot_heatmaps(blank(*shape), view="sorted", panels="copying")

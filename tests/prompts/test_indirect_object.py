@@ -36,6 +36,7 @@ def test_there_are_enough_templates() -> None:
     assert len(set(OBJECTS)) == len(OBJECTS) >= 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prepend_bos", [False, True])
 def test_positions_hold_the_names(model: TransformerBridge, prepend_bos: bool) -> None:
     prompts = ioi_prompts(model, 64, seed=3, prepend_bos=prepend_bos)
@@ -70,6 +71,7 @@ def test_counterfactuals_hold_three_other_names(model: TransformerBridge) -> Non
         assert model.tokenizer.decode(other[:end].tolist()) == row["counterfactual"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [np.int64, np.uint8, torch.tensor, np.array])
 def test_numbers_of_numpy_and_torch_are_numbers(model: TransformerBridge, number: Any) -> None:
     found = ioi_prompts(model, number(20), seed=number(5))
@@ -77,6 +79,7 @@ def test_numbers_of_numpy_and_torch_are_numbers(model: TransformerBridge, number
     json.dumps(found.seed)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_prompts(model: TransformerBridge) -> None:
     first, again, other = (ioi_prompts(model, 40, seed=seed) for seed in (5, 5, 6))
     pd.testing.assert_frame_equal(first.frame, again.frame)
@@ -84,6 +87,7 @@ def test_a_seed_gives_the_same_prompts(model: TransformerBridge) -> None:
     assert first.checksum == again.checksum != other.checksum
 
 
+@pytest.mark.slow
 def test_a_template_has_one_length_in_real_tokens(smollm2: TransformerBridge) -> None:
     prompts = ioi_prompts(smollm2, 320, n_names=300)
     assert (prompts.frame.groupby("template")["end_position"].nunique() == 1).all()
@@ -155,6 +159,7 @@ def test_no_template_or_place_is_refused(model: TransformerBridge) -> None:
         ioi_prompts(bare, 8)
 
 
+@pytest.mark.slow
 def test_performance_of_a_model_that_can_and_of_one_that_cannot(model: TransformerBridge) -> None:
     prompts = ioi_prompts(model, 64)
     can = performance_of(model, prompts, run_prompts(model, prompts))
@@ -184,6 +189,7 @@ def test_performance_of_a_model_that_can_and_of_one_that_cannot(model: Transform
     assert cannot.io_is_argmax == sum(io_first) / 64
 
 
+@pytest.mark.slow
 def test_the_right_name_can_be_preferred_without_being_the_likeliest_token(
     model: TransformerBridge,
 ) -> None:

@@ -39,6 +39,7 @@ LATE, EARLY = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tiny", "template"),
     [

@@ -58,6 +58,7 @@ def test_bos_comes_first_where_transformer_lens_puts_it_and_nowhere_else() -> No
 words = st.text("abc ,.", max_size=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(list(MAKERS)), words, words)
 def test_whatever_stands_around_the_name_is_its_own_token(

@@ -61,6 +61,7 @@ def frames() -> tuple[pd.DataFrame, pd.DataFrame]:
     return static, dynamic().to_frame().xs("without", level="context")
 
 
+@pytest.mark.slow
 def test_every_head_is_a_point_of_each_panel_and_is_named_on_hovering() -> None:
     static, running = frames()
     fig = plot_static_dynamic(static, running, title="t")
@@ -83,6 +84,7 @@ def test_every_head_is_a_point_of_each_panel_and_is_named_on_hovering() -> None:
             assert y == pytest.approx(table.loc[head, "dynamic"], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["accuracy", "change"])
 def test_the_curves_are_those_of_the_frame(column: str) -> None:
     fig = plot_ablation(curve(), column, title="t")
@@ -99,6 +101,7 @@ def test_the_curves_are_those_of_the_frame(column: str) -> None:
         assert list(trace.y) == drawn.tolist()
 
 
+@pytest.mark.slow
 def test_sentences_hold_the_numbers() -> None:
     answers = score_heads(model(), NAMES, k=20)
     table = agreement(answers, dynamic(), n_resamples=20)
@@ -157,6 +160,7 @@ def made_up_null() -> NullComparison:
     return NullComparison(pd.DataFrame(columns, index), nulls)
 
 
+@pytest.mark.slow
 def test_heads_that_stand_out_are_counted_by_their_false_discovery_rate() -> None:
     said = " ".join(sentences(made_up_null(), curve()))
     assert "against all three 2 of 6, of which 2 copy at least 1%" in said
@@ -177,6 +181,7 @@ def test_heads_that_do_not_stand_out_are_not_called_copying() -> None:
     assert "Without 2 heads (0.1, 2.2), accuracy" in removal
 
 
+@pytest.mark.slow
 def test_where_nothing_is_removed_it_is_said() -> None:
     nothing = ablation_curve(model(), NAMES, [], n_draws=1)
     index = pd.MultiIndex.from_product([CONTEXTS, [POOLED], (COPYING_SCORE, SUPPRESSION_SCORE)])
@@ -195,6 +200,7 @@ def test_what_is_below_one_is_not_shown_as_one(value: float, shown: str) -> None
     assert _digits(value) == shown
 
 
+@pytest.mark.slow
 def test_what_cannot_be_correlated_is_said_so() -> None:
     flat = score_heads(model(), NAMES, k=model().cfg.d_vocab)
     ran = dynamic_scores(model(), NAMES, k=model().cfg.d_vocab)
@@ -227,6 +233,7 @@ def test_correlations_with_and_without_context_are_told_apart(undefined: str, sa
         assert "nan" not in sentence
 
 
+@pytest.mark.slow
 def test_scores_of_a_relation_are_drawn_as_such_and_not_called_copying() -> None:
     copied, ran = frames()
     static, running = (
@@ -322,6 +329,7 @@ def test_one_head_is_followed_as_it_ran() -> None:
     assert written.loc["with context", "least"].startswith(f"{worst!r} {float(logits.min()):+.2f}")
 
 
+@pytest.mark.slow
 def test_a_planted_head_writes_the_name_from_the_weights_and_without_context() -> None:
     """Heads 0.1 and 1.1 copy; what else head 0.1 looks at comes in with context alone."""
     hf = checkpoints.llama_model(len(TOKENIZER), hidden_size=64)
@@ -358,6 +366,7 @@ def test_near_ties_are_said() -> None:
     assert "**3** pairs of logits were" in what_was_run(replace(dynamic(), n_near_ties=3))
 
 
+@pytest.mark.slow
 def test_one_is_not_many() -> None:
     names, templates = dynamic().names[:1], dynamic().templates[:1]
     said = what_was_run(replace(dynamic(), names=names, templates=templates))

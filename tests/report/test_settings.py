@@ -15,6 +15,7 @@ WORDS = ["Mary", "John", "Anna", "Peter", "Laura", "Frank"]
 TOKENIZER = checkpoints.make_tokenizer(WORDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_mlp", [True, False])
 def test_each_row_is_what_score_heads_gives_for_it(first_mlp: bool) -> None:
     model = planted.boot(checkpoints.gpt2_model(len(TOKENIZER)), TOKENIZER)
@@ -41,6 +42,7 @@ def test_each_row_is_what_score_heads_gives_for_it(first_mlp: bool) -> None:
     assert table.loc[(5, first_mlp), "r of scores"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ks", "said"),
     [
@@ -58,6 +60,7 @@ def test_it_needs_a_list_of_k_that_the_ranks_reach(ks: object, said: str) -> Non
         compare_settings(model, scores, ks=ks)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_it_refuses_scores_of_another_model() -> None:
     model, other = (
         planted.boot(checkpoints.gpt2_model(len(TOKENIZER)), TOKENIZER, name=name)

@@ -62,6 +62,7 @@ def perfect(scores: np.ndarray) -> tuple[tuple[int, int], ...]:
 # ---- planted heads
 
 
+@pytest.mark.slow
 def test_exactly_the_planted_heads_score_one(planted_bridge: TransformerBridge) -> None:
     scores = score_heads(planted_bridge, NAMES, k=1, first_mlp=True)
     assert scores.n_pairs == len(NAMES)
@@ -87,6 +88,7 @@ def test_heads_that_read_the_first_mlp_copy_only_with_it(planted_bridge: Transfo
     assert perfect(scores.suppression_score) == tuple(head for head in SUPPRESSING if head[0] == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_heads_that_read_the_embedding_copy_only_without_the_first_mlp(kind: str) -> None:
     model = MAKERS[kind](D_VOCAB)
@@ -97,6 +99,7 @@ def test_heads_that_read_the_embedding_copy_only_without_the_first_mlp(kind: str
     assert perfect(score_heads(bridge, NAMES).relation_score) == COPYING[:1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_heads_planted_for_another_relation_score_one_for_its_pairs(kind: str) -> None:
     model = MAKERS[kind](D_VOCAB)
@@ -164,6 +167,7 @@ name_lists = st.lists(words, min_size=1, max_size=16, unique=True)
 pair_lists = st.lists(st.tuples(words, words), min_size=1, max_size=24, unique=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(kinds, seeds, ranks, st.booleans(), name_lists | pair_lists)
 def test_counts_are_those_of_the_plain_computation(
@@ -178,6 +182,7 @@ def test_counts_are_those_of_the_plain_computation(
     assert scores.n_pairs == len(names)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(kinds, seeds, ranks, name_lists | pair_lists)
 def test_ties_are_not_larger(kind: str, seed: int, k: int, names: list[Any]) -> None:
@@ -190,6 +195,7 @@ def test_ties_are_not_larger(kind: str, seed: int, k: int, names: list[Any]) -> 
     assert scores.n_in_bottom_k.tolist() == n_in_bottom_k.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("kind", MAKERS)
 def test_half_precision_weights_give_the_answers_of_their_float32_copies(
@@ -212,6 +218,7 @@ def test_half_precision_weights_give_the_answers_of_their_float32_copies(
     assert expected.provenance["dtype"] == "float32"
 
 
+@pytest.mark.slow
 def test_a_model_converted_after_loading_is_recorded_as_what_it_is(
     own_bridge: TransformerBridge,
 ) -> None:
@@ -221,6 +228,7 @@ def test_a_model_converted_after_loading_is_recorded_as_what_it_is(
     assert score_heads(own_bridge, ["John"]).provenance["dtype"] == "bfloat16"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_the_order_of_the_names_does_not_matter_and_counts_add_up(kind: str) -> None:
     _, bridge = random_model(kind, 1, whole=False)
@@ -370,6 +378,7 @@ def test_ranks_are_of_the_heads_asked_for(bridge: TransformerBridge) -> None:
         target_ranks(bridge, NAMES, [(3, 0)])
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(kinds, seeds, ranks, st.booleans(), st.booleans(), name_lists | pair_lists)
 def test_any_k_is_looked_up_in_the_ranks(
@@ -420,6 +429,7 @@ def test_the_names_of_a_head_are_a_frame(bridge: TransformerBridge) -> None:
         plain.names_of((9, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [7, 1, 27])
 def test_padding_rows_compete_only_where_asked(n_rows: int) -> None:
     """A planted copier, and rows beyond the tokenizer that every head writes more."""
@@ -449,6 +459,7 @@ def test_padding_rows_compete_only_where_asked(n_rows: int) -> None:
     assert len(score_vocabulary(padded, include_padding=True).tokens) == D_VOCAB + n_rows
 
 
+@pytest.mark.slow
 def test_weights_changed_between_two_calls_are_noticed() -> None:
     """Also where torch's own count of changes does not move, as with ``.data`` and numpy."""
     model, _ = random_model("llama", 0, whole=False)

@@ -15,6 +15,7 @@ from tests.planted import COPYING, NAMES, SUPPRESSING
 TOKENIZER = checkpoints.make_tokenizer(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", planted.MAKERS)
 def test_a_planted_copier_writes_the_name_most_and_a_suppressor_least(kind: str) -> None:
     bridge = planted.planted_model(kind)

@@ -54,6 +54,7 @@ def centring(n: int) -> torch.Tensor:
     return torch.eye(n).double() - 1 / n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 def test_every_token_is_decided_and_ranked_as_by_the_full_circuit(
@@ -101,6 +102,7 @@ def test_a_copying_head_copies_and_its_negation_suppresses() -> None:
     assert -1 < eigen[(1, 0)] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 def test_eigenvalues_are_those_of_the_full_circuit(
@@ -113,6 +115,7 @@ def test_eigenvalues_are_those_of_the_full_circuit(
         assert scores[(layer, head)] == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_head_that_writes_nothing_has_eigenvalue_score_zero() -> None:
     hf = checkpoints.gpt2_model(D_VOCAB)
     hf.transformer.h[1].attn.c_proj.weight.data.zero_()
@@ -149,6 +152,7 @@ def test_each_share_has_its_own_standard_error() -> None:
     assert scores.to_frame().loc[(0, 0)].to_dict() == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_tokens_in_parts_are_answered_as_together(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +167,7 @@ def test_tokens_in_parts_are_answered_as_together(
     assert rank_vocabulary(model, heads=[(0, 1), (2, 0)]).equals(ranked)
 
 
+@pytest.mark.slow
 def test_a_tokens_answer_does_not_hang_on_the_other_tokens(model: Any) -> None:
     tokens = torch.arange(0, D_VOCAB, 5)
     shuffled = tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))]

@@ -146,6 +146,7 @@ def assert_answers(found: pd.DataFrame, folder: str, **parameters: Any) -> None:
     pd.testing.assert_frame_equal(found, expected, check_index_type=False, check_exact=True)
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_functions_and_the_same_weights_are_asked_once(
     models: list[Path], here: str, tmp_path: Path
 ) -> None:
@@ -162,6 +163,7 @@ def test_answers_are_those_of_the_functions_and_the_same_weights_are_asked_once(
     assert list(again.tasks["status"]) == ["kept", "kept"]
 
 
+@pytest.mark.slow
 def test_a_pattern_is_written_out_in_the_order_of_its_numbers(models: list[Path]) -> None:
     here = models[0].parent
     found = list(_written_out([str(here / "step-*")]))
@@ -217,6 +219,7 @@ def scores_now(folder: str, k: int = 60) -> list[float]:
     return list(score_heads(load_model(folder), list(NAMES), k=k).to_frame()["copying_score"])
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_part_of_the_model(made: Path, here: str) -> None:
     saved("B", tuple(reversed(planted.NAMES)))
     weights = [Path(folder, "model.safetensors").read_bytes() for folder in "AB"]
@@ -229,6 +232,7 @@ def test_the_tokenizer_is_part_of_the_model(made: Path, here: str) -> None:
     assert {folder: copying_of(found, folder) for folder in "AB"} == expected
 
 
+@pytest.mark.slow
 def test_the_configuration_is_part_of_the_model(made: Path, here: str) -> None:
     saved("A", planted.NAMES, n_layer=2)
     question = Question("static", {"k": 60}, NAMES)
@@ -280,6 +284,7 @@ def test_labels_say_what_is_asked() -> None:
         Question("eigenvalue", names=NAMES)
 
 
+@pytest.mark.slow
 def test_questions_of_other_names_are_told_apart(made: Path, here: str) -> None:
     asked = [Question("static", {"k": 60}, names) for names in (NAMES[:4], NAMES[4:])]
     found = sweep_frame(sweep(["A"], asked, "sweep", cluster=here))
@@ -291,6 +296,7 @@ def test_questions_of_other_names_are_told_apart(made: Path, here: str) -> None:
         assert list(of_it["copying_score"]) == list(expected["copying_score"])
 
 
+@pytest.mark.slow
 def test_what_is_given_twice_is_asked_once(made: Path, here: str) -> None:
     said_otherwise = Question("eigenvalue", {"embedding": "embedding"})
     asked = [said_otherwise, "eigenvalue", "eigenvalue"]
@@ -307,6 +313,7 @@ def test_what_is_given_twice_is_asked_once(made: Path, here: str) -> None:
         sweep_frame(result, "eigenvalues")
 
 
+@pytest.mark.slow
 def test_an_answer_is_found_under_the_name_that_was_asked_for(made: Path, here: str) -> None:
     made.rename("B")
     sweep(["B"], ["eigenvalue"], "sweep", cluster=here)
@@ -317,6 +324,7 @@ def test_an_answer_is_found_under_the_name_that_was_asked_for(made: Path, here: 
     assert set(found["model"]) == set(found["title"]) == {"A"}
 
 
+@pytest.mark.slow
 def test_answers_of_other_code_are_left_out(
     made: Path, here: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +347,7 @@ def test_answers_of_other_code_are_left_out(
         sweep_frame(result)
 
 
+@pytest.mark.slow
 def test_answers_about_other_shipped_names_are_left_out(
     made: Path, here: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +374,7 @@ def test_answers_about_other_shipped_names_are_left_out(
         sweep_frame("sweep")
 
 
+@pytest.mark.slow
 def test_a_failure_is_forgotten_once_there_is_an_answer(made: Path, here: str) -> None:
     made.rename("elsewhere")
     for question in ("eigenvalue", Question("static", names=("two words",))):
