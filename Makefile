@@ -22,7 +22,7 @@ NBVAL   := NAME_HEADS_FIGURES=$(CURDIR)/build/figures $(PACKAGED) $(PYTEST) --di
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures explore site sweep families lint test test-fast test-notebooks test-portable notebooks check-gpt2 bench lock hooks lab clean
+.PHONY: help setup figures explore site sweep families lint test test-fast test-python test-notebooks test-portable notebooks check-gpt2 bench lock hooks lab clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ test: $(READY) ## lint, type-check, run every test and compare every notebook's 
 
 test-fast: $(READY) ## the quick tests, of three families, without a browser: a minute
 	$(TESTS) -m "not slow and not chromium" tests
+
+test-python: $(READY) ## every test that needs no browser
+	$(TESTS) -m "not chromium" tests
 
 test-notebooks: $(READY) ## compare every notebook's outputs and figures with the committed ones
 	@$(FETCH)
