@@ -9,6 +9,7 @@ tells whether they are still those of before.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import weakref
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from analysis.weights import check_finite, unembedding_matrix
 
 KEEP_BYTES = MEMORY // 4
 """Of projected vocabularies, at most, between calls."""
+SIDE, SQUARES_TOGETHER = 127, 16
+"""Of the squares into which a parameter's bits are cut for its fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +82,31 @@ PREPARED = PreparedWeights()
 
 
 def fingerprint(model: ReadableModel) -> int:
-    """A number of every parameter's place, shape and bits.
+    """A number of every parameter's place, shape and bits, which tells their order too.
 
-    The bits are added up as whole numbers, which no change of one weight leaves as it was.
+    A change of one weight, of signs, or of the order of heads, rows or columns changes it.
     """
     parameters = [p.detach() for p in model.original_model.parameters()]
     large = sorted(parameters, key=Tensor.numel, reverse=True)
     on_cpu = all(p.device.type == "cpu" for p in parameters)
-    sums = map_heads(_sum_of_bits, large) if on_cpu else map(_sum_of_bits, large)
+    bits = map_heads(_digest, large) if on_cpu else map(_digest, large)
     where = [(p.data_ptr(), tuple(p.shape), p.dtype, p.device) for p in large]
-    return hash(tuple(zip(where, sums, strict=True)))
+    return hash(tuple(zip(where, bits, strict=True)))
 
 
-def _sum_of_bits(p: Tensor) -> int:
-    """Its bytes added up, eight at a time where there are eight times as many."""
+def _digest(p: Tensor) -> bytes:
+    """A hash of a parameter: of the sums of rows and columns of its bits in squares, as integers.
+
+    Squares are small enough for a processor's cache, so that the weights are read once. Their side
+    is odd: the highest bit, in a square that is negated, is not cancelled by another.
+    """
     flat = p.contiguous().view(-1)
     n_bytes = flat.numel() * flat.element_size()
     aligned = n_bytes % 8 == 0 and flat.storage_offset() * flat.element_size() % 8 == 0
-    return int(flat.view(torch.int64 if aligned else torch.uint8).sum(dtype=torch.int64))
+    words = flat.view(torch.int64 if aligned else torch.uint8)
+    n = len(words) // SIDE**2 * SIDE**2
+    digest = hashlib.blake2b(words[n:].cpu().numpy().data, digest_size=16)
+    for squares in words[:n].view(-1, SIDE, SIDE).split(SQUARES_TOGETHER):
+        for axis in (1, 2):
+            digest.update(squares.sum(axis, dtype=torch.int64).cpu().numpy().data)
+    return digest.digest()

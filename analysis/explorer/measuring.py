@@ -6,6 +6,7 @@ every head. The explorer offers those that have not been made.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from analysis.errors import ParameterError
+from analysis.errors import ArchitectureError, ParameterError
 from analysis.explorer.evidence import Asked, Evidence, Measure, check_evidence_of
 from analysis.ioi.head_classes import published_classes
 from analysis.names import TokenPairs, load_names
@@ -77,7 +78,8 @@ def measure(
 def measure_all(model: TransformerBridge, scores: HeadScores) -> Evidence:
     """Make every measurement; minutes on a laptop for a model of a hundred million parameters.
 
-    Of fewer than ``MIN_NAMES`` names there are no dynamic scores.
+    Of fewer than ``MIN_NAMES`` names there are no dynamic scores. What cannot be measured of the
+    model's architecture (Gemma 2's heads cannot be patched) is left out, with a warning.
 
     Args:
         model: that was scored.
@@ -95,7 +97,10 @@ def measure_all(model: TransformerBridge, scores: HeadScores) -> Evidence:
     check_type("scores", scores, HeadScores, "score_heads")
     for what, one in MEASUREMENTS.items():
         if scores.n_pairs >= one.least:
-            evidence = measure(model, scores, what, evidence)
+            try:
+                evidence = measure(model, scores, what, evidence)
+            except ArchitectureError as error:
+                warnings.warn(f"not measured: {one.title}: {error}", stacklevel=2)
     return evidence
 
 

@@ -61,7 +61,8 @@ def check_additive(model: ReadableModel) -> None:
             f"{model.cfg.model_name}: transformer_lens names no final norm, which direct effects "
             "go through; use another model."
         )
-    identities = [_held(model, identity) for identity in direct_identities(model)]
+    not_6 = "cannot be patched head by head"
+    identities = [_held(model, identity, not_6) for identity in direct_identities(model)]
     model.admission = replace(found, identities=(*found.identities, *identities))  # type: ignore[attr-defined]
 
 
@@ -109,12 +110,12 @@ def admit_runs(model: ReadableModel) -> Admission:
     return found
 
 
-def _held(model: ReadableModel, identity: Identity) -> Identity:
+def _held(model: ReadableModel, identity: Identity, verdict: str = "is not scored") -> Identity:
     if identity.holds:
         return identity
     check_finite(model)  # a weight that is NaN or infinite fails every identity
     raise ArchitectureError(
-        f"{model.cfg.model_name} ({model.cfg.architecture}) is not scored, since its "
+        f"{model.cfg.model_name} ({model.cfg.architecture}) {verdict}, since its "
         f"{identity.name} identity fails: {identity.where} differ by {identity.error:.2g} of "
         f"their size (at most {identity.limit:.0e} is admitted); use another model."
     )

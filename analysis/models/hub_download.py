@@ -31,7 +31,7 @@ from analysis.progress import lasting_bar
 from analysis.validation import is_file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from analysis.models.hub_listing import ExpectedFile, Listing
 
@@ -59,10 +59,12 @@ def fetch_blob(repo: str, listing: Listing, name: str) -> Path:
             return blob
         blob.parent.mkdir(parents=True, exist_ok=True)
         _check_room(blob.parent, name, expected)
-        with _one_at_a_time(repo, blob):
+        partial = blob.with_name(f"{blob.name}.incomplete")
+        lock = blob.parents[2] / ".locks" / blob.parents[1].name / f"{blob.name}.lock"
+        with one_at_a_time(repo, lock, lambda: _size(partial)):
             if not blob.is_file():
-                _receive(repo, listing, name, blob.with_name(f"{blob.name}.incomplete"))
-                blob.with_name(f"{blob.name}.incomplete").replace(blob)
+                _receive(repo, listing, name, partial)
+                partial.replace(blob)
     return blob
 
 
@@ -219,22 +221,25 @@ def in_time(chunks: Iterator[bytes]) -> Iterator[bytes]:
             since, came = time.monotonic(), 0
 
 
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0
+
+
 @contextlib.contextmanager
-def _one_at_a_time(repo: str, blob: Path) -> Iterator[None]:
-    """Wait for another process that downloads the same file, as long as the file grows."""
+def one_at_a_time(repo: str, lock: Path, came: Callable[[], int]) -> Iterator[None]:
+    """Wait for another process that downloads the same, as long as what ``came`` grows."""
     from filelock import FileLock, Timeout
     from huggingface_hub import constants
 
-    lock = blob.parents[2] / ".locks" / blob.parents[1].name / f"{blob.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    partial, size, since = blob.with_name(f"{blob.name}.incomplete"), -1, time.monotonic()
+    size, since = -1, time.monotonic()
     holder = FileLock(lock)
     while True:
         try:
             holder.acquire(timeout=0.5)
             break
         except Timeout:
-            now = partial.stat().st_size if partial.is_file() else 0
+            now = came()
             if now != size:
                 size, since = now, time.monotonic()
             elif time.monotonic() - since > 2 * float(constants.HF_HUB_DOWNLOAD_TIMEOUT):

@@ -33,7 +33,7 @@ from analysis.models.checkpoint import (
     read_json,
     sha256_of,
 )
-from analysis.models.hub_download import hub_answer, in_time
+from analysis.models.hub_download import hub_answer, in_time, one_at_a_time
 from analysis.models.hub_errors import HubError, HubUnreachableError
 from analysis.models.hub_listing import DIGEST, ExpectedFile, Listing
 from analysis.models.packaged import CACHE_VARIABLE
@@ -85,7 +85,7 @@ class HubTensors:
         )
         with lasting_bar(n_bytes, self.repo) as bar:
             for name in wanted:
-                with _cannot_write(self.folder):
+                with self.alone():
                     self._fetch(name, bar)
 
     def tensor(self, name: str) -> Tensor:
@@ -120,8 +120,11 @@ class HubTensors:
 
     def _fetch(self, name: str, bar: Any) -> None:
         place, path = self.places[name], self._path(name)
+        self.checksums |= self.recorded()
+        if self._is_here(name):  # another process fetched it meanwhile
+            bar.update(place.n_bytes)
+            return
         part = path.with_suffix(".part")
-        self.folder.mkdir(parents=True, exist_ok=True)
         have = part.stat().st_size if part.is_file() else 0
         if have > place.n_bytes:
             part.unlink()
@@ -135,6 +138,29 @@ class HubTensors:
         part.replace(path)
         self._verified.add(name)
         self._write_record()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While this process writes into the folder, no other does."""
+        lock = self.folder / "tensors.lock"
+        with _cannot_write(self.folder), one_at_a_time(self.repo, lock, self._came):
+            yield
+
+    def _came(self) -> int:
+        """Bytes in the folder: another process that goes on makes them more."""
+        n_bytes = 0
+        for file in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # the other has just renamed it
+                n_bytes += file.stat().st_size
+        return n_bytes
+
+    def recorded(self) -> dict[str, str]:
+        """SHA-256 of the tensors in the cache."""
+        try:
+            known = read_json(self.folder / RECORD)
+        except ModelError:  # not there, cut off or damaged: what it told of is fetched again
+            known = {}
+        return {name: str(sha) for name, sha in known.items() if name in self.places}
 
     def _write_record(self) -> None:
         record = self.folder / RECORD
@@ -215,13 +241,7 @@ def hub_tensors(repo: str, listing: Listing, cache: Path) -> HubTensors:
     for name, file in tensors.files.items():
         places |= _header(tensors, name, file.size or 0)
     tensors.places = places
-    record = folder / RECORD
-    if record.is_file():
-        try:
-            known = read_json(record)
-        except ModelError:  # cut off or damaged: what it told of is fetched again
-            known = {}
-        tensors.checksums = {n: str(sha) for n, sha in known.items() if n in places}
+    tensors.checksums = tensors.recorded()
     return tensors
 
 
@@ -236,8 +256,7 @@ def _header(tensors: HubTensors, name: str, size: int) -> dict[str, TensorPlace]
     length = header_length(b"".join(tensors.read_range(name, 0, 8)), name)
     header = b"".join(tensors.read_range(name, 8, 8 + length))
     places = parse_header(header, name, size)
-    with _cannot_write(tensors.folder):
-        tensors.folder.mkdir(parents=True, exist_ok=True)
+    with tensors.alone():
         staged = kept.with_suffix(".staged")
         staged.write_bytes(header)
         staged.replace(kept)

@@ -24,6 +24,7 @@ from analysis.ioi.measured_classes import measured_classes
 from analysis.prompts.indirect_object import OBJECTS, PLACES
 from analysis.prompts.templates import TEMPLATES
 from tests import checkpoints, ioi_models, planted
+from tests.families.tiny import tiny_model
 
 WORDS = [*ioi_models.NAMES, *PLACES, *OBJECTS]
 FRAME_COLUMN = {"vocabulary_copied": "copied", "vocabulary_suppressed": "suppressed"}
@@ -38,6 +39,16 @@ def model() -> Any:
 def found(model: Any) -> Results:
     results = collect(model, WORDS)
     return results.with_evidence(measure_all(model, results.scores))
+
+
+@pytest.mark.slow
+def test_what_an_architecture_does_not_allow_is_left_out() -> None:
+    tokenizer = ioi_models.make_tokenizer()
+    gemma = planted.boot(tiny_model("gemma2", len(tokenizer)), tokenizer)
+    with pytest.warns(UserWarning, match="^not measured: .* residual stream"):
+        evidence = measure_all(gemma, score_heads(gemma, WORDS))
+    assert set(MEASUREMENTS) - set(evidence.done) == {"dynamic", "causal"}
+    assert evidence.measures
 
 
 def note_of(evidence: Evidence, key: str) -> str:

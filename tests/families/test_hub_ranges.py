@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from analysis.errors import AnalysisError, ModelError
 from analysis.models import hub_ranges
@@ -56,6 +60,36 @@ def test_scores_are_those_of_the_whole_model(
     assert np.array_equal(found.in_bottom_k, expected.in_bottom_k)
     assert f"GB from {REPO} at 111111111111" in said
     assert not any(name.endswith(".safetensors") for name in _whole_files(served))
+
+
+@pytest.mark.slow
+def test_two_readers_at_a_time_fetch_a_tensor_once(
+    served: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second comes while the first has half of it."""
+    half, fetched = threading.Event(), HubTensors.read_range
+
+    def slowly(self: HubTensors, file: str, start: int, end: int) -> Iterator[bytes]:
+        whole = b"".join(fetched(self, file, start, end))
+        yield whole[: len(whole) // 2]
+        if end - start > 1000:
+            half.set()
+            time.sleep(0.3)
+        yield whole[len(whole) // 2 :]
+
+    name = "model.layers.1.self_attn.o_proj.weight"
+    readers = [hub_tensors(REPO, ask_hub(REPO, None), tmp_path / "cache") for _ in range(2)]
+    monkeypatch.setattr(HubTensors, "read_range", slowly)
+    before = len(served.ranges)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(readers[0].tensor, name)
+        assert half.wait(10)
+        second = pool.submit(readers[1].tensor, name)
+        found = [first.result(), second.result()]
+    model = tiny_model("llama", len(TOKENIZER))
+    for tensor in found:
+        assert torch.equal(tensor, model.get_parameter(name))
+    assert len(served.ranges) == before + 1
 
 
 def _whole_files(hub: LoopbackHub) -> list[str]:
