@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import operator
 import os
@@ -84,6 +85,16 @@ def check_path(name: str, value: Any) -> Path:
     if len(os.fsencode(path)) > MAX_PATH or any(len(os.fsencode(p)) > MAX_NAME for p in path.parts):
         raise ParameterError(f"{name} is longer than a file's name can be: {shown(text)}.")
     return path
+
+
+def fitting_folders(pattern: str) -> list[str]:
+    """The folder of that path or, if there is none, those that fit it as a pattern.
+
+    ``*`` and ``?`` stand for other characters, and nothing else does; ``~`` is expanded.
+    """
+    path = os.path.expanduser(pattern)
+    fitting = [path] if os.path.isdir(path) else glob.glob(path.replace("[", "[[]"))
+    return [folder for folder in fitting if os.path.isdir(folder)]
 
 
 def is_file_name(name: object) -> bool:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 import difflib
 import gc
-import glob
 import json
 import math
 import os
@@ -28,7 +27,7 @@ from typing import Any
 from analysis.cli.exit_status import exit_status
 from analysis.errors import ParameterError
 from analysis.export.whole_files import as_export_error
-from analysis.validation import check_choice, check_text, shown
+from analysis.validation import check_choice, check_text, fitting_folders, shown
 
 BUILD = Path("build")
 """In the folder from which the command is called."""
@@ -290,9 +289,8 @@ def _model(text: str) -> str:
     """
     if os.sep not in text and not text.startswith((".", "~")):
         return text
-    pattern = os.path.expanduser(text)
-    if set(text) & set("*?") and glob.glob(pattern):
-        return os.path.abspath(pattern)
+    if set(text) & set("*?") and fitting_folders(text):
+        return os.path.abspath(os.path.expanduser(text))
     return _absolute(text)
 
 

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import fnmatch
-import glob
 import os
 import signal
 import threading
@@ -34,7 +33,7 @@ from analysis.sweeps import questions as asking
 from analysis.sweeps.cluster import cluster_client
 from analysis.sweeps.questions import Question
 from analysis.sweeps.store import Store, read_answers
-from analysis.validation import check_int, check_list, check_path, check_text
+from analysis.validation import check_int, check_list, check_path, check_text, fitting_folders
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -192,8 +191,7 @@ def _written_out(models: Sequence[str]) -> Iterator[str]:
         )
         names = [model]
         if any(c in model for c in "*?"):
-            folders = filter(os.path.isdir, glob.glob(os.path.expanduser(model)))
-            names = sorted(folders, key=_by_number)
+            names = sorted(fitting_folders(model), key=_by_number)
         repo, at, revision = model.rpartition("@")
         listed = at and not set("*?") & set(repo)
         if not names and listed and asked_for(model, None).kind == "hub":

@@ -309,13 +309,14 @@ def test_models_and_folders_of_a_sweep_are_meant_from_where_the_command_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {"checkpoints": None, "models": ["smollm2-135m"], "folder": "../build/sweep"}
-    for name in ("ckpt", "gpt2", "runs/step-1"):
+    for name in ("ckpt", "gpt2", "runs/step-1", "runs[1]/step-1"):
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     here = str(tmp_path)
     for given, expected in {
         "CHECKPOINTS=./ckpt": f"{here}/ckpt",
         "CHECKPOINTS=runs/step-*": f"{here}/runs/step-*",
+        "CHECKPOINTS=runs[1]/step-*": f"{here}/runs[1]/step-*",
         "CHECKPOINTS=EleutherAI/pythia-160m@step*": "EleutherAI/pythia-160m@step*",
         "CHECKPOINTS=None": None,
         "MODELS=./ckpt, gpt2,org/model": [f"{here}/ckpt", "gpt2", "org/model"],

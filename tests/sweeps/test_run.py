@@ -195,6 +195,18 @@ def test_a_pattern_of_folders_may_have_an_at_in_it(
     assert asked == ["org/m"]
 
 
+def test_only_stars_and_question_marks_are_patterns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs[1]/step-1", "runs1/step-1", "what?", "whatX"):
+        Path(name).mkdir(parents=True)
+    assert list(_written_out(["runs[1]/step-*"])) == ["runs[1]/step-1"]
+    assert list(_written_out(["what?"])) == ["what?"]  # there is a folder of that very name
+    with pytest.raises(ParameterError, match="no checkpoint fits"):
+        list(_written_out(["runs[12]/step-*"]))
+
+
 def test_what_decides_an_answer_decides_its_key() -> None:
     key = Question("static").key("a" * 64)
     assert key == Question("static", {"k": 1}).key("a" * 64)
