@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 import warnings
@@ -141,11 +142,13 @@ def _read(folder: Path, files: Sequence[Path]) -> pd.DataFrame:
     """Files of answers as one table, the key of each in the column ``key``."""
     import duckdb
 
+    # DuckDB takes a path for a pattern.
+    literal = [re.sub(r"([*?\[])", r"[\1]", str(file)) for file in files]
     try:
         with duckdb.connect() as connection:
             table = connection.execute(
                 "SELECT * FROM read_parquet(?, union_by_name = true, filename = 'key')",
-                [list(map(str, files))],
+                [literal],
             ).df()
     except duckdb.Error as error:
         reason = str(error).splitlines()[0][:300]

@@ -479,6 +479,18 @@ def test_an_answer_is_there_whole_or_not_at_all(
     assert sweep_frame(tmp_path)["copying_score"].tolist() == [0.25, 1.0]
 
 
+@pytest.mark.slow
+def test_the_folder_of_answers_is_no_pattern(tmp_path: Path) -> None:
+    index = pd.MultiIndex.from_tuples([(0, 0)], names=["layer", "head"])
+    about = {"title": "M", "checksum": "0", "question": "static", "n_layers": 1}
+    folders = ["z*", "z?", "z[1]", "z1", "[z"]
+    for name in folders:
+        answer = pd.DataFrame({"copying_score": [0.25]}, index)
+        Store(tmp_path / name).keep("key", answer, about | {"model": name})
+    for name in folders:
+        assert sweep_frame(tmp_path / name)["model"].tolist() == [name]
+
+
 def test_a_folder_without_answers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="no answers"):
         sweep_frame(tmp_path)
