@@ -163,6 +163,7 @@ def sweep(
             )
     store = Store(check_path("folder", folder).resolve())
     names = list(dict.fromkeys(_written_out(_as_list("models", models))))
+    store.make_folder()
     rows: list[dict[str, str]] = []
     keys: dict[str, dict[str, str]] = {}
     tasks = list(_planned(names, asked, store, rows, keys))

@@ -13,7 +13,8 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,12 @@ class Store:
         """Where the reason is, or would be, that a model has no answer to a question."""
         asked = hashlib.sha256(f"{model}\n{question}".encode()).hexdigest()[:40]
         return self.folder / f"{asked}.json"
+
+    def make_folder(self) -> None:
+        """Make the folder if need be, and find out whether files can be written in it."""
+        with self._cannot_write("give another folder"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
 
     def has(self, key: str) -> bool:
         """Whether a task has its answer."""
@@ -72,7 +79,7 @@ class Store:
         self.failure_file(model, question).unlink(missing_ok=True)
 
     def _write(self, path: Path, content: bytes) -> None:
-        try:
+        with self._cannot_write("make room, or give another folder"):
             self.folder.mkdir(parents=True, exist_ok=True)
             handle, staged = tempfile.mkstemp(prefix=".writing-", dir=self.folder)
             try:
@@ -84,10 +91,15 @@ class Store:
             except BaseException:
                 Path(staged).unlink(missing_ok=True)
                 raise
+
+    @contextmanager
+    def _cannot_write(self, advice: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise ExportError(
                 f"the folder of answers {self.folder} cannot be written "
-                f"({error.strerror or error}): make room, or give another folder."
+                f"({error.strerror or error}): {advice}."
             ) from error
 
 

@@ -479,6 +479,18 @@ def test_an_answer_is_there_whole_or_not_at_all(
     assert sweep_frame(tmp_path)["copying_score"].tolist() == [0.25, 1.0]
 
 
+def test_a_folder_that_cannot_be_written_is_said_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.sweeps.run._planned", lambda *_: pytest.fail("planned first"))
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(
+        ExportError, match=r"file cannot be .* \(File exists\): give another folder"
+    ):
+        sweep(["gpt2"], folder=tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.slow
 def test_the_folder_of_answers_is_no_pattern(tmp_path: Path) -> None:
     index = pd.MultiIndex.from_tuples([(0, 0)], names=["layer", "head"])
