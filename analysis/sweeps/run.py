@@ -222,7 +222,8 @@ def _planned(
         for name in names:
             repo, at, revision = name.rpartition("@")
             # A folder may have an @ in its name.
-            model, chosen = (repo, revision) if at and not os.path.exists(name) else (name, None)
+            plain = not at or os.path.exists(os.path.expanduser(name))
+            model, chosen = (name, None) if plain else (repo, revision)
             try:
                 checkpoint = fetch_checkpoint(model, chosen)
                 checksum = checkpoint_checksum(checkpoint)

@@ -401,6 +401,16 @@ def test_a_failure_is_forgotten_once_there_is_an_answer(made: Path, here: str) -
     assert all(question.startswith("static (1 name,") for question in left)
 
 
+@pytest.mark.parametrize("name", ["x@y", "~/x@y"])
+def test_a_folder_with_an_at_in_its_name_has_no_revision(
+    made: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.rename("x@y")
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    (task,) = _planned([name], [Question("eigenvalue")], Store(Path("sweep")), [], {})
+    assert (task.model, task.revision) == (name, None)
+
+
 @pytest.mark.parametrize(
     ("file", "before", "after"),
     [
