@@ -25,8 +25,8 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from analysis.cli.exit_status import exit_status
-from analysis.errors import ParameterError
-from analysis.export.whole_files import as_export_error
+from analysis.errors import ExportError, ParameterError
+from analysis.export.whole_files import as_export_error, write_whole
 from analysis.validation import check_choice, check_text, fitting_folders, shown
 
 BUILD = Path("build")
@@ -80,6 +80,12 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
     with as_export_error(kept, "make room, or call from another folder."):
         BUILD.mkdir(exist_ok=True)
         TemporaryFile(dir=BUILD).close()
+    executed = (BUILD / notebook.name).resolve()
+    if executed.is_dir():
+        raise ExportError(
+            f"cannot write {executed}, where the executed notebook is kept: there is a folder of "
+            "that name; rename it."
+        )
     _say(f"{notebook.stem}: loading libraries")
     from analysis.cli.run_cells import run_cells
 
@@ -91,12 +97,19 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
         if cell["cell_type"] == "markdown" and heading:
             _say(f"{notebook.stem}: {heading[1]}")
 
-    executed = (BUILD / notebook.name).resolve()
     try:
         run_cells(book["cells"], notebook.parent, announce)
-    finally:
-        executed.write_text(json.dumps(book, indent=1, ensure_ascii=False), encoding="utf-8")
-    return executed
+    except BaseException:
+        try:
+            _keep(book, executed)
+        except ExportError as error:  # second to what a cell raised
+            _say(f"error: {error}")
+        raise
+    return _keep(book, executed)
+
+
+def _keep(book: Mapping[str, Any], path: Path) -> Path:
+    return write_whole(path, json.dumps(book, indent=1, ensure_ascii=False).encode())
 
 
 def _say(line: str) -> None:

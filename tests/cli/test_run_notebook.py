@@ -247,6 +247,40 @@ def test_a_file_in_the_way_of_the_folder_is_said_first(
     assert (notebook.parent / "build").read_text() == "in the way"
 
 
+def test_a_folder_in_the_way_of_the_executed_notebook_is_said_first(
+    notebook: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_cells, "run_cells", lambda *_: pytest.fail("ran first"))
+    (notebook.parent / "build" / notebook.name).mkdir(parents=True)
+    assert main([str(notebook), "K=5"]) == 1
+    assert "there is a folder of that name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("k", "last"), [(5, "error: cannot write "), (4, "error: no name is left")]
+)
+def test_a_full_disk_leaves_the_notebook_executed_before_and_hides_no_error(
+    k: int,
+    last: str,
+    notebook: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def cut_off(path: Path, content: bytes | str, **_: object) -> None:
+        path.open("wb").close()
+        raise OSError(28, "No space left on device")
+
+    executed = notebook.parent / "build" / notebook.name
+    assert main([str(notebook)]) == 0
+    before = executed.read_bytes()
+    monkeypatch.setattr(Path, "write_bytes", cut_off)
+    monkeypatch.setattr(Path, "write_text", cut_off)
+    assert main([str(notebook), f"K={k}"]) == 1
+    said = capsys.readouterr().err
+    assert "No space left on device" in said and said.splitlines()[-1].startswith(last)
+    assert executed.read_bytes() == before
+
+
 @pytest.mark.parametrize(("k", "end"), [(10, ""), (11, ": enough")])
 def test_a_cell_that_ends_the_run_is_no_success(
     k: int, end: str, notebook: Path, capsys: pytest.CaptureFixture[str]
