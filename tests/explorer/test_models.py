@@ -113,6 +113,17 @@ def test_models_side_by_side_are_kept_together(
     assert "beside=1" in alone.url and "k=4" in alone.url
 
 
+def test_a_title_of_two_lines_is_one_comment_of_the_python(
+    visit: Open, results: Results, tmp_path: Path
+) -> None:
+    model = replace(results.scores.model, title="Two\nlines", name="two")
+    one = replace(results.sets[0], scores=replace(results.scores, model=model))
+    other = replace(results, sets=(one,))
+    page = visit("#beside=1", file=write_page([results, other], tmp_path / "two.html"))
+    record = kept(page, "Record and state (JSON)", tmp_path)
+    assert "# Two lines\nmodel = " in json.loads(record.read_text())["python"]
+
+
 def ks(page: Page) -> list[str]:
     """The k of every explorer shown."""
     boxes = page.locator(".nh:visible").get_by_label("k, from 1 to 100").all()

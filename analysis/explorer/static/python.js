@@ -27,9 +27,9 @@ function pythonPart(app) {
   /** Lines that, run, return the numbers seen. */
   function pythonLines() {
     const every = app.together();
+    const titled = ({ data: { model } }) => `# ${model.title.replace(/\s+/g, " ")}\n`;
     return ["from analysis import load_model, load_names, score_heads", "",
-      ...every.map((one) => (every.length > 1 ? `# ${one.data.model.title}\n` : "")
-        + one.ownLines())].join("\n");
+      ...every.map((one) => (every.length > 1 ? titled(one) : "") + one.ownLines())].join("\n");
   }
 
   function ownLines() {
