@@ -176,8 +176,11 @@ class HubTensors:
             raise self._broke_off(file, error) from None
 
     def _broke_off(self, file: str, error: Exception) -> HubError:
+        why = first_line(error)
+        if isinstance(error, HubUnreachableError):  # without the cache and the advice
+            why = error.reason.rpartition(" and ")[0]
         return HubError(
-            f"the download of {file} of {self.repo} broke off ({first_line(error)})",
+            f"the download of {file} of {self.repo} broke off ({why})",
             "run this again; what came is kept",
         )
 

@@ -219,7 +219,11 @@ def test_latent_attention_is_refused_before_any_weight_is_asked_for(
         (Answer(429, {"Retry-After": "3600"}), "takes no more requests .* wait 3,600 seconds"),
         (Answer(403), "forbids access"),
         (Answer(407), "the proxy before the hub"),
-        (Answer(503), r"broke off \(the hub .* HTTP status 503"),
+        (
+            Answer(503),
+            r"broke off \(the hub \(\S+\) .* \(it answered with HTTP status 503\)\): "
+            "run this again; what came is kept",
+        ),
         (Answer(200, {"Content-Type": "text/html"}, b"<html>Log in</html>"), "sends no parts"),
     ],
 )
