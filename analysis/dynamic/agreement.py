@@ -37,6 +37,8 @@ from analysis.validation import check_int
 POOLED = "all templates"
 OUTLIER = 3.0
 """Studentized residual from which a head is said to be off the line."""
+ON_THE_LINE = 1e-9
+"""Residuals, and leverages' distances from 1, below this are rounding errors."""
 
 
 def agreement(
@@ -158,7 +160,9 @@ def head_table(static: pd.DataFrame, dynamic: pd.DataFrame, kind: str) -> pd.Dat
         Columns ``static``, ``low``, ``high`` (Wilson, 95 %), ``dynamic`` (mean over templates),
         ``fitted``, ``residual`` (studentized), indexed by ``layer`` and ``head``. Where no line is
         to be fitted, for there are fewer than 3 heads or all have one static score, ``fitted`` is
-        the mean and ``residual`` NaN.
+        the mean and ``residual`` NaN. It is NaN too for a head that the line must pass through
+        (leverage 1: all others have one static score), and 0 for one on the line, both within
+        ``ON_THE_LINE``, where a quotient would be of rounding errors.
     """
     table = pd.DataFrame(
         {
@@ -173,7 +177,9 @@ def head_table(static: pd.DataFrame, dynamic: pd.DataFrame, kind: str) -> pd.Dat
     import statsmodels.api as sm
 
     fit = sm.OLS(table["dynamic"], sm.add_constant(table["static"], has_constant="add")).fit()
-    return table.assign(
-        fitted=fit.fittedvalues,
-        residual=fit.get_influence().resid_studentized_internal,
-    )
+    influence = fit.get_influence()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        residual = np.array(influence.resid_studentized_internal)
+    residual[np.abs(fit.resid) < ON_THE_LINE] = 0
+    residual[1 - influence.hat_matrix_diag < ON_THE_LINE] = np.nan
+    return table.assign(fitted=fit.fittedvalues, residual=residual)

@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 
-from analysis.dynamic.agreement import POOLED, agreement, head_table
+from analysis.dynamic.agreement import OUTLIER, POOLED, agreement, head_table
 from analysis.dynamic.scores import CONTEXTS, DynamicScores
 from analysis.errors import ParameterError
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE, HeadScores
@@ -230,6 +230,21 @@ def test_where_no_line_can_be_fitted_the_mean_is_and_no_head_is_off_it(
     assert table["fitted"].to_numpy() == pytest.approx(np.full(len(static), ran.mean()))
     assert table["dynamic"].to_numpy() == pytest.approx(ran)
     assert table["residual"].isna().all() and (table.dtypes == np.float64).all()
+
+
+def test_residuals_are_not_made_of_rounding_errors() -> None:
+    counts = np.zeros((12, 12), int)
+    counts[1, 1] = 17
+    static = scores_from_counts(counts).to_frame(intervals=True)
+    dynamic = pd.concat({"one": static[["copying_score"]]}, names=["template"])
+    residual = head_table(static, dynamic, "copying_score")["residual"]
+    assert np.isnan(residual.pop((1, 1)))  # leverage 1: the line passes through it
+    assert (residual == 0).all()
+
+    dynamic.loc["one", 2, 2] = 0.01
+    residual = head_table(static, dynamic, "copying_score")["residual"]
+    assert np.isnan(residual.pop((1, 1)))
+    assert residual[residual.abs() > OUTLIER].index.tolist() == [(2, 2)]
 
 
 def test_one_group_of_heads_leaves_no_range_over_heads() -> None:
