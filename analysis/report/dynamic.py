@@ -18,7 +18,7 @@ from analysis.dynamic.null_heads import (
 from analysis.dynamic.one_prompt import rounded
 from analysis.dynamic.scores import DynamicScores
 from analysis.errors import ParameterError
-from analysis.heads import head_name
+from analysis.heads import head_name, listed_heads
 from analysis.plots.static_dynamic import compared_columns
 from analysis.report.static import counted
 from analysis.static.head_scores import COPYING_SCORE, HIGH, SUPPRESSION_SCORE
@@ -119,21 +119,34 @@ def what_context_changes(static: pd.DataFrame, dynamic: pd.DataFrame) -> list[st
     ran = dynamic.groupby(level=["layer", "head"]).mean()
     for kind in compared_columns(static, dynamic):
         what = kind.removesuffix("_score").capitalize()
-        best, highest = static[kind].idxmax(), ran[kind].idxmax()
-        if static.loc[best, kind] == 0:
+        weights, context = static[kind], ran[kind].round(9)
+        if not weights.any():
             said.append(f"**{what}.** By the weights all heads score 0.")
             continue
+        best, highest = (scores.index[scores == scores.max()] for scores in (weights, context))
+        first = f"**{what}.** {_score_most(best)} by the weights, {_percent(weights[best])}"
+        if not context.any():
+            said.append(f"{first}; with context all heads score 0.")
+            continue
         end = (
-            "; no head scores more with context"
-            if best == highest
-            else f"; with context {head_name(*highest)} scores most, "
-            f"{ran.loc[highest, kind]:.0%} ({static.loc[highest, kind]:.0%} by the weights)"
+            "no head scores more with context"
+            if best.isin(highest).any()
+            else f"with context {_score_most(highest)}, {_percent(context[highest])} "
+            f"({_percent(weights[highest])} by the weights)"
         )
-        said.append(
-            f"**{what}.** {head_name(*best)} scores most by the weights, "
-            f"{static.loc[best, kind]:.0%}, and {ran.loc[best, kind]:.0%} with context{end}."
-        )
+        said.append(f"{first}, and {_percent(context[best])} with context; {end}.")
     return said
+
+
+def _score_most(heads: pd.Index) -> str:
+    """``9.6 scores most``, ``9.6, 10.0 score most``."""
+    return f"{listed_heads(heads)} {'scores' if len(heads) == 1 else 'score'} most"
+
+
+def _percent(scores: pd.Series) -> str:
+    """The score of all these heads, or from which to which they score."""
+    low, high = f"{scores.min():.0%}", f"{scores.max():.0%}"
+    return low if low == high else f"{low} to {high}"
 
 
 def null_table(null: NullComparison) -> pd.DataFrame:

@@ -278,6 +278,30 @@ def test_the_best_heads_by_the_weights_and_with_context_are_told() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("weights", "context", "said"),
+    [
+        ([0, 0.8, 0], [0, 0, 0], "0.1 scores most by the weights, 80%; with context all heads "
+         "score 0."),
+        ([0, 0.4, 0], [0.5, 0.5, 0], "0.1 scores most by the weights, 40%, and 50% with context; "
+         "no head scores more with context."),
+        ([0, 0.4, 0.4], [0, 0.1, 0.5], "0.1, 0.2 score most by the weights, 40%, and 10% to 50% "
+         "with context; no head scores more with context."),
+        ([0.1, 0.4, 0], [0.5, 0, 0.5], "0.1 scores most by the weights, 40%, and 0% with context; "
+         "with context 0.0, 0.2 score most, 50% (0% to 10% by the weights)."),
+    ],
+)  # fmt: skip
+def test_heads_that_share_the_best_score_are_told(
+    weights: list[float], context: list[float], said: str
+) -> None:
+    index = pd.MultiIndex.from_product([[0], range(3)], names=["layer", "head"])
+    kinds = (COPYING_SCORE, SUPPRESSION_SCORE)
+    columns = [f"{kind}{end}" for kind in kinds for end in ("", "_low", "_high")]
+    static = pd.DataFrame(dict.fromkeys(columns, weights), index)
+    ran = pd.concat({"a": pd.DataFrame(dict.fromkeys(kinds, context), index)}, names=["template"])
+    assert what_context_changes(static, ran)[0] == f"**Copying.** {said}"
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_line_is_not_fitted_to_fewer_than_three_heads(n: int) -> None:
     static, running = frames()
