@@ -38,7 +38,7 @@ from analysis.exact.head_logits import OV
 from analysis.exact.prepared import PREPARED
 from analysis.exact.topk import decide_heads, layer_heads, pairs_at_once
 from analysis.exact.vocabulary import Vocabulary
-from analysis.heads import HeadPair, all_heads, head_index
+from analysis.heads import HeadPair, all_heads, head_index, head_pairs
 from analysis.models.precision import plain_settings
 from analysis.progress import progress_bar
 from analysis.static.head_scores import HeadScores, check_scores_of
@@ -94,15 +94,19 @@ def significant_heads(null: NullComparison, kind: str, n: int) -> list[HeadPair]
     n = check_int("n", n)
     ranked = null.frame.sort_values(kind, ascending=False, kind="stable")
     ranked = ranked[ranked[kind] > 0]
-    found = [head for head in ranked.index if are_significant(null, kind, [head])][:n]
-    return [(int(layer), int(head)) for layer, head in found or ranked.index[:1]]
+    found = ranked.index[which_significant(null, kind).loc[ranked.index]][:n]
+    return head_pairs(found if len(found) else ranked.index[:1])
 
 
 def are_significant(null: NullComparison, kind: str, heads: Iterable[HeadPair]) -> bool:
     """Whether there are heads given, and all of them are significant and score ``AT_LEAST``."""
-    asked = null.frame.loc[list(heads)]
-    enough = (asked[f"{kind}_q"] <= FDR) & (asked[kind] >= AT_LEAST)
-    return bool(len(asked) and enough.all())
+    asked = which_significant(null, kind).loc[list(heads)]
+    return bool(len(asked) and asked.all())
+
+
+def which_significant(null: NullComparison, kind: str) -> pd.Series:
+    """Whether each head is significant and scores ``AT_LEAST``, bool."""
+    return (null.frame[f"{kind}_q"] <= FDR) & (null.frame[kind] >= AT_LEAST)
 
 
 @plain_settings()

@@ -13,7 +13,8 @@ from analysis.dynamic.null_heads import (
     NULLS,
     OTHER_TARGETS,
     NullComparison,
-    are_significant,
+    significant_heads,
+    which_significant,
 )
 from analysis.dynamic.one_prompt import rounded
 from analysis.dynamic.scores import DynamicScores
@@ -229,18 +230,24 @@ def _standing_out(null: NullComparison, kind: str) -> str:
 
 
 def _removed(curve: AblationCurve, null: NullComparison, kind: str) -> str:
-    """Which heads were removed; a remark where they are not significant."""
+    """Which heads were removed; a remark where some are not significant."""
     what = "copying" if kind == COPYING_SCORE else "suppressing"
+    significant = which_significant(null, kind)
+    removed = significant.loc[list(curve.heads)]
+    weak = removed.index[~removed]
+    remark = ""
+    if not significant.any() and list(curve.heads) == significant_heads(null, kind, 1):
+        remark = (
+            f"No {what} head is significant and scores {AT_LEAST:.0%}; the best-scored is removed. "
+        )
+    elif len(weak):
+        verbs = ("is", "scores") if len(weak) == 1 else ("are", "score")
+        remark = "{} {} not significant or {} below {:.0%}. ".format(
+            listed_heads(weak), *verbs, AT_LEAST
+        )
     heads = ", ".join(head_name(*head) for head in curve.heads)
-    out = are_significant(null, kind, curve.heads)
-    remark = (
-        ""
-        if out
-        else f"No {what} head is significant and scores {AT_LEAST:.0%}; the best-scored is "
-        "removed. "
-    )
-    removed = counted(len(curve.heads), f"{what} head" if out else "head")
-    return f"{remark}Without {removed} ({heads})"
+    many = counted(len(removed), "head" if len(weak) else f"{what} head")
+    return f"{remark}Without {many} ({heads})"
 
 
 def _removal(curve: AblationCurve, null: NullComparison) -> str:

@@ -23,6 +23,7 @@ from analysis.plots.ablation_curves import plot_ablation
 from analysis.plots.static_dynamic import plot_static_dynamic
 from analysis.report.dynamic import (
     _digits,
+    _removed,
     correlation_table,
     null_table,
     off_the_line,
@@ -174,11 +175,27 @@ def test_heads_that_stand_out_are_counted_by_their_false_discovery_rate() -> Non
     assert set(table["above 0"]) == {"20.0%"}
 
 
-def test_heads_that_do_not_stand_out_are_not_called_copying() -> None:
-    said = sentences(made_up_null(), curve())
-    (removal,) = [sentence for sentence in said if "accuracy at copying names" in sentence]
-    assert "No copying head is significant" in removal
-    assert "Without 2 heads (0.1, 2.2), accuracy" in removal
+@pytest.mark.parametrize(
+    ("heads", "chance", "said"),
+    [
+        ([(0, 0), (0, 1)], False, "Without 2 copying heads (0.0, 0.1)"),
+        ([(0, 1), (2, 2)], False, "2.2 is not significant or scores below 1%. Without 2 heads "
+         "(0.1, 2.2)"),
+        ([(0, 2), (2, 2)], False, "0.2, 2.2 are not significant or score below 1%. Without 2 heads "
+         "(0.2, 2.2)"),
+        ([(0, 0)], True, "No copying head is significant and scores 1%; the best-scored is "
+         "removed. Without 1 head (0.0)"),
+        ([(0, 1)], True, "0.1 is not significant or scores below 1%. Without 1 head (0.1)"),
+    ],
+)  # fmt: skip
+def test_heads_that_do_not_stand_out_are_not_called_copying(
+    heads: list[tuple[int, int]], chance: bool, said: str
+) -> None:
+    null = made_up_null()
+    if chance:
+        null = replace(null, frame=null.frame.assign(copying_score_q=0.2))
+    found = _removed(replace(curve(), heads=tuple(heads)), null, COPYING_SCORE)
+    assert found == said
 
 
 @pytest.mark.slow
