@@ -47,6 +47,8 @@ class TokenPairs(Sequence[Any]):
         dropped: columns ``source``, ``target``, ``reason``, one row for each pair left out.
         tokenizer: fingerprint of the tokenizer whose ids these are (``tokenizer_fingerprint``);
             empty if nobody recorded it.
+        of_relation: chosen from pairs of a relation, which they stay even where every target
+            chosen is its source.
     """
 
     sources: tuple[str, ...]
@@ -56,6 +58,7 @@ class TokenPairs(Sequence[Any]):
     n_given: int
     dropped: pd.DataFrame = field(compare=False)
     tokenizer: str = ""
+    of_relation: bool = field(default=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -82,6 +85,7 @@ class TokenPairs(Sequence[Any]):
             target_tokens=picked(self.target_tokens),
             n_given=len(places),
             dropped=self.dropped.iloc[:0],
+            of_relation=not self.copying,
         )
 
     def __iter__(self) -> Iterator[Any]:
@@ -108,8 +112,8 @@ class TokenPairs(Sequence[Any]):
 
     @property
     def copying(self) -> bool:
-        """Whether every target is the very token that its source is."""
-        return self.source_tokens == self.target_tokens
+        """Whether every target is the very token that its source is, and they are names."""
+        return not self.of_relation and self.source_tokens == self.target_tokens
 
     @property
     def kind(self) -> str:
@@ -151,7 +155,8 @@ def load_names(
     if names is None or isinstance(names, (str, os.PathLike)):
         names = read_names(check_path("names", names) if names is not None else NAMES_CSV)
     if isinstance(names, TokenPairs):
-        return token_pairs(model, list(zip(names.sources, names.targets, strict=True)))
+        found = token_pairs(model, list(zip(names.sources, names.targets, strict=True)))
+        return replace(found, of_relation=names.of_relation)
     return token_pairs(model, _as_list(names))
 
 

@@ -420,6 +420,14 @@ def test_pairs_are_a_sequence_of_tuples(model: Any) -> None:
     assert (pairs.kind, token_pairs(model, ["Mary"]).kind) == ("pairs", "names")
 
 
+def test_pairs_of_a_relation_stay_pairs_where_words_repeat(model: Any) -> None:
+    pairs = token_pairs(model, [("John", "John"), ("Mary", "Nan")])
+    for some in (pairs[:1], pairs[[0]], pairs[:1][:1], load_names(model, pairs[:1])):
+        assert (some.kind, list(some)) == ("pairs", [("John", "John")])
+    names = token_pairs(model, ["John"])
+    assert pairs[:1] == names[:1] and pairs[:1].checksum == names.checksum
+
+
 @pytest.mark.parametrize(
     "given",
     [
