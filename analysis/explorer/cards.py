@@ -50,7 +50,8 @@ class HeadCard(AskedHead):
             measured). What has not been measured is not in it; ``absent`` lists that.
         names: as ``HeadScores.names_of`` returns it, ranks missing where 100 tokens or more come
             before; with ``before_top`` and ``before_bottom``: the tokens that come before the name
-            at either end, at most 5, quoted.
+            at either end, at most 5, quoted; and ``writes_nothing``: whether all logits are 0, so
+            that none does.
         classes: of this head, as ``published_classes`` and ``measured_classes`` have them.
         relations: indexed by ``relation``, the strongest for this head first: ``relation_score``
             and ``suppression_score`` (float64) with ``_low`` and ``_high``, 95 % intervals, and
@@ -82,7 +83,13 @@ class HeadCard(AskedHead):
     @property
     def missed(self) -> pd.DataFrame:
         """The names that 100 tokens or more come before."""
-        return self.names[~self.names["in_top_k"] & self.names["rank_top"].isna()]
+        after = self.names["rank_top"].isna() & ~self.names["writes_nothing"]
+        return self.names[~self.names["in_top_k"] & after]
+
+    @property
+    def without_output(self) -> pd.DataFrame:
+        """The names for which the head writes nothing."""
+        return self.names[self.names["writes_nothing"]]
 
     @property
     def suppressed(self) -> pd.DataFrame:
@@ -113,14 +120,16 @@ class HeadCard(AskedHead):
             lines.append(numbers.to_string(na_rep=""))
         pairs = self.scores.pairs
         verb = "copies" if pairs.copying else "answers"
+        nothing = self.without_output
         for what, names, rank in (
             (verb, self.copied, "rank_top"),
             (f"nearly {verb}", self.nearly_copied, "rank_top"),
             ("misses", self.missed, "rank_top"),
+            *([("writes nothing for", nothing, "rank_top")] if len(nothing) else []),
             ("suppresses", self.suppressed, "rank_bottom"),
         ):
             shown = ", ".join(
-                _name(name) if what == "misses" else f"{_name(name)} ({place})"
+                _name(name) if pd.isna(place) else f"{_name(name)} ({place})"
                 for name, place in names[rank].head(N_SHOWN).items()
             )
             more = f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else ""
@@ -274,12 +283,15 @@ def _with_tokens(
     model: TransformerBridge, names: pd.DataFrame, scores: HeadScores, around: ExtremeTokens
 ) -> pd.DataFrame:
     """The names with the tokens before them, at most ``N_EXTREMES``, at either end."""
-    places = {key: place for place, key in enumerate(scores.pairs)}
-    columns: dict[str, list[str]] = {}
+    place_of = {key: place for place, key in enumerate(scores.pairs)}
+    places = [place_of[key] for key in names.index]
+    nothing = around.zero_output[places]
+    columns: dict[str, object] = {}
     for end, ids in (("top", around.top), ("bottom", around.bottom)):
         ranks = names[f"rank_{end}"].fillna(ids.shape[1]).clip(upper=ids.shape[1])
-        before = [ids[places[key], : int(rank)] for key, rank in ranks.items()]
+        shown = np.where(nothing, 0, ranks.to_numpy(dtype=np.int64))
+        before = [ids[place, :n] for place, n in zip(places, shown, strict=True)]
         columns[f"before_{end}"] = [
             ", ".join(map(repr, token_texts(model.tokenizer, some))) for some in before
         ]
-    return names.assign(**columns)
+    return names.assign(**columns, writes_nothing=nothing)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.embeddings import source_vectors
@@ -38,10 +38,14 @@ _N_WRITES = 5
 
 @dataclass(frozen=True)
 class ExtremeTokens:
-    """Token ids of one head's largest and smallest logits for each name, the most extreme first."""
+    """Token ids of one head's largest and smallest logits for each name, the most extreme first.
+
+    They are arbitrary for the names of ``zero_output``, for which it writes nothing.
+    """
 
     top: Int[np.ndarray, "n_pairs n"]
     bottom: Int[np.ndarray, "n_pairs n"]
+    zero_output: Bool[np.ndarray, "n_pairs"]
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,8 @@ def extreme_tokens(
     top, bottom = (
         _extremes(values, W_O, W_U, n, largest=largest).cpu().numpy() for largest in (True, False)
     )
-    return ExtremeTokens(top, bottom)
+    zero_output = ~(values @ W_O).any(1)
+    return ExtremeTokens(top, bottom, zero_output.cpu().numpy())
 
 
 def _extremes(

@@ -24,10 +24,11 @@ from analysis.explorer.results import named_pairs
 from analysis.explorer.widget import Explorer
 from analysis.heads import check_heads
 from analysis.weights import ov_weights, unembedding_matrix
+from tests import checkpoints
 from tests.explorer.conftest import RELATIONS
 from tests.explorer.test_payload import brute_force
 from tests.made_up import MODEL
-from tests.planted import COPYING, NAMES, SUPPRESSING, planted_model
+from tests.planted import COPYING, MAKERS, NAMES, SUPPRESSING, boot, ov_matrices, planted_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +104,23 @@ def test_copied_nearly_and_missed_are_all_names(planted: TransformerBridge) -> N
     card = head_card(planted, (2, 0), list(NAMES), k=3)
     parts = [set(part.index) for part in (card.copied, card.nearly_copied, card.missed)]
     assert sum(map(len, parts)) == len(NAMES) == len(set.union(*parts))
+
+
+@pytest.mark.slow
+def test_nothing_comes_before_a_name_where_the_head_writes_nothing() -> None:
+    tokenizer = checkpoints.make_tokenizer(NAMES)
+    hf = MAKERS["gpt2"](len(tokenizer))
+    with torch.no_grad():
+        ov_matrices(hf, 1)[2][1].zero_()
+    model = boot(hf, tokenizer)
+    other = head_card(model, (1, 3), list(NAMES))
+    assert not other.names["writes_nothing"].any() and "writes nothing" not in str(other)
+    assert all(other.names["before_top"])
+    card = head_card(model, (1, 2), list(NAMES))
+    assert card.names["writes_nothing"].all() and len(card.without_output) == len(NAMES)
+    assert set(card.names["before_top"]) | set(card.names["before_bottom"]) == {""}
+    assert not len(card.missed)
+    assert f"writes nothing for {len(NAMES)} of {len(NAMES)} names: {NAMES[0]}, " in str(card)
 
 
 @pytest.mark.slow
