@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.errors import ParameterError
 from analysis.plots.heatmap_panels import Panel
-from analysis.plots.marks import HeadSet, legend_title
+from analysis.plots.marks import legend_title
 from analysis.plots.style import GAP, INK, PAPER, TEXT_PX, TITLE_PX, axis_suffix
 from analysis.plots.texts import as_plain
 from analysis.static.head_scores import HeadScores
@@ -52,8 +51,6 @@ def subtitle(scores: HeadScores, dots: str) -> dict[str, Any]:
 
 def frame_of(
     panels: Sequence[Panel],
-    classes: pd.DataFrame,
-    own: Sequence[HeadSet],
     font: object,
     heading: str | None,
 ) -> go.Layout:
@@ -94,7 +91,7 @@ def frame_of(
         layout[f"yaxis{suffix}"].title.text = "Head"
         layout[f"legend{suffix}"] = {
             "title": {
-                "text": legend_title(classes, panel.sets, own),
+                "text": legend_title(panel.sets),
                 "font": {"size": 14},
             },
             "xanchor": "center",

@@ -113,7 +113,7 @@ def plot_heatmaps(
     heading, titles = _titles(title, len(names))
     drawn = [panel_of(scores, classes, name, titles[at], own) for at, name in enumerate(names)]
 
-    fig = go.Figure(layout=frame_of(drawn, classes, own, font, heading))
+    fig = go.Figure(layout=frame_of(drawn, font, heading))
     dot_colour = ""
     if view == "sorted":
         fig.add_traces(sorted_points(drawn, scores))

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.errors import ClassesError, ParameterError
 from analysis.heads import HeadPair, check_heads, head_name, head_pairs
-from analysis.ioi.head_classes import MEASURED, ORIGINS, PUBLISHED, HeadClass, check_classes
+from analysis.ioi.head_classes import MEASURED, PUBLISHED, HeadClass, check_classes
 from analysis.plots.style import INK, PAPER
 from analysis.plots.texts import as_plain
 from analysis.static.head_scores import HeadScores
@@ -111,11 +111,15 @@ CLASS_MARKS = (
 
 @dataclass(frozen=True)
 class HeadSet:
-    """One set of marks on one panel; it has at least one head."""
+    """One set of marks on one panel; it has at least one head.
+
+    ``origin`` is that of its class, or empty for a set of the reader's own.
+    """
 
     label: str
     heads: tuple[HeadPair, ...]
     look: Look
+    origin: str = ""
 
 
 def class_sets(
@@ -137,7 +141,7 @@ def class_sets(
         if mark.if_suppressing:
             heads = tuple(head for head in heads if suppresses[head])
         before = sets[mark.label].heads if mark.label in sets else ()
-        sets[mark.label] = HeadSet(mark.label, before + heads, mark.look)
+        sets[mark.label] = HeadSet(mark.label, before + heads, mark.look, mark.origin)
     return tuple(one for one in sets.values() if one.heads)
 
 
@@ -203,15 +207,15 @@ def with_marks(
     return {**marks, **own}
 
 
-def legend_title(classes: pd.DataFrame, sets: Sequence[HeadSet], own: Sequence[HeadSet]) -> str:
-    """Whose marks a legend explains."""
-    if not sets or len(sets) == len(own):
-        return OWN_TITLE if own else ""
-    origins = [origin for origin in ORIGINS if (classes["origin"] == origin).any()]
+def legend_title(sets: Sequence[HeadSet]) -> str:
+    """Whose marks a panel's legend explains."""
+    origins = {one.origin for one in sets}
+    if origins <= {""}:
+        return OWN_TITLE if origins else ""
     title = LEGEND_TITLE
     if MEASURED in origins:
         title = BOTH_TITLE if PUBLISHED in origins else MEASURED_TITLE
-    return AND_OWN[title] if own else title
+    return AND_OWN[title] if "" in origins else title
 
 
 def _wrapped(label: object) -> str:

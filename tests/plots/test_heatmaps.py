@@ -327,6 +327,17 @@ def test_a_legend_says_that_it_holds_marks_of_ones_own() -> None:
 
 
 @pytest.mark.slow
+def test_a_legend_speaks_of_its_own_panels_marks() -> None:
+    measured = measured_classes((3, 3, HeadClass.NAME_MOVER))
+    fig = plot_heatmaps(gpt2_scores(), pd.concat([published_classes(GPT2), measured]))
+    titles = [legend.title.text for legend in (fig.layout.legend, fig.layout.legend2)]
+    assert titles == [
+        "'Interp. in the Wild' and measured classifications",
+        "'Interp. in the Wild' classifications",
+    ]
+
+
+@pytest.mark.slow
 def test_a_mark_on_the_first_layer_is_whole() -> None:
     fig = plot_heatmaps(blank(48, 9), marks={"one": [(5, 5)], "other": [(0, 0)]})
     pixels = np.array(Image.open(io.BytesIO(render(fig, "png", dpi=192))).convert("RGB"), int)
