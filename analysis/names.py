@@ -121,6 +121,11 @@ class TokenPairs(Sequence[Any]):
         return "names" if self.copying else "pairs"
 
     @property
+    def unit(self) -> str:
+        """``kind`` after their number: ``name`` and ``pair`` where there is one."""
+        return self.kind.removesuffix("s") if len(self) == 1 else self.kind
+
+    @property
     def checksum(self) -> str:
         """SHA-256 of the pairs in their order, a tab between source and target, a pair a line."""
         lines = "".join(f"{s}\t{t}\n" for s, t in zip(self.sources, self.targets, strict=True))

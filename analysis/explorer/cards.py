@@ -134,7 +134,7 @@ class HeadCard(AskedHead):
             )
             more = f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else ""
             lines.append(
-                f"{what} {len(names)} of {len(self.names)} {pairs.kind}"
+                f"{what} {len(names)} of {len(self.names)} {pairs.unit}"
                 + (f": {shown}{more}" if len(names) else "")
             )
         if len(self.relations):
@@ -265,7 +265,7 @@ def _table(scores: HeadScores, evidence: Evidence, head: HeadPair) -> pd.DataFra
             "value": own[column],
             "low": own[f"{column}_low"],
             "high": own[f"{column}_high"],
-            "of": f"{counted[head].sum()} of {scores.n_pairs} {scores.pairs.kind}, k = {scores.k}",
+            "of": f"{counted[head].sum()} of {scores.n_pairs} {scores.pairs.unit}, k = {scores.k}",
         }
     at = head[0] * scores.n_heads + head[1]
     for measure in evidence.measures:

@@ -198,7 +198,7 @@ def _null(model: TransformerBridge, scores: HeadScores) -> tuple[list[Measure], 
 
     frame = compare_with_nulls(model, scores).frame
     setting = (
-        f"{scores.n_pairs} {scores.pairs.kind}, k = {scores.k}, "
+        f"{scores.n_pairs} {scores.pairs.unit}, k = {scores.k}, "
         f"first MLP {'on' if scores.first_mlp else 'off'}"
     )
     python = (

@@ -55,7 +55,7 @@ def still_picture(
         parts.append(_marks(sets[side], scores, left, cell, tall))
     parts.append(
         f'<text x="{_LEFT}" y="{height - 8:.0f}" font-size="10">{scores.n_pairs} '
-        f"{scores.pairs.kind}; first MLP {'on' if scores.first_mlp else 'off'}; grey: exactly 0; "
+        f"{scores.pairs.unit}; first MLP {'on' if scores.first_mlp else 'off'}; grey: exactly 0; "
         "colours from 0 (purple) to 1 (yellow)</text></svg>"
     )
     return "".join(parts)

@@ -101,7 +101,7 @@ class Explorer(anywidget.AnyWidget):
         scores = self.results.scores
         return (
             f"Explorer of {scores.model.title}: {scores.n_layers} layers of {scores.n_heads} "
-            f"heads, {scores.n_pairs} {scores.pairs.kind}, k = {scores.k}"
+            f"heads, {scores.n_pairs} {scores.pairs.unit}, k = {scores.k}"
         )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -159,7 +159,8 @@ def _caption(facts: Mapping[str, Any]) -> str:
         return ""
     model, made = facts["model"], facts.get("provenance") or {}
     copying = facts["relation"] == "copying"
-    score, unit = ("copying score", "names") if copying else ("relation score", "pairs")
+    score, unit = ("copying score", "name") if copying else ("relation score", "pair")
+    unit += "" if facts["n_pairs"] == 1 else "s"
     revision = f", revision {model['revision']}" if model.get("revision") else ""
     checksum = f", weights SHA-256 {model['checksum'][:16]}…" if model.get("checksum") else ""
     mlp = "with" if facts["first_mlp"] else "without"

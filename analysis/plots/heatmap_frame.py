@@ -21,11 +21,9 @@ FEW_PAIRS = 30
 
 def subtitle(scores: HeadScores, dots: str) -> dict[str, Any]:
     """The line that says what was scored, and what dots of a colour mean, if there are any."""
-    unit = scores.pairs.kind
-    count = f"{scores.n_pairs:,} of {scores.pairs.n_given:,} {unit}"
+    count = f"{scores.n_pairs:,} of {scores.pairs.n_given:,} {scores.pairs.kind}"
     if scores.n_pairs < FEW_PAIRS:
-        few = unit if scores.n_pairs != 1 else unit.removesuffix("s")
-        count = f"<b>only {scores.n_pairs} {few}</b>"
+        count = f"<b>only {scores.n_pairs} {scores.pairs.unit}</b>"
     parts = [
         as_plain(scores.model.title),
         f"k = {scores.k}",

@@ -155,7 +155,7 @@ def _hover_texts(panel: Panel, scores: HeadScores, classes: pd.DataFrame) -> lis
 
 def _head_texts(panel: Panel, scores: HeadScores) -> dict[HeadPair, str]:
     """Name, score, count and interval of every head."""
-    unit = scores.pairs.kind
+    unit = scores.pairs.unit
     low, high = wilson_interval(panel.counts, scores.n_pairs)
     return {
         (layer, head): f"<b>{head_name(layer, head)}</b>"

@@ -72,7 +72,7 @@ class HeadScores:
             f"{len(high)} ({listed_heads(high, 5)})" if len(high) else "0" for high in heads
         )
         return (
-            f"{self.model.title}, k = {self.k}, {self.n_pairs} {self.pairs.kind}: of {len(frame)} "
+            f"{self.model.title}, k = {self.k}, {self.n_pairs} {self.pairs.unit}: of {len(frame)} "
             f"heads {top} {verb} at least half, {bottom} suppress at least half"
         )
 

@@ -398,7 +398,11 @@ def test_few_names_do_not_look_like_many() -> None:
         if relation == "relation":
             pairs = replace(one.pairs, targets=("other",), target_tokens=(7,))
             one = replace(one, pairs=pairs)
-        assert f"<b>only {said}</b>" in plot_heatmaps(one).layout.annotations[2].text
+        fig = plot_heatmaps(one)
+        assert f"<b>only {said}</b>" in fig.layout.annotations[2].text
+        assert f"<br>0 of {said}<br>" in fig.data[0].hovertext[0][0]
+        assert f", {said}: of 4 heads" in repr(one)
+        assert f"share of {said} (of 1 given" in _caption(facts_of(one))
 
 
 @pytest.mark.parametrize(
