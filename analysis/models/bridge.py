@@ -96,32 +96,26 @@ def boot(
     return bridge.eval().requires_grad_(False)
 
 
-def wrapped_block(adapter: Any, hf_model: nn.Module) -> Any:
-    """The only block of a transformers model as ``boot`` would wrap it, an order of time sooner.
+def wrapped_part(adapter: Any, hf_model: nn.Module, name: str) -> Any:
+    """One part of a transformers model as ``boot`` would wrap it, an order of time sooner.
 
     Args:
         adapter: of a booted model of the same architecture.
         hf_model: it is changed.
+        name: transformer_lens' name of the part, such as ``blocks``.
+
+    Returns:
+        The part in evaluation mode and without gradients; None where the architecture has none.
     """
-    from transformer_lens.model_bridge.component_setup import setup_blocks_bridge
-
-    with building_a_model():
-        adapter.prepare_model(hf_model)
-        blocks = setup_blocks_bridge(adapter.get_component_mapping()["blocks"], adapter, hf_model)
-    return blocks.eval().requires_grad_(False)[0]
-
-
-def wrapped_final_norm(adapter: Any, hf_model: nn.Module) -> Any:
-    """The norm before the unembedding as ``boot`` would wrap it; None where there is none."""
     from transformer_lens.model_bridge.component_setup import setup_components
 
     mapping, holder = adapter.get_component_mapping(), nn.Module()
-    if "ln_final" not in mapping:
+    if name not in mapping:
         return None
     with building_a_model():
         adapter.prepare_model(hf_model)
-        setup_components({"ln_final": mapping["ln_final"]}, holder, adapter, hf_model)
-    return holder.eval().requires_grad_(False).ln_final
+        setup_components({name: mapping[name]}, holder, adapter, hf_model)
+    return holder.eval().requires_grad_(False).get_submodule(name)
 
 
 def _weights(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> Any:

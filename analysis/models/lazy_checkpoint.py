@@ -34,7 +34,7 @@ from analysis.architecture.model_parts import (
     plain_model,
 )
 from analysis.errors import ArchitectureError, ModelError, WeightsError
-from analysis.models.bridge import boot, wrapped_block, wrapped_final_norm
+from analysis.models.bridge import boot, wrapped_part
 from analysis.models.checkpoint import CONFIG, first_line
 from analysis.models.tensor_files import DTYPES, TensorFiles
 from analysis.models.tokenizer import check_ids
@@ -111,7 +111,7 @@ class LazyCheckpoint:
         """The norm before the unembedding, or None where transformer_lens names none."""
         with self._lock:
             norms = [name for name in self._names_of(0) if not _LAYER.match(name)]
-            return wrapped_final_norm(self.adapter, self._one_block(0, norms))
+            return wrapped_part(self.adapter, self._one_block(0, norms), "ln_final")
 
     def tensor(self, name: str) -> Tensor:
         """A parameter of the whole model by transformers' name, mapped and not copied.
@@ -133,7 +133,7 @@ class LazyCheckpoint:
             if self._block is None or self._block[0] != layer:
                 self._block = None  # let go before the next is read
                 hf_model = self._one_block(layer, self._names_of(layer))
-                self._block = layer, wrapped_block(self.adapter, hf_model)
+                self._block = layer, wrapped_part(self.adapter, hf_model, "blocks")[0]
             return self._block[1]
 
     def _one_block(self, layer: int, names: Sequence[str]) -> PreTrainedModel:
