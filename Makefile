@@ -67,7 +67,7 @@ test: $(READY) ## lint, type-check, run every test and compare every notebook's 
 	    $(TESTS) tests; tests=$$?; wait $$lint && exit $$tests
 	@$(MAKE) --no-print-directory test-notebooks
 
-test-fast: $(READY) ## the quick tests, of three families, without a browser: a minute
+test-fast: $(READY) ## the quick tests, of three families, without a browser
 	$(TESTS) -m "not slow and not chromium" tests
 
 test-python: $(READY) ## every test that needs no browser

@@ -61,8 +61,8 @@ def check_additive(model: ReadableModel) -> None:
             f"{model.cfg.model_name}: transformer_lens names no final norm, which direct effects "
             "go through; use another model."
         )
-    not_6 = "cannot be patched head by head"
-    identities = [_held(model, identity, not_6) for identity in direct_identities(model)]
+    verdict = "cannot be patched head by head"
+    identities = [_held(model, identity, verdict) for identity in direct_identities(model)]
     model.admission = replace(found, identities=(*found.identities, *identities))  # type: ignore[attr-defined]
 
 

@@ -61,7 +61,7 @@ def fetch_blob(repo: str, listing: Listing, name: str) -> Path:
         _check_room(blob.parent, name, expected)
         partial = blob.with_name(f"{blob.name}.incomplete")
         lock = blob.parents[2] / ".locks" / blob.parents[1].name / f"{blob.name}.lock"
-        with one_at_a_time(repo, lock, lambda: _size(partial)):
+        with one_at_a_time(repo, lock, lambda: size_so_far(partial)):
             if not blob.is_file():
                 _receive(repo, listing, name, partial)
                 partial.replace(blob)
@@ -117,7 +117,7 @@ def _receive(repo: str, listing: Listing, name: str, target: Path) -> None:
 
     expected = listing.files[name]
     size, digest = expected.size or 0, str(expected.digest)
-    came = target.stat().st_size if target.is_file() else 0
+    came = size_so_far(target)
     if came >= size > 0:  # left by something else
         target.unlink()
         came = 0
@@ -221,7 +221,8 @@ def in_time(chunks: Iterator[bytes]) -> Iterator[bytes]:
             since, came = time.monotonic(), 0
 
 
-def _size(file: Path) -> int:
+def size_so_far(file: Path) -> int:
+    """Bytes of a file, 0 where there is none."""
     return file.stat().st_size if file.is_file() else 0
 
 

@@ -33,7 +33,7 @@ from analysis.models.checkpoint import (
     read_json,
     sha256_of,
 )
-from analysis.models.hub_download import hub_answer, in_time, one_at_a_time
+from analysis.models.hub_download import hub_answer, in_time, one_at_a_time, size_so_far
 from analysis.models.hub_errors import HubError, HubUnreachableError
 from analysis.models.hub_listing import DIGEST, ExpectedFile, Listing
 from analysis.models.packaged import CACHE_VARIABLE
@@ -125,7 +125,7 @@ class HubTensors:
             bar.update(place.n_bytes)
             return
         part = path.with_suffix(".part")
-        have = part.stat().st_size if part.is_file() else 0
+        have = size_so_far(part)
         if have > place.n_bytes:
             part.unlink()
             have = 0
