@@ -9,19 +9,8 @@ from __future__ import annotations
 
 import html
 import re
-from functools import wraps
 from pathlib import Path
 from typing import Any
-
-import nbformat
-from latex2mathml.converter import convert
-from nbconvert import HTMLExporter
-from nbconvert.filters.markdown_mistune import (
-    IPythonRenderer,
-    MarkdownWithMath,
-    MathBlockParser,
-    MathInlineParser,
-)
 
 from analysis.errors import ExportError
 
@@ -60,6 +49,8 @@ math[display="block"] { margin: 12px 0; overflow-x: auto; }
 
 def notebook_page(path: Path, css: str) -> tuple[str, str]:
     """The notebook's title and its page, with the CSS that all pages of the site share."""
+    import nbformat  # this takes two seconds
+
     try:
         return _converted(nbformat.read(path, as_version=4), path, css)
     except Exception as error:  # nbformat and nbconvert raise many kinds for a damaged notebook
@@ -70,6 +61,8 @@ def notebook_page(path: Path, css: str) -> tuple[str, str]:
 
 
 def _converted(notebook: Any, path: Path, css: str) -> tuple[str, str]:
+    from analysis.explorer.notebook_cells import CellsExporter
+
     notebook.metadata.pop("widgets", None)
     title = path.stem
     for cell in notebook.cells:
@@ -79,47 +72,10 @@ def _converted(notebook: Any, path: Path, css: str) -> tuple[str, str]:
         heading = re.match(r"#\s+(.+)", cell.source)
         if heading and title == path.stem:
             title = heading.group(1).strip()
-    exporter = _Exporter(template_name="basic", sanitize_html=False)
+    exporter = CellsExporter(template_name="basic", sanitize_html=False)
     body, _ = exporter.from_notebook_node(notebook)
     body = f'<p><a href="index.html">All pages</a></p>\n{body}'
     return title, PAGE.format(title=html.escape(title), css=css + _CSS, body=body)
-
-
-class _Block(MathBlockParser):
-    SPECIFICATION = MathBlockParser.SPECIFICATION | {
-        "multiline_math": r"(?<!\\)\$\$[^`]+?(?<!\\)\$\$"
-    }
-
-
-class _Inline(MathInlineParser):
-    """No formula holds code; one that began or ended at a space, or ended at a digit, is money."""
-
-    SPECIFICATION = MathInlineParser.SPECIFICATION | {
-        "block_math_tex": r"(?<!\\)\$\$(?P<math_block_tex>[^`]+?)(?<!\\)\$\$",
-        "inline_math_tex": r"(?<![\\$])\$(?!\s)(?P<math_inline_tex>(?:\\[^\n]|[^$`\\\n])+?)"
-        r"(?<!\s)\$(?!\d)",
-    }
-
-
-class _Renderer(IPythonRenderer):
-    def inline_math(self, body: str) -> str:
-        return _mathml(body, "inline")
-
-    def block_math(self, body: str) -> str:
-        return _mathml(body, "block")
-
-
-class _Exporter(HTMLExporter):
-    """nbconvert's cells, with formulas as MathML."""
-
-    @wraps(HTMLExporter.markdown2html)  # which marks it as one that takes the context
-    def markdown2html(self, context: Any, source: str) -> str:
-        renderer = _Renderer(escape=False, attachments=context["cell"].get("attachments", {}))
-        return MarkdownWithMath(renderer, _Block(), _Inline()).render(source)
-
-
-def _mathml(tex: str, display: str) -> str:
-    return " ".join(convert(" ".join(tex.split()), display=display).split())
 
 
 def _still(output: Any) -> Any:
