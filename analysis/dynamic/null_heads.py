@@ -21,7 +21,7 @@ head is *significant* when it is so against all three nulls.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -96,12 +96,6 @@ def significant_heads(null: NullComparison, kind: str, n: int) -> list[HeadPair]
     ranked = ranked[ranked[kind] > 0]
     found = ranked.index[which_significant(null, kind).loc[ranked.index]][:n]
     return head_pairs(found if len(found) else ranked.index[:1])
-
-
-def are_significant(null: NullComparison, kind: str, heads: Iterable[HeadPair]) -> bool:
-    """Whether there are heads given, and all of them are significant and score ``AT_LEAST``."""
-    asked = which_significant(null, kind).loc[list(heads)]
-    return bool(len(asked) and asked.all())
 
 
 def which_significant(null: NullComparison, kind: str) -> pd.Series:

@@ -21,9 +21,9 @@ from analysis.dynamic.null_heads import (
     _rotated,
     _singular_values,
     _without_fixed_points,
-    are_significant,
     compare_with_nulls,
     significant_heads,
+    which_significant,
 )
 from analysis.errors import NamesError, ParameterError
 from analysis.exact.topk import layer_heads
@@ -86,7 +86,7 @@ def test_a_head_that_writes_the_same_names_whatever_it_reads_does_not_stand_out(
     assert (
         row[f"copying_score_q {RANDOM_WEIGHTS}"] <= 0.05 < row[f"copying_score_q {OTHER_TARGETS}"]
     )
-    assert not are_significant(null, "copying_score", [(0, 2)])
+    assert not which_significant(null, "copying_score")[0, 2]
 
 
 @pytest.mark.parametrize("n", [2, 3, 50])
@@ -240,7 +240,8 @@ def test_those_that_stand_out_come_highest_first() -> None:
     assert heads(8, copying_score=frame["copying_score"] / 100) == [(0, 1)], "too little"
     assert heads(2, copying_score_q=1.0) == [(0, 1)]
     assert heads(2, copying_score=0.0) == [], "a head that scores 0 is the best at nothing"
-    assert not are_significant(NullComparison(frame, pd.DataFrame()), "copying_score", [])
+    significant = which_significant(NullComparison(frame, pd.DataFrame()), "copying_score")
+    assert significant.tolist() == [False, True, True, True]
 
 
 @pytest.mark.slow
@@ -252,4 +253,4 @@ def test_a_single_head_can_stand_out_with_the_fewest_draws() -> None:
     null = compare_with_nulls(model, score_heads(model, planted.NAMES))
     assert null.frame.loc[(1, 2), "suppression_score"] == 1
     assert significant_heads(null, "suppression_score", 4)[0] == (1, 2)
-    assert are_significant(null, "suppression_score", [(1, 2)])
+    assert which_significant(null, "suppression_score")[1, 2]
