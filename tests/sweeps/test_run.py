@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -469,26 +468,6 @@ def test_what_is_not_known_is_refused() -> None:
         sweep(["gpt2"], cluster="tcp://127.0.0.1:1", n_workers=2)
 
 
-def test_an_answer_is_there_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = Store(tmp_path)
-    index = pd.MultiIndex.from_tuples([(0, 0), (0, 1)], names=["layer", "head"])
-    answer = pd.DataFrame({"copying_score": np.array([0.25, 1.0])}, index)
-    about = {"model": "m", "title": "M", "checksum": "0", "question": "static", "n_layers": 1}
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", full)
-        with pytest.raises(ExportError, match="No space left on device"):
-            store.keep("key", answer, about)
-    assert not list(tmp_path.iterdir())
-    store.keep("key", answer, about)
-    assert sweep_frame(tmp_path)["copying_score"].tolist() == [0.25, 1.0]
-
-
 def test_a_folder_that_cannot_be_written_is_said_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -499,23 +478,6 @@ def test_a_folder_that_cannot_be_written_is_said_first(
     ):
         sweep(["gpt2"], folder=tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-@pytest.mark.slow
-def test_the_folder_of_answers_is_no_pattern(tmp_path: Path) -> None:
-    index = pd.MultiIndex.from_tuples([(0, 0)], names=["layer", "head"])
-    about = {"title": "M", "checksum": "0", "question": "static", "n_layers": 1}
-    folders = ["z*", "z?", "z[1]", "z1", "[z"]
-    for name in folders:
-        answer = pd.DataFrame({"copying_score": [0.25]}, index)
-        Store(tmp_path / name).keep("key", answer, about | {"model": name})
-    for name in folders:
-        assert sweep_frame(tmp_path / name)["model"].tolist() == [name]
-
-
-def test_a_folder_without_answers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="no answers"):
-        sweep_frame(tmp_path)
 
 
 @pytest.mark.slow
