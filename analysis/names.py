@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.data_files import data_file
 from analysis.errors import NamesError
 from analysis.name_files import MAX_CELL, read_names
-from analysis.tokenizers import token_texts, tokenizer_fingerprint
+from analysis.tokenizers import encode_all, token_texts, tokenizer_fingerprint
 from analysis.validation import check_int, check_model, check_path, is_unicode, shown
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def one_token(model: ReadableModel, word: str | int, n_tokens: int) -> int:
 def _tokens_of(model: ReadableModel, word: str) -> list[str]:
     """The tokens of a word inside a text, quoted."""
     texts = [_ANCHOR, f"{_ANCHOR} {word}"]
-    before, whole = model.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    before, whole = encode_all(model.tokenizer, texts)
     own = whole[len(before) :] if whole[: len(before)] == before else whole
     return list(map(repr, token_texts(model.tokenizer, own)))
 
@@ -328,18 +328,17 @@ def _single_tokens(model: ReadableModel, words: Sequence[str]) -> dict[str, int 
         elif len(word) > MAX_CELL:
             tokens[word] = f"longer than {MAX_CELL:,} characters"
     asked = [word for word in words if word not in tokens]
-    encode = model.tokenizer
     texts = [_ANCHOR, *(f"{_ANCHOR} {word}" for word in asked)]
-    anchor, *encoded = encode(texts, add_special_tokens=False)["input_ids"]
+    anchor, *encoded = encode_all(model.tokenizer, texts)
     n = len(anchor)
     for word, ids in zip(asked, encoded, strict=True):
-        own = list(ids[n:])
-        if list(ids[:n]) != list(anchor):
+        own = ids[n:]
+        if ids[:n] != anchor:
             tokens[word] = "joined with the word before it"
         elif len(own) != 1:
             tokens[word] = f"split into {len(own)} tokens" if own else "without a token"
-        elif own[0] == encode.unk_token_id:
+        elif own[0] == model.tokenizer.unk_token_id:
             tokens[word] = "unknown to the tokenizer"
         else:
-            tokens[word] = int(own[0])
+            tokens[word] = own[0]
     return tokens

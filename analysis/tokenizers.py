@@ -1,10 +1,14 @@
-"""The text of single tokens, and telling tokenizers apart."""
+"""The tokens of a text, the text of single tokens, and telling tokenizers apart."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 PROBES = (
     "When Mary and John went to the store, John gave a drink to Mary.",
@@ -21,6 +25,34 @@ PROBES = (
 )
 """Texts in which tokenizers differ: spaces, case, digits, accents, scripts, normal forms."""
 
+_TURN = threading.RLock()
+"""A call sets a tokenizer's padding and truncation for whoever calls next: calls take turns."""
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text, with nothing put before or after them."""
+    return encode_all(tokenizer, [text])[0]
+
+
+def encode_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of every text, with nothing put before or after them."""
+    with _TURN:
+        return list(map(list, tokenizer(list(texts), add_special_tokens=False)["input_ids"]))
+
+
+def token_offsets(tokenizer: Any, text: str) -> list[tuple[int, int]]:
+    """Where each token of a text starts and ends in it, in characters."""
+    with _TURN:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return list(encoded["offset_mapping"])
+
+
+def encode_whole(model: TransformerBridge, text: str, prepend_bos: bool | None = None) -> list[int]:
+    """The tokens of a text of any length, and what ``model.to_tokens`` puts before it."""
+    with _TURN:
+        tokens = model.to_tokens(text, prepend_bos=prepend_bos, truncate=False)
+    return list(map(int, tokens[0]))
+
 
 def token_texts(tokenizer: Any, tokens: Iterable[int]) -> list[str]:
     """The text of each token as it stands inside a text, every space as it is.
@@ -29,7 +61,7 @@ def token_texts(tokenizer: Any, tokens: Iterable[int]) -> list[str]:
     is decoded after the last one of "the", whose text is cut off again.
     """
     ids = [int(token) for token in tokens]
-    anchor = list(tokenizer("the", add_special_tokens=False)["input_ids"])[-1:]
+    anchor = encode(tokenizer, "the")[-1:]
     (before,) = _decoded(tokenizer, [anchor])
     texts = _decoded(tokenizer, [[*anchor, token] for token in ids])
     return [
@@ -56,5 +88,5 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     for token, i in sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1]):
         digest.update(f"{i}\t{token}\n".encode("utf-8", "surrogatepass"))
     for text in PROBES:
-        digest.update(f"{tokenizer(text, add_special_tokens=False)['input_ids']}\n".encode())
+        digest.update(f"{encode(tokenizer, text)}\n".encode())
     return digest.hexdigest()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from analysis.tokenizers import token_texts
-from tests import checkpoints
+from analysis.tokenizers import encode_all, encode_whole, token_texts
+from tests import checkpoints, planted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -57,3 +59,27 @@ def test_tokens_of_bytes_are_those_of_their_decoder() -> None:
 def test_no_tokens_have_no_texts() -> None:
     for tokenizer in (checkpoints.make_tokenizer(), llama_2_tokenizer([])):
         assert token_texts(tokenizer, []) == []
+
+
+def test_texts_encoded_in_several_threads_are_not_padded_by_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokenizer = checkpoints.make_tokenizer(["the", "James"])
+    model = planted.boot(checkpoints.gpt2_model(len(tokenizer)), tokenizer)
+    texts = ["the", "the James the James"]
+    alone, whole = encode_all(tokenizer, texts), encode_whole(model, texts[1])
+    assert len(alone[0]) < len(alone[1])
+    wholes, every = [], []
+    set_padding = model.tokenizer.set_truncation_and_padding
+
+    def set_slowly(**settings: Any) -> None:
+        set_padding(**settings)
+        time.sleep(0.001)  # another thread's turn
+
+    monkeypatch.setattr(model.tokenizer, "set_truncation_and_padding", set_slowly)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            wholes.append(pool.submit(encode_whole, model, texts[1]))
+            every.append(pool.submit(encode_all, model.tokenizer, texts))
+    assert all(one.result() == whole for one in wholes)
+    assert all(one.result() == alone for one in every)

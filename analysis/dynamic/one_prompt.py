@@ -30,7 +30,7 @@ from analysis.prompts.templates import (
 )
 from analysis.static.padding import n_real_tokens
 from analysis.static.top_tokens import extreme_ids, logits_of
-from analysis.tokenizers import token_texts
+from analysis.tokenizers import encode, token_texts
 from analysis.validation import check_int
 from analysis.weights import embedding_matrix, ov_weights, unembedding_matrix
 
@@ -72,7 +72,7 @@ def attention_on(
     admit_runs(model)
     ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
     prompt = check_prompt(prompt)
-    own = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    own = encode(model.tokenizer, prompt)
     ids = torch.tensor([[*leading_tokens(model, prompt, prepend_bos), *own]])
     check_length(model, ids.numel())
     hook = f"blocks.{layer}.attn.hook_pattern"

@@ -19,7 +19,7 @@ from analysis.prompts import templates
 from analysis.prompts.prefix_cache import NO_LOGITS
 from analysis.static.padding import n_real_tokens, token_unembeddings
 from analysis.static.top_tokens import extreme_frames, logits_of, side_by_side
-from analysis.tokenizers import token_texts
+from analysis.tokenizers import encode, token_texts
 from analysis.validation import check_int
 from analysis.weights import embedding_matrix, ov_weights
 
@@ -137,7 +137,7 @@ def _prompt_tokens(model: TransformerBridge, prompt: str) -> list[int]:
     """A prompt's tokens, few enough to be shown, with what ``model.to_tokens`` puts first."""
     prompt = check_prompt(prompt)
     lead = templates.leading_tokens(model, prompt, prepend_bos=None)
-    own = list(model.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    own = encode(model.tokenizer, prompt)
     ids = own if own[: len(lead)] == lead else lead + own
     if len(ids) > MAX_PROMPT:
         raise PromptError(

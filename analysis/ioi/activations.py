@@ -21,7 +21,7 @@ from analysis.models.admission import check_additive
 from analysis.models.precision import exact_forward, is_largest, plain_settings
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
-from analysis.tokenizers import tokenizer_fingerprint
+from analysis.tokenizers import encode, tokenizer_fingerprint
 from analysis.weights import check_finite
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ def run_prompts(
 def _check_made_for(model: TransformerBridge, prompts: IOIPrompts) -> None:
     """Refuse prompts of another tokenizer."""
     first = prompts.frame.iloc[0]
-    ids = model.tokenizer([first["text"]], add_special_tokens=False)["input_ids"][0]
+    ids = encode(model.tokenizer, first["text"])
     start, stop = int(prompts.prepend_bos), first["end_position"] + 1
     known = not prompts.tokenizer or prompts.tokenizer == tokenizer_fingerprint(model.tokenizer)
-    if not known or list(ids) != prompts.tokens[0, start:stop].tolist():
+    if not known or ids != prompts.tokens[0, start:stop].tolist():
         raise ParameterError(
             "the prompts were made for a model with other tokens; make them for this one: "
             "ioi_prompts(model, ...)."

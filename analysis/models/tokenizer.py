@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ArchitectureError, ModelError
 from analysis.models.checkpoint import first_line, read_json
-from analysis.tokenizers import PROBES
+from analysis.tokenizers import PROBES, encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,8 +83,7 @@ def _encodes_as(tokenizer: Any, own: Any) -> bool:
     """Whether two tokenizers give some texts the same ids."""
     try:
         return all(
-            tokenizer(text, add_special_tokens=False)["input_ids"]
-            == own.encode(text, add_special_tokens=False).ids
+            encode(tokenizer, text) == own.encode(text, add_special_tokens=False).ids
             for text in PROBES
         )
     except Exception:  # what was built is no tokenizer: its class is the checkpoint's word

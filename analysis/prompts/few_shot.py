@@ -26,7 +26,7 @@ from torch import Tensor
 from analysis.errors import NamesError
 from analysis.names import TokenPairs
 from analysis.prompts.templates import MIN_NAMES, check_length, enough_names, leading_tokens
-from analysis.tokenizers import token_texts, tokenizer_fingerprint
+from analysis.tokenizers import encode_all, token_texts, tokenizer_fingerprint
 from analysis.validation import check_int, check_seed, shown
 
 if TYPE_CHECKING:
@@ -157,11 +157,10 @@ def few_shot(
     prompts = [f"{shown} {source}->" for source, _ in asked]
     texts = [f"{prompt} {target}" for prompt, (_, target) in zip(prompts, asked, strict=True)]
     lead = leading_tokens(model, shown, prepend_bos)
-    sources = _encode(model, [f" {source}" for source, _ in asked])
+    sources = encode_all(model.tokenizer, [f" {source}" for source, _ in asked])
     usable = {}
-    for pair, source, start, whole in zip(
-        asked, sources, _encode(model, prompts), _encode(model, texts), strict=True
-    ):
+    starts, wholes = (encode_all(model.tokenizer, of) for of in (prompts, texts))
+    for pair, source, start, whole in zip(asked, sources, starts, wholes, strict=True):
         target = whole[len(start) :]
         if whole[: len(start)] == start and target:
             given = 0 if pair[0] == pair[1] else _shared_start(source, target)
@@ -204,7 +203,3 @@ def _as_token_pairs(model: TransformerBridge, asked: Sequence[tuple[int, int]]) 
         dropped=pd.DataFrame(columns=["source", "target", "reason"]),
         tokenizer=tokenizer_fingerprint(model.tokenizer),
     )
-
-
-def _encode(model: TransformerBridge, texts: Sequence[str]) -> list[list[int]]:
-    return list(model.tokenizer(list(texts), add_special_tokens=False)["input_ids"])

@@ -30,7 +30,7 @@ from torch import Tensor
 from analysis.errors import NamesError, ParameterError, PromptError
 from analysis.names import load_names, token_pairs
 from analysis.prompts.templates import check_length
-from analysis.tokenizers import tokenizer_fingerprint
+from analysis.tokenizers import encode_all, tokenizer_fingerprint
 from analysis.validation import (
     check_choice,
     check_flag,
@@ -253,8 +253,7 @@ def _tokenized(
     if None in bos:
         raise ParameterError("this model's tokenizer has no BOS token; set prepend_bos=False.")
     texts = [*frame["text"], *frame["counterfactual"]]
-    ids = model.tokenizer(texts, add_special_tokens=False)["input_ids"]
-    ids = [bos + list(sentence) for sentence in ids]
+    ids = [bos + sentence for sentence in encode_all(model.tokenizer, texts)]
     clean, other = ids[: len(frame)], ids[len(frame) :]
     spoken = sorted({*frame["io"], *frame["s"], *(name for abc in counterfactuals for name in abc)})
     pairs = token_pairs(model, spoken)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from analysis.errors import NamesError, ParameterError, PromptError
 from analysis.names import TokenPairs, token_pairs
+from analysis.tokenizers import encode, encode_all, encode_whole, token_offsets
 from analysis.validation import check_flag, is_unicode, shown
 
 if TYPE_CHECKING:
@@ -84,11 +85,11 @@ def leading_tokens(model: TransformerBridge, text: str, prepend_bos: bool | None
     if prepend_bos is not None:
         check_flag("prepend_bos", prepend_bos)
     text = check_prompt(text)
-    own = _encode(model, text)
+    own = encode(model.tokenizer, text)
     check_length(model, len(own))
     if prepend_bos is False:
         return []
-    whole = model.to_tokens(text, prepend_bos=prepend_bos, truncate=False)[0].tolist()
+    whole = encode_whole(model, text, prepend_bos)
     lead = whole[: len(whole) - len(own)]
     if whole != lead + own:
         raise PromptError(
@@ -146,8 +147,8 @@ def fill_template(
     """
     before, after = _split(template)
     texts = [f"{before} {name}{after}" for name in names.sources]
-    encoded = model.tokenizer(texts, add_special_tokens=False)["input_ids"]
-    position = len(_encode(model, before)) if before else 0
+    encoded = encode_all(model.tokenizer, texts)
+    position = len(encode(model.tokenizer, before)) if before else 0
     around: list[int] | None = None
     for name, token, ids in zip(names.sources, names.source_tokens, encoded, strict=True):
         rest = ids[:position] + ids[position + 1 :]
@@ -181,17 +182,12 @@ def _split(template: str) -> tuple[str, str]:
     return before[:-1], after
 
 
-def _encode(model: TransformerBridge, text: str) -> list[int]:
-    return list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
 def _what_is_wrong(model: TransformerBridge, template: str, name: str) -> str:
     """Why a name does not stand in the template as its own token."""
     before, after = _split(template)
     text = f"{before} {name}{after}"
-    encoded = model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     start, end = len(before) + 1, len(before) + 1 + len(name)
-    touching = [(a, b) for a, b in encoded["offset_mapping"] if a < end and b > start]
+    touching = [(a, b) for a, b in token_offsets(model.tokenizer, text) if a < end and b > start]
     pieces = ", ".join(repr(text[a:b]) for a, b in touching)
     # A token may hold the space before the name, and no more.
     alone = all(a >= start - 1 and b <= end for a, b in touching)

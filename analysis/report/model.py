@@ -14,7 +14,7 @@ from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.names import token_pairs
 from analysis.prompts.templates import check_length, check_prompt
 from analysis.provenance import model_identity
-from analysis.tokenizers import token_texts
+from analysis.tokenizers import encode_whole, token_texts
 from analysis.validation import check_int
 from analysis.weights import embedding_matrix, output_weights, unembedding_matrix, value_weights
 
@@ -125,6 +125,7 @@ def answer(model: TransformerBridge, prompt: str, right: str, wrong: str) -> str
 
 def _logits(model: TransformerBridge, prompt: str) -> Float[Tensor, "d_vocab"]:
     """Of the next token, float64, on the processor."""
-    check_length(model, model.to_tokens(prompt, truncate=False).shape[1])
+    tokens = encode_whole(model, prompt)
+    check_length(model, len(tokens))
     with exact_forward(model):
-        return model(prompt)[0, -1].cpu()
+        return model(torch.tensor([tokens], device=embedding_matrix(model).device))[0, -1].cpu()
