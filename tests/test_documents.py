@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -53,6 +54,25 @@ def test_the_readme_imports_and_calls_what_the_package_has() -> None:
 def test_the_readme_lists_every_notebook() -> None:
     listed = re.findall(r"\((notebooks/[^)]+)\)", (ROOT / "README.md").read_text())
     assert listed == [f"notebooks/{p.name}" for p in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+
+
+def test_every_number_in_the_readmes_answers_is_in_its_notebook() -> None:
+    rows = re.findall(r"^\| (.+) \| (.+) \| (\d) \|$", (ROOT / "README.md").read_text(), re.M)
+    assert len(rows) == 9
+    for question, answer, number in rows:
+        (path,) = (ROOT / "notebooks").glob(f"0{number}_*.ipynb")
+        outputs = [
+            "".join(output.get("data", {}).get(kind, output.get("text", "")))
+            for cell in json.loads(path.read_text())["cells"]
+            for output in cell.get("outputs", [])
+            for kind in ("text/markdown", "text/plain")
+        ]
+        said = " ".join(outputs)
+        ours = re.sub(r"MAPS has .*", "", f"{question} {answer}")
+        missing = [
+            n for n in re.findall(r"-?\d[\d.]*\b", ours) if not re.search(rf"(?<![\d.]){n}\b", said)
+        ]
+        assert not missing, (number, question, missing)
 
 
 def test_every_data_file_is_described_with_its_source() -> None:
