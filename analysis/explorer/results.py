@@ -25,6 +25,7 @@ from analysis.explorer.payload import (
 )
 from analysis.explorer.queries import extreme_tokens
 from analysis.heads import HeadPair
+from analysis.models.admission import admit
 from analysis.name_files import read_pairs
 from analysis.names import TokenPairs, are_shipped, load_names, token_pairs
 from analysis.progress import progress_bar
@@ -209,6 +210,7 @@ def collect(
         PromptError: a prompt is empty or too long.
     """
     # First all that can be refused at once: scoring takes its time.
+    admit(model)
     k = check_int("k", k, 1, MAX_RANK, "the explorer's ranks")
     n_kept = check_int("n_heads_with_tokens", n_heads_with_tokens, 0)
     if evidence is None:

@@ -18,8 +18,10 @@ from analysis.explorer.payload import MAX_RANK
 from analysis.explorer.requests import Requests
 from analysis.explorer.results import Relations, Results, checked_results, collect
 from analysis.explorer.still import still_picture
+from analysis.models.admission import admit
+from analysis.models.fingerprint import set_loaded
 from analysis.names import TokenPairs
-from analysis.provenance import model_identity, set_identity
+from analysis.provenance import model_identity
 from analysis.static.head_scores import check_scores_of
 from analysis.validation import check_flag, check_int, check_model, check_type
 
@@ -158,10 +160,11 @@ def _twin(model: TransformerBridge) -> TransformerBridge:
     Questions run it in threads. A cell that runs the user's model meanwhile would otherwise set off
     the hooks of a question, and the question would read the cell's activations.
     """
+    admit(model)
     inner = getattr(model, "original_model", None)
     if inner is None:  # a checkpoint that is read layer by layer is never run
         return model
     kept: list[Any] = [*inner.parameters(), *inner.buffers(), model.tokenizer]
     twin = copy.deepcopy(model, {id(one): one for one in kept})
-    set_identity(twin, model_identity(model))
+    set_loaded(twin, model_identity(model))
     return twin

@@ -17,6 +17,7 @@ from torch import nn
 from analysis.architecture.readable import ReadableModel
 from analysis.errors import ArchitectureError
 from analysis.models.families import refusal
+from analysis.models.fingerprint import fingerprint, note_weights
 from analysis.models.identities import (
     Identity,
     attention_identity,
@@ -38,9 +39,15 @@ from analysis.weights import (
 
 @dataclass(frozen=True)
 class Admission:
-    """What was found of a model: the identities that were checked so far, all of which hold."""
+    """What was found of a model.
+
+    Attributes:
+        identities: that were checked so far, all of which hold.
+        weights: the fingerprint of the weights of which they hold, empty for a checkpoint.
+    """
 
     identities: tuple[Identity, ...] = ()
+    weights: str = ""
 
     def has(self, name: str) -> bool:
         """Whether an identity was checked."""
@@ -67,14 +74,17 @@ def check_additive(model: ReadableModel) -> None:
 
 
 def admit(model: ReadableModel) -> Admission:
-    """Check that the static scores read a model as it is, once for each model.
+    """Check that the static scores read a model as it is, once for the weights that it has.
 
-    What was found is also the model's attribute ``admission``.
+    What was found is also the model's attribute ``admission``; where the weights are not those that
+    it was loaded with, its ``identity`` says so.
     """
     check_model(model)
     _check_raw(model)
+    weights = fingerprint(model)
+    note_weights(model, weights)
     known = getattr(model, "admission", None)
-    if isinstance(known, Admission):
+    if isinstance(known, Admission) and known.weights == weights:
         return known
     _check_heads(model)
     found = Admission(
@@ -82,7 +92,8 @@ def admit(model: ReadableModel) -> Admission:
             _held(model, attention_identity(model)),
             *(_held(model, identity) for identity in first_block_identities(model)),
             _held(model, unembedding_identity(model)),
-        )
+        ),
+        weights,
     )
     model.admission = found  # type: ignore[attr-defined]
     return found

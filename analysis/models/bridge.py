@@ -16,10 +16,10 @@ from analysis.errors import ArchitectureError, ModelError
 from analysis.models.building import building_a_model
 from analysis.models.checkpoint import ADAPTER, CONFIG, Checkpoint, first_line, read_json
 from analysis.models.config import model_config
+from analysis.models.fingerprint import set_loaded
 from analysis.models.tensor_files import local_tensors
 from analysis.models.tokenizer import LOCAL, check_ids, load_tokenizer
 from analysis.models.weight_headers import check_all_read, check_described
-from analysis.provenance import set_identity
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ def build_bridge(
     hf_model = _weights(checkpoint, config, dtype)
     check_ids(tokenizer, len(hf_model.get_input_embeddings().weight), title)
     model = boot(hf_model, tokenizer, checkpoint.identity, device, dtype)
-    set_identity(model, checkpoint.identity)
+    set_loaded(model, checkpoint.identity)
     return model
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, Integer
 
 from analysis.errors import ParameterError
 from analysis.heads import HeadPair, all_heads, check_heads, head_index, listed_heads
+from analysis.models.admission import admit
 from analysis.names import TokenPairs, check_pairs_of
 from analysis.provenance import ModelIdentity, check_made_of
 from analysis.statistics import wilson_interval
@@ -223,5 +224,6 @@ def high_heads(scores: pd.Series) -> pd.Index:
 
 def check_scores_of(model: ReadableModel, scores: HeadScores, what: str = "the scores") -> None:
     """Refuse scores of another model, or of names that another tokenizer made tokens of."""
+    admit(model)  # which notes weights that were changed
     check_made_of(model, scores.model, what)
     check_pairs_of(model, scores.pairs)
