@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from analysis.ioi.measured_classes import HeadMeasurements, measured_classes
     from analysis.models import load_model
     from analysis.models.hub_errors import HubError
-    from analysis.names import TokenPairs, load_names
+    from analysis.names import TokenPairs, load_names, load_pairs
     from analysis.plots.heatmaps import plot_heatmaps
     from analysis.prompts.indirect_object import IOIPrompts, ioi_prompts
     from analysis.provenance import ModelIdentity
@@ -66,7 +66,7 @@ _HOME = {
         "analysis.ioi.measured_classes": "measured_classes HeadMeasurements",
         "analysis.models": "load_model",
         "analysis.models.hub_errors": "HubError",
-        "analysis.names": "load_names TokenPairs",
+        "analysis.names": "load_names load_pairs TokenPairs",
         "analysis.plots.heatmaps": "plot_heatmaps",
         "analysis.prompts.indirect_object": "ioi_prompts IOIPrompts",
         "analysis.provenance": "ModelIdentity",
@@ -89,8 +89,9 @@ __all__ = [
     "PromptError", "Question", "SweepResult", "TokenPairs", "VocabularyScores", "WeightsError",
     "ablation_curve", "attention_on", "dynamic_scores", "eigenvalue_scores", "explore",
     "export_figure", "export_site", "head_card", "ioi_prompts", "load_model", "load_names",
-    "measure_all", "measured_classes", "plot_heatmaps", "published_classes", "rank_vocabulary",
-    "score_heads", "score_vocabulary", "show_figure", "sweep", "sweep_frame", "top_tokens",
+    "load_pairs", "measure_all", "measured_classes", "plot_heatmaps", "published_classes",
+    "rank_vocabulary", "score_heads", "score_vocabulary", "show_figure", "sweep", "sweep_frame",
+    "top_tokens",
 ]
 # fmt: on
 

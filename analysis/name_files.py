@@ -92,6 +92,8 @@ def _checked_header(path: Path, row: list[str], columns: tuple[str, ...]) -> lis
         hint = (
             f"separate the columns with commas, not {separated!r}"
             if separated
+            else "it holds pairs, which load_pairs reads"
+            if set(PAIR_COLUMNS) <= set(header)
             else "rename the column that holds the names"
             if columns == (COLUMN,)
             else f"a file of pairs has the columns {' and '.join(map(repr, columns))}"

@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.data_files import data_file
 from analysis.errors import NamesError
-from analysis.name_files import MAX_CELL, read_names
+from analysis.name_files import MAX_CELL, read_names, read_pairs
 from analysis.tokenizers import encode_all, token_texts, tokenizer_fingerprint
 from analysis.validation import check_int, check_model, check_path, is_unicode, shown
 
@@ -165,6 +165,21 @@ def load_names(
     return token_pairs(model, _as_list(names))
 
 
+def load_pairs(model: ReadableModel, pairs: str | os.PathLike[str]) -> TokenPairs:
+    """Pairs of a relation, both words one token with a leading space in the model's tokenizer.
+
+    Args:
+        model: its ``tokenizer`` decides.
+        pairs: a CSV file with the columns ``source`` and ``target``.
+
+    Raises:
+        NamesError: no pair is usable; the file cannot be read, and in which line.
+        ParameterError: there is no model, or the path cannot be one.
+    """
+    check_model(model, ["tokenizer"])
+    return token_pairs(model, read_pairs(check_path("pairs", pairs)))
+
+
 def are_shipped(pairs: TokenPairs) -> bool:
     """Whether these are the usable names of data/names.csv, all of them."""
     shipped = read_names(NAMES_CSV)
@@ -289,7 +304,8 @@ def _as_list(names: Any) -> list[Any]:
         raise NamesError("a list of names is needed, not a frame: give list(frame['name']).")
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise NamesError(
-            f"a list of names is needed, not {shown(names)}; a CSV file is read by load_names."
+            f"a list of names is needed, not {shown(names)}; a CSV file of names is "
+            "read by load_names, one of pairs by load_pairs."
         )
     try:
         return list(names)
@@ -307,7 +323,8 @@ def _as_pairs(names: Sequence[str] | Sequence[tuple[str, str]]) -> list[tuple[st
             or not all(isinstance(word, str) for word in pair)
         ):
             raise NamesError(
-                f"{shown(item)} is neither a name nor a (source, target) pair of strings."
+                f"{shown(item)} is neither a name nor a (source, target) pair of strings: give "
+                "tuples, or read a CSV file of pairs with load_pairs."
             )
         if not all(map(is_unicode, pair)):
             raise NamesError(

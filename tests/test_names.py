@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from analysis.errors import NamesError, ParameterError
-from analysis.names import NAMES_CSV, TokenPairs, load_names, token_pairs
+from analysis.names import NAMES_CSV, TokenPairs, load_names, load_pairs, token_pairs
 from tests import checkpoints
 
 WORDS = ("John", "Mary", "Nan", "Null", "Zoë", "Inf", "1984", "NA")
@@ -298,6 +298,24 @@ def test_no_usable_name_is_an_error(model: Any, names: Any) -> None:
 def test_what_is_neither_a_name_nor_a_pair_is_an_error(model: Any, names: Any) -> None:
     with pytest.raises(NamesError, match=r"neither a name nor a .* pair"):
         load_names(model, names)
+
+
+def test_pairs_come_from_a_file_of_their_own(model: Any, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("target,source\nMary,John\nZoë,Nan\nnobody,NA\n", encoding="utf-8")
+    pairs = load_pairs(model, path)
+    assert list(zip(pairs.sources, pairs.targets, strict=True)) == [
+        ("John", "Mary"),
+        ("Nan", "Zoë"),
+    ]
+    assert (pairs.n_given, pairs.copying) == (3, False)
+    with pytest.raises(NamesError, match="holds pairs, which load_pairs reads"):
+        load_names(model, path)
+    with pytest.raises(NamesError, match="pairs by load_pairs"):
+        token_pairs(model, str(path))
+    path.write_text("name\nJohn\n", encoding="utf-8")
+    with pytest.raises(NamesError, match="has the columns 'source' and 'target'"):
+        load_pairs(model, path)
 
 
 @pytest.mark.parametrize("names", [3, 1.5, True])

@@ -121,6 +121,7 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "load_model": lambda: {"name": "/nowhere"},
     "load_names": lambda: {"model": model(), "names": NAMES},
+    "load_pairs": lambda: {"model": model(), "pairs": "/nowhere"},
     "measure_all": lambda: {"model": model(), "scores": scores()},
     "measured_classes": lambda: {"model": model(), "prompts": prompts()},
     "plot_heatmaps": lambda: {"scores": scores()},
