@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.data_files import data_file
 from analysis.errors import NamesError
 from analysis.name_files import MAX_CELL, read_names, read_pairs
-from analysis.tokenizers import encode_all, token_texts, tokenizer_fingerprint
+from analysis.tokenizers import encode, encode_inside, token_texts, tokenizer_fingerprint
 from analysis.validation import check_int, check_model, check_path, is_unicode, shown
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ NAMES_CSV = data_file("names.csv")
 
 N_PARTS = 6
 """Tokens that the error of a word of several shows."""
-_ANCHOR = "the"
-"""Words are encoded after this one, as they stand in a text: at a text's beginning a SentencePiece
-tokenizer puts a space of its own, and " Mary" would be two tokens."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -269,9 +266,8 @@ def one_token(model: ReadableModel, word: str | int, n_tokens: int) -> int:
 
 def _tokens_of(model: ReadableModel, word: str) -> list[str]:
     """The tokens of a word inside a text, quoted."""
-    texts = [_ANCHOR, f"{_ANCHOR} {word}"]
-    before, whole = encode_all(model.tokenizer, texts)
-    own = whole[len(before) :] if whole[: len(before)] == before else whole
+    (own,) = encode_inside(model.tokenizer, [f" {word}"])
+    own = encode(model.tokenizer, f" {word}") if own is None else own
     return list(map(repr, token_texts(model.tokenizer, own)))
 
 
@@ -345,12 +341,9 @@ def _single_tokens(model: ReadableModel, words: Sequence[str]) -> dict[str, int 
         elif len(word) > MAX_CELL:
             tokens[word] = f"longer than {MAX_CELL:,} characters"
     asked = [word for word in words if word not in tokens]
-    texts = [_ANCHOR, *(f"{_ANCHOR} {word}" for word in asked)]
-    anchor, *encoded = encode_all(model.tokenizer, texts)
-    n = len(anchor)
-    for word, ids in zip(asked, encoded, strict=True):
-        own = ids[n:]
-        if ids[:n] != anchor:
+    encoded = encode_inside(model.tokenizer, [f" {word}" for word in asked])
+    for word, own in zip(asked, encoded, strict=True):
+        if own is None:
             tokens[word] = "joined with the word before it"
         elif len(own) != 1:
             tokens[word] = f"split into {len(own)} tokens" if own else "without a token"

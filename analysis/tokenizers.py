@@ -25,6 +25,8 @@ PROBES = (
 )
 """Texts in which tokenizers differ: spaces, case, digits, accents, scripts, normal forms."""
 
+_ANCHOR = "the"
+"""A word that others stand after."""
 _TURN = threading.RLock()
 """A call sets a tokenizer's padding and truncation for whoever calls next: calls take turns."""
 
@@ -38,6 +40,17 @@ def encode_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """The tokens of every text, with nothing put before or after them."""
     with _TURN:
         return list(map(list, tokenizer(list(texts), add_special_tokens=False)["input_ids"]))
+
+
+def encode_inside(tokenizer: Any, texts: Sequence[str]) -> list[list[int] | None]:
+    """The tokens of every text after a word; None where it is not cut from that word.
+
+    At a text's beginning a SentencePiece tokenizer puts a space of its own, and " Mary" would be
+    two tokens.
+    """
+    anchor, *wholes = encode_all(tokenizer, [_ANCHOR, *(f"{_ANCHOR}{text}" for text in texts)])
+    n = len(anchor)
+    return [whole[n:] if whole[:n] == anchor else None for whole in wholes]
 
 
 def token_offsets(tokenizer: Any, text: str) -> list[tuple[int, int]]:
@@ -58,10 +71,10 @@ def token_texts(tokenizer: Any, tokens: Iterable[int]) -> list[str]:
     """The text of each token as it stands inside a text, every space as it is.
 
     Some tokenizers, such as Llama 2's, drop the space that a whole text begins with. So each token
-    is decoded after the last one of "the", whose text is cut off again.
+    is decoded after the last one of a word, whose text is cut off again.
     """
     ids = [int(token) for token in tokens]
-    anchor = encode(tokenizer, "the")[-1:]
+    anchor = encode(tokenizer, _ANCHOR)[-1:]
     (before,) = _decoded(tokenizer, [anchor])
     texts = _decoded(tokenizer, [[*anchor, token] for token in ids])
     return [

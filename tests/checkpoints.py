@@ -40,6 +40,24 @@ def make_tokenizer(words: Sequence[str] = NAMES) -> PreTrainedTokenizerFast:
     )
 
 
+def sentencepiece_like(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer that puts a space before every text, as Mistral's and Llama 2's do."""
+    from tokenizers import Tokenizer, decoders, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<unk>", "<s>", "▁", *"0123456789;->", "▁the", *(f"▁{word}" for word in words)]
+    tokenizer = Tokenizer(models.Unigram([(piece, -float(i)) for i, piece in enumerate(pieces)], 0))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", pad_token="<s>"
+    )
+
+
 def gpt2_model(vocabulary: int, **changes: Any) -> PreTrainedModel:
     """A random GPT-2-shaped model: learned positions, LayerNorm, tied embeddings."""
     from transformers import GPT2Config, GPT2LMHeadModel

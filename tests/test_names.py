@@ -463,21 +463,8 @@ def test_what_holds_names_is_a_list_of_names(model: Any, given: Any) -> None:
 # ---- names inside a text
 
 
-def sentencepiece_like(words: tuple[str, ...]) -> Any:
-    """A tokenizer that puts a space before every text, as Mistral's and Llama 2's do."""
-    from tokenizers import Tokenizer, models, normalizers
-    from transformers import PreTrainedTokenizerFast
-
-    pieces = ["<unk>", "▁", "▁the", *(f"▁{word}" for word in words)]
-    backend = Tokenizer(models.Unigram([(piece, -float(i)) for i, piece in enumerate(pieces)], 0))
-    backend.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
-
-
 def test_a_tokenizer_that_prepends_a_space_has_names_of_one_token() -> None:
-    model: Any = SimpleNamespace(tokenizer=sentencepiece_like(("John", "Mary")))
+    model: Any = SimpleNamespace(tokenizer=checkpoints.sentencepiece_like(["John", "Mary"]))
     assert len(model.tokenizer(" John", add_special_tokens=False)["input_ids"]) == 2
     pairs = load_names(model, ["John", "Mary", "Jo"])
     assert pairs.sources == ("John", "Mary")

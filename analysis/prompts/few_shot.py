@@ -26,7 +26,7 @@ from torch import Tensor
 from analysis.errors import NamesError
 from analysis.names import TokenPairs
 from analysis.prompts.templates import MIN_NAMES, check_length, enough_names, leading_tokens
-from analysis.tokenizers import encode_all, token_texts, tokenizer_fingerprint
+from analysis.tokenizers import encode_inside, token_texts, tokenizer_fingerprint
 from analysis.validation import check_int, check_seed, shown
 
 if TYPE_CHECKING:
@@ -157,10 +157,12 @@ def few_shot(
     prompts = [f"{shown} {source}->" for source, _ in asked]
     texts = [f"{prompt} {target}" for prompt, (_, target) in zip(prompts, asked, strict=True)]
     lead = leading_tokens(model, shown, prepend_bos)
-    sources = encode_all(model.tokenizer, [f" {source}" for source, _ in asked])
+    words = [f" {source}" for source, _ in asked]
     usable = {}
-    starts, wholes = (encode_all(model.tokenizer, of) for of in (prompts, texts))
-    for pair, source, start, whole in zip(asked, sources, starts, wholes, strict=True):
+    encoded = (encode_inside(model.tokenizer, of) for of in (words, prompts, texts))
+    for pair, source, start, whole in zip(asked, *encoded, strict=True):
+        if source is None or start is None or whole is None:
+            continue
         target = whole[len(start) :]
         if whole[: len(start)] == start and target:
             given = 0 if pair[0] == pair[1] else _shared_start(source, target)

@@ -49,6 +49,22 @@ def test_years_share_their_first_digits_with_the_prompt() -> None:
     assert all(int(t) == int(s) + 1 for s, t in zip(asked.sources, asked.targets, strict=True))
 
 
+def test_sources_are_asked_about_as_they_stand_in_the_prompt() -> None:
+    tokenizer = checkpoints.sentencepiece_like(["John", "Donna", *NAMES, *WORDS])
+    assert tokenizer.tokenize(" John") == ["▁", "▁John"]
+    model = planted.boot(checkpoints.llama_model(len(tokenizer)), tokenizer)
+    names = name_copying(model, NAMES)
+    words, years = control_tasks(model)
+    start = ["▁John", "-", ">", "▁John", ";", "▁Donna", "-", ">", "▁Donna", ";"]
+    for row, name in zip(names.tokens.tolist(), NAMES, strict=True):
+        assert tokenizer.convert_ids_to_tokens(row) == ["<s>", *start, f"▁{name}", "-", ">"]
+    assert names.tokens_asked.copying and words.tokens_asked.copying
+    assert {f" {source}" for source, _ in words.pairs} == set(words.tokens_asked.sources)
+    digits = years.tokens_asked
+    assert all(int(t) == int(s) + 1 for s, t in zip(digits.sources, digits.targets, strict=True))
+    assert years.answers.shape[1] == 1
+
+
 def test_the_same_seed_draws_the_same_and_prompts_are_not_the_shots() -> None:
     model = random_model("llama")
     task = name_copying(model, NAMES)
