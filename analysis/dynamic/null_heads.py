@@ -15,7 +15,8 @@ random head's negative is as likely as the head itself, so that its suppression 
 random copying score: the nulls of random weights hold both. A head's p-value is the share of null
 scores, pooled over the heads of the whole model, at least as high as its own; Benjamini and
 Hochberg's q-values control the false discovery rate over heads (J. R. Stat. Soc. B 57, 1995). A
-head is *significant* when it is so against all three nulls.
+head is *significant* when it is so against all three nulls. One that writes nothing for any source
+ties everywhere: it is not tested (p = q = 1) and is no part of the nulls.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ FDR = 0.05
 """False discovery rate over heads at which a head is significant."""
 MIN_DRAWS = math.ceil(1 / FDR)
 """With fewer draws for each head, no single head could be significant: the smallest p-value is
-1 / (1 + draws · heads), and its q-value is that times the number of heads."""
+1 / (1 + draws · heads), and its q-value is that times the number of heads, which are here those
+that write something."""
 RANDOM_BYTES = 64 << 20
 """Random weights, in float64, that are held at once, or those of one layer where they are more."""
 AT_LEAST = 0.01
@@ -134,6 +136,8 @@ def compare_with_nulls(
         )
     counts = _null_counts(model, static, n_draws, seed)
     n_layers, n_heads, n_names = static.in_top_k.shape
+    silent = static.n_zero_output
+    tested = np.ones(n_layers * n_heads, bool) if silent is None else silent.ravel() < n_names
     columns: dict[str, np.ndarray] = {}
     described = {}
     both = (static.n_in_top_k.ravel(), static.n_in_bottom_k.ravel())
@@ -146,7 +150,8 @@ def compare_with_nulls(
             reached = len(at_random) - np.searchsorted(np.sort(at_random), own, side="left")
             p = (1 + reached) / (1 + len(at_random))
             columns[f"{kind}_p {null}"] = p
-            columns[f"{kind}_q {null}"] = multipletests(p, method="fdr_bh")[1]
+            columns[f"{kind}_q {null}"] = q = np.ones_like(p)
+            q[tested] = multipletests(p[tested], method="fdr_bh")[1]
             described[null, kind] = {
                 "n_random": len(at_random),
                 "highest": at_random.max(initial=0) / n_names,

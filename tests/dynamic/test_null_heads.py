@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import scipy.stats
 import torch
 
+from analysis.dynamic import null_heads
 from analysis.dynamic.null_heads import (
     NULLS,
     OTHER_TARGETS,
@@ -31,7 +33,7 @@ from analysis.exact.vocabulary import Vocabulary
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
 from analysis.static.scores import score_heads
 from tests import checkpoints, planted
-from tests.made_up import MODEL
+from tests.made_up import MODEL, scores_from_counts
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -254,3 +256,20 @@ def test_a_single_head_can_stand_out_with_the_fewest_draws() -> None:
     assert null.frame.loc[(1, 2), "suppression_score"] == 1
     assert significant_heads(null, "suppression_score", 4)[0] == (1, 2)
     assert which_significant(null, "suppression_score")[1, 2]
+
+
+def test_heads_that_write_nothing_are_not_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would make the q-value of a single head that stands out too large."""
+    counts = np.zeros((2, 4), dtype=np.int64)
+    counts[1, 2] = 100
+    random = {null: np.zeros((20 * 7, 2), dtype=np.int64) for null in NULLS}
+    random |= {null: np.zeros((10 * 7, 2), dtype=np.int64) for null in (RANDOM_WEIGHTS, RANDOM_W_V)}
+    monkeypatch.setattr(null_heads, "check_scores_of", lambda model, scores: None)
+    monkeypatch.setattr(null_heads, "_null_counts", lambda *given: random)
+    silent = np.where(np.arange(8).reshape(2, 4) == 0, 100, 0)
+    static = replace(scores_from_counts(counts), n_zero_output=silent)
+    frame = compare_with_nulls(SimpleNamespace(), static).frame  # type: ignore[arg-type]
+    assert frame.loc[(1, 2), "copying_score_q"] == pytest.approx(7 / (1 + 20 * 7))
+    assert (frame.loc[(0, 0)].filter(regex="_[pq]") == 1).all()
+    none = replace(static, n_zero_output=np.full((2, 4), 100))
+    assert (compare_with_nulls(SimpleNamespace(), none).frame["copying_score_q"] == 1).all()  # type: ignore[arg-type]
