@@ -275,9 +275,9 @@ def choose_control(
     """Which controls are fair, and which of them is chosen (the module's step 4).
 
     Returns:
-        Columns ``accuracy``, ``gap`` (from the task's accuracy), ``shared`` (share of the removed
-        heads that are among as many that the static score finds best for the control, and above
-        0), ``fair`` and ``chosen``, a row for each control.
+        Columns ``accuracy``, ``gap`` (from the task's accuracy), ``shared`` (share of the control's
+        own best heads that are removed: as many as are removed, if that many have a static score
+        above 0 for the control), ``fair`` and ``chosen``, a row for each control.
     """
     columns = ["accuracy", "gap", "shared", "fair"]
     rows = {}
@@ -294,15 +294,15 @@ def choose_control(
 
 
 def _shared(model: TransformerBridge, control: Task, heads: Sequence[HeadPair]) -> float:
-    """Share of the heads that are also among as many best-scored ones of the control task.
+    """Share of the control task's own best heads, at most as many as given, that are given.
 
-    A head that scores 0 is none of the best, however few score more.
+    A head that scores 0 is none of the best, however few score more; where all do, it is 0.
     """
     asked = control.tokens_asked
     scores = score_heads(model, asked, k=1 if asked.copying else RELATION_K)
     ranked = scores.to_frame()[scores.score_columns[0]].sort_values(ascending=False, kind="stable")
     best = ranked[ranked > 0].index[: len(heads)]
-    return len(set(best) & set(heads)) / max(1, len(heads))
+    return len(set(best) & set(heads)) / max(1, len(best))
 
 
 def _check_removed(removed: Sequence[int], n_given: int) -> list[int]:

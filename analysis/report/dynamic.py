@@ -293,7 +293,7 @@ def _control(curve: AblationCurve) -> list[str]:
         parts.append(
             f"{name} goes from {before['accuracy']:.0%} to {after['accuracy']:.0%} (95 %: "
             f"{after['accuracy_low']:.0%} to {after['accuracy_high']:.0%}; {row['shared']:.0%} of "
-            "the removed heads are also its own best)"
+            "its own best heads are among the removed)"
         )
     chosen = curve.control
     verdict = (

@@ -21,6 +21,7 @@ from analysis.prompts.few_shot import Task, control_tasks, few_shot, name_copyin
 from analysis.provenance import ModelIdentity
 from analysis.statistics import cluster_mean_interval, cluster_share_interval
 from tests import checkpoints, planted
+from tests.made_up import scores_from_counts
 from tests.planted import MAKERS
 from tests.word_lists import MADE_UP_NAMES as NAMES
 
@@ -189,7 +190,25 @@ def test_heads_that_score_0_for_a_control_are_none_of_its_best() -> None:
     assert table.loc[control.name, "shared"] == 0 and table.loc[control.name, "fair"]
     with_the_best = [(0, 1), *silent[:3]]
     table = choose_control(model, {control.name: 0.5}, [control], control.name, with_the_best)
-    assert table.loc[control.name, "shared"] == 1 / 4
+    assert table.loc[control.name, "shared"] == pytest.approx(1 / 3), "three score above 0"
+
+
+def test_shared_is_a_share_of_the_controls_own_best_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = name_copying(random_model("gpt2"), NAMES)
+    heads = [(0, 0), (0, 1), (0, 2), (0, 3)]
+    for counts, shared in (
+        ([9, 0, 0, 0, 0, 0], 1.0),  # its only good head is removed
+        ([9, 0, 0, 0, 8, 0], 0.5),
+        ([9, 0, 0, 0, 8, 7], 1 / 3),
+        ([9, 1, 2, 0, 8, 7], 0.5),  # of its four best
+        ([0, 0, 0, 0, 8, 7], 0.0),
+        ([0, 0, 0, 0, 0, 0], 0.0),
+    ):
+        scores = scores_from_counts(np.array([counts]))
+        monkeypatch.setattr(ablation, "score_heads", lambda *given, scores=scores, **k: scores)
+        table = choose_control(random_model("gpt2"), {task.name: 0.5}, [task], task.name, heads)
+        assert table.loc[task.name, "shared"] == shared
+        assert bool(table.loc[task.name, "fair"]) == (shared == 0)
 
 
 # ---- against whole prompts run plainly
