@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     from analysis.export.display import show_figure
     from analysis.export.files import export_figure
     from analysis.ioi.head_classes import HeadClass, published_classes
-    from analysis.ioi.measured_classes import HeadMeasurements, measured_classes
+    from analysis.ioi.measured_classes import (
+        HeadMeasurements,
+        Thresholds,
+        measure_heads,
+        measured_classes,
+    )
     from analysis.models import load_model
     from analysis.models.hub_errors import HubError
     from analysis.names import TokenPairs, load_names, load_pairs
@@ -63,7 +68,8 @@ _HOME = {
         "analysis.export.display": "show_figure",
         "analysis.export.files": "export_figure",
         "analysis.ioi.head_classes": "published_classes HeadClass",
-        "analysis.ioi.measured_classes": "measured_classes HeadMeasurements",
+        "analysis.ioi.measured_classes": "measure_heads measured_classes HeadMeasurements "
+        "Thresholds",
         "analysis.models": "load_model",
         "analysis.models.hub_errors": "HubError",
         "analysis.names": "load_names load_pairs TokenPairs",
@@ -86,12 +92,13 @@ __all__ = [
     "AblationCurve", "AnalysisError", "ArchitectureError", "ClassesError", "DynamicScores",
     "Explorer", "ExportError", "HeadCard", "HeadClass", "HeadMeasurements", "HeadScores",
     "HubError", "IOIPrompts", "ModelError", "ModelIdentity", "NamesError", "ParameterError",
-    "PromptError", "Question", "SweepResult", "TokenPairs", "VocabularyScores", "WeightsError",
+    "PromptError", "Question", "SweepResult", "Thresholds", "TokenPairs", "VocabularyScores",
+    "WeightsError",
     "ablation_curve", "attention_on", "dynamic_scores", "eigenvalue_scores", "explore",
     "export_figure", "export_site", "head_card", "ioi_prompts", "load_model", "load_names",
-    "load_pairs", "measure_all", "measured_classes", "plot_heatmaps", "published_classes",
-    "rank_vocabulary", "score_heads", "score_vocabulary", "show_figure", "sweep", "sweep_frame",
-    "top_tokens",
+    "load_pairs", "measure_all", "measure_heads", "measured_classes", "plot_heatmaps",
+    "published_classes", "rank_vocabulary", "score_heads", "score_vocabulary", "show_figure",
+    "sweep", "sweep_frame", "top_tokens",
 ]
 # fmt: on
 

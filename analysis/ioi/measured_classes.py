@@ -27,6 +27,7 @@ their plots. A model that does not do the task has no classes, whatever its head
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -180,12 +181,17 @@ def measured_classes(
     Returns:
         A row for each class of a head, indexed by ``layer`` and ``head``, with the columns of
         ``published_classes`` (``origin`` is ``measured``), every number measured, and the weights'
-        ``checksum``.
+        ``checksum``. No rows, with a warning, where it is not shown that the model does the task.
 
     Raises:
         ArchitectureError: the model's architecture is not supported.
+        ParameterError: these are no prompts of this model or no thresholds, or ``freeze_mlps`` is
+            no bool.
     """
-    return measure_heads(model, prompts, thresholds, freeze_mlps=freeze_mlps).classes
+    measured = measure_heads(model, prompts, thresholds, freeze_mlps=freeze_mlps)
+    if not measured.performance.solved:
+        warnings.warn(f"{measured.performance} So no head is given a class.", stacklevel=2)
+    return measured.classes
 
 
 def measure_heads(
@@ -195,9 +201,11 @@ def measure_heads(
     *,
     freeze_mlps: bool = False,
 ) -> HeadMeasurements:
-    """Measure every head.
+    """Measure every head: its numbers, and its classes by the rules of this module.
 
     Args: as :func:`measured_classes` takes them.
+
+    Raises: as :func:`measured_classes` raises it.
     """
     prompts = ioi_prompts(model) if prompts is None else prompts
     check_type("prompts", prompts, IOIPrompts, "ioi_prompts")

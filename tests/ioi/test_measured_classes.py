@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import torch
 
 from analysis.errors import ParameterError
 from analysis.heads import HeadPair
+from analysis.ioi import measured_classes as classes_module
 from analysis.ioi.ablated_runs import run_with_replaced
 from analysis.ioi.activations import run_prompts
 from analysis.ioi.backups import template_means
@@ -107,6 +109,21 @@ def test_a_model_that_may_have_guessed_has_no_classes(model: TransformerBridge) 
         str(performance),
         "No head is given a class, because it is not shown that the model solves the task.",
     ]
+
+
+@pytest.mark.parametrize("solved", [True, False])
+def test_a_user_is_told_why_there_are_no_classes(
+    measured: HeadMeasurements, monkeypatch: pytest.MonkeyPatch, solved: bool
+) -> None:
+    performance = replace(measured.performance, accuracy_interval=(0.6 if solved else 0.4, 1.0))
+    given = replace(measured, performance=performance).with_thresholds(Thresholds())
+    monkeypatch.setattr(classes_module, "measure_heads", lambda *args, **kwargs: given)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        classes = measured_classes(None)  # type: ignore[arg-type]
+    assert classes.empty != solved
+    said = [(str(w.message), w.filename) for w in warned]
+    assert said == ([] if solved else [(f"{performance} So no head is given a class.", __file__)])
 
 
 @pytest.mark.slow
