@@ -207,6 +207,7 @@ def _span(row: pd.Series, over: str) -> str:
 
 def _digits(value: float) -> str:
     """Two digits; what is below 1 is not shown as 1, and nothing as -0.00."""
+    value = round(value, 9)  # 0.9999999999999998 is 1, rounded on the way
     if 0.995 <= abs(value) < 1:
         return f"{np.trunc(value * 1000) / 1000:.3f}"
     return f"{float(rounded(np.asarray(value), 2)):.2f}"

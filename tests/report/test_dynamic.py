@@ -212,7 +212,15 @@ def test_where_nothing_is_removed_it_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(1.0, "1.00"), (0.9999, "0.999"), (0.995, "0.995"), (0.994, "0.99"), (-0.001, "0.00")],
+    [
+        (1.0, "1.00"),
+        (1 - 2**-52, "1.00"),  # by rounding errors
+        (-1 + 2**-52, "-1.00"),
+        (0.9999, "0.999"),
+        (0.995, "0.995"),
+        (0.994, "0.99"),
+        (-0.001, "0.00"),
+    ],
 )
 def test_what_is_below_one_is_not_shown_as_one(value: float, shown: str) -> None:
     assert _digits(value) == shown
