@@ -154,7 +154,7 @@ def ioi_prompts(
         names: as ``load_names`` takes them; the first ``n_names`` usable ones are drawn from.
         n_names: at least 5.
         templates: sentences with ``{A}``, ``{B}``, ``{S}`` and, if wanted, ``{place}`` and
-            ``{object}``.
+            ``{object}``. Of 2 to 6, no number of prompts can show that a model solves the task.
         prepend_bos: put the tokenizer's BOS before the text; the paper does not.
 
     Raises:

@@ -58,10 +58,10 @@ def findings(measured: HeadMeasurements) -> list[str]:
 
 
 def _unsolved(performance: TaskPerformance) -> str:
-    """Why there are no classes: too little is known, or the model gives the wrong names."""
-    if performance.accuracy > 0.5 and performance.logit_difference > 0:
-        return "it is not shown that the model solves the task"
-    return "the model does not solve the task"
+    """Why there are no classes: too little is known, or the model is no better than chance."""
+    if performance.failed:
+        return "the model does not solve the task"
+    return "it is not shown that the model solves the task"
 
 
 def _after_ablation(measured: HeadMeasurements) -> list[str]:

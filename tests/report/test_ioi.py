@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -92,6 +93,20 @@ def test_too_few_prompts_do_not_say_that_the_task_is_not_solved() -> None:
     assert said[1:] == [
         "No head is given a class, because it is not shown that the model solves the task."
     ]
+
+
+@pytest.mark.parametrize(
+    ("high", "why"),
+    [
+        (0.6, "it is not shown that the model solves the task"),
+        (0.5, "the model does not solve the task"),
+    ],
+)
+def test_a_model_that_guesses_is_not_said_to_fail(high: float, why: str) -> None:
+    of = measured(LOOSE)
+    guessing = replace(of.performance, accuracy=0.45, accuracy_interval=(0.3, high))
+    said = findings(replace(of, performance=guessing))
+    assert said[1:] == [f"No head is given a class, because {why}."]
 
 
 @pytest.mark.parametrize(
