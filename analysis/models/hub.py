@@ -36,7 +36,14 @@ from analysis.models.checkpoint import (
 from analysis.models.config import check_config
 from analysis.models.hub_download import fetch_blob, link_snapshot, repository_folder
 from analysis.models.hub_errors import HubBusyError, HubError, HubUnreachableError
-from analysis.models.hub_listing import COMMIT, DIGEST, ExpectedFile, Listing, ask_hub
+from analysis.models.hub_listing import (
+    COMMIT,
+    DIGEST,
+    ExpectedFile,
+    Listing,
+    ask_hub,
+    expected_file,
+)
 from analysis.provenance import ModelIdentity
 from analysis.validation import is_file_name, shown
 
@@ -153,14 +160,11 @@ def _recorded_digest(pointer: Path) -> str | None:
 
 def _downloaded(repo: str, revision: str | None, title: str, listing: Listing) -> Snapshot:
     """Download what is missing of the files that loading reads."""
-    where = f"the model {repo}"
-    names = needed_files(listing.files, where)
+    names = needed_files(listing.files, f"the model {repo}")
     present = repository_folder(repo) / "snapshots" / listing.commit
     blobs: dict[str, Path] = {}
 
     def fetch(name: str) -> Path:
-        if name not in listing.files:
-            raise ModelError(f"{where} lists {name} in its index and does not have it.")
         if not (present / name).is_file():
             blobs[name] = fetch_blob(repo, listing, name)
         return blobs.get(name, present / name)
@@ -171,7 +175,7 @@ def _downloaded(repo: str, revision: str | None, title: str, listing: Listing) -
     for name in names:
         fetch(name)
     folder = link_snapshot(repo, revision, listing.commit, blobs.items()) if blobs else present
-    return Snapshot(folder, {name: listing.files[name] for name in names})
+    return Snapshot(folder, {name: expected_file(repo, listing, name) for name in names})
 
 
 # --- verifying ----------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.errors import ModelError
 from analysis.models.checkpoint import CONFIG, MAX_JSON, cannot_write, first_line
 from analysis.models.hub_errors import HubError, endpoint, hub_error, not_a_hub, status_error
+from analysis.models.hub_listing import expected_file
 from analysis.progress import lasting_bar
 from analysis.validation import is_file_name
 
@@ -52,7 +53,7 @@ def repository_folder(repo: str) -> Path:
 
 def fetch_blob(repo: str, listing: Listing, name: str) -> Path:
     """One file as a checked blob in the cache, downloaded if it is not there."""
-    expected = listing.files[name]
+    expected = expected_file(repo, listing, name)
     blob = repository_folder(repo) / "blobs" / str(expected.digest)
     with _cannot_write():
         if blob.is_file() and blob.stat().st_size == expected.size:

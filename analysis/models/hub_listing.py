@@ -55,6 +55,13 @@ class Listing:
     files: Mapping[str, ExpectedFile]
 
 
+def expected_file(repo: str, listing: Listing, name: str) -> ExpectedFile:
+    """What a file must be, which an index may name that the repository does not have."""
+    if name not in listing.files:
+        raise ModelError(f"the model {repo} lists {name} in its index and does not have it.")
+    return listing.files[name]
+
+
 def deadline() -> float:
     """Seconds within which the hub must have answered a question."""
     from huggingface_hub import constants

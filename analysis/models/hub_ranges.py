@@ -14,9 +14,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,10 @@ import torch
 from torch import Tensor
 
 from analysis.errors import ModelError
-from analysis.models.checkpoint import (
-    INDEX,
-    WEIGHTS,
-    cannot_write,
-    first_line,
-    read_json,
-    sha256_of,
-)
+from analysis.models.checkpoint import cannot_write, first_line, read_json, sha256_of
 from analysis.models.hub_download import hub_answer, in_time, one_at_a_time, size_so_far
 from analysis.models.hub_errors import HubError, HubUnreachableError
-from analysis.models.hub_listing import DIGEST, ExpectedFile, Listing
+from analysis.models.hub_listing import DIGEST, ExpectedFile, Listing, expected_file
 from analysis.models.packaged import CACHE_VARIABLE
 from analysis.models.tensor_files import (
     DTYPES,
@@ -50,7 +42,6 @@ ATTEMPTS = 5
 PAUSE = 1.0
 """Seconds before the second attempt, twice as many before each further one."""
 TIMEOUT = 20.0
-_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 RECORD = "tensors.json"
 """In the cache, beside the tensors: the SHA-256 of each."""
 
@@ -231,15 +222,12 @@ class HubTensors:
             raise changed
 
 
-def hub_tensors(repo: str, listing: Listing, cache: Path) -> HubTensors:
-    """The tensors of a listed repository; only headers are fetched."""
-    listed = listing.files
-    names = {WEIGHTS} & set(listed) or {name for name in listed if _SHARD.fullmatch(name)}
-    if not names or (WEIGHTS not in names and INDEX not in listed):
-        raise ModelError(f"the model {repo} has no safetensors weights: use another model.")
+def hub_tensors(repo: str, listing: Listing, names: Sequence[str], cache: Path) -> HubTensors:
+    """The tensors of a listed repository's weight files ``names``; only headers are fetched."""
     commit = listing.commit
     folder = cache / repo.replace("/", "--") / commit
-    tensors = HubTensors(repo, commit, folder, {name: listed[name] for name in sorted(names)})
+    files = {name: expected_file(repo, listing, name) for name in names}
+    tensors = HubTensors(repo, commit, folder, files)
     places: dict[str, TensorPlace] = {}
     for name, file in tensors.files.items():
         places |= _header(tensors, name, file.size or 0)

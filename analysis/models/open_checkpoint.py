@@ -20,6 +20,7 @@ from analysis.models.checkpoint import (
     Checkpoint,
     needed_files,
     read_json,
+    shard_names,
 )
 from analysis.models.config import check_config, model_config
 from analysis.models.hub import check_repository
@@ -100,7 +101,8 @@ def _from_hub(repo: str, revision: str | None) -> LazyCheckpoint:
     title = TITLES.get(repo, repo.rsplit("/", 1)[-1])
     small = _small_files(repo, revision, title, listing)
     identity = ModelIdentity(repo, title, revision=listing.commit, source="hub")
-    files = hub_tensors(repo, listing, cache_folder() / "tensors")
+    weights = [WEIGHTS] if WEIGHTS in listing.files else shard_names(small / INDEX)
+    files = hub_tensors(repo, listing, weights, cache_folder() / "tensors")
     config = model_config(read_json(small / CONFIG), title)
     opened = lazy_checkpoint(identity, config, load_tokenizer(small, title, config), files)
     files.prepare(opened.needed())
@@ -108,8 +110,8 @@ def _from_hub(repo: str, revision: str | None) -> LazyCheckpoint:
 
 
 def _small_files(repo: str, revision: str | None, title: str, listing: Listing) -> Path:
-    """The folder with config and tokenizer, fetched and checked as ``load_model`` does."""
-    needed = set(needed_files(listing.files, f"the model {repo}")) - {WEIGHTS, INDEX}
+    """The folder with config, tokenizer and index, fetched and checked as ``load_model`` does."""
+    needed = set(needed_files(listing.files, f"the model {repo}")) - {WEIGHTS}
     check_config(read_json(fetch_blob(repo, listing, CONFIG)), title)
     blobs = [(name, fetch_blob(repo, listing, name)) for name in sorted(needed)]
     return link_snapshot(repo, revision, listing.commit, blobs)

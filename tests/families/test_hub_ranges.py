@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from analysis.errors import AnalysisError, ModelError
 from analysis.models import hub_ranges
@@ -78,7 +79,8 @@ def test_two_readers_at_a_time_fetch_a_tensor_once(
         yield whole[len(whole) // 2 :]
 
     name = "model.layers.1.self_attn.o_proj.weight"
-    readers = [hub_tensors(REPO, ask_hub(REPO, None), tmp_path / "cache") for _ in range(2)]
+    listing = ask_hub(REPO, None)
+    readers = [hub_tensors(REPO, listing, _shards(served), tmp_path / "cache") for _ in range(2)]
     monkeypatch.setattr(HubTensors, "read_range", slowly)
     before = len(served.ranges)
     with ThreadPoolExecutor(2) as pool:
@@ -90,6 +92,10 @@ def test_two_readers_at_a_time_fetch_a_tensor_once(
     for tensor in found:
         assert torch.equal(tensor, model.get_parameter(name))
     assert len(served.ranges) == before + 1
+
+
+def _shards(hub: LoopbackHub) -> list[str]:
+    return sorted(file.name for file in hub.repositories[REPO].folder.glob("*.safetensors"))
 
 
 def _whole_files(hub: LoopbackHub) -> list[str]:
@@ -175,6 +181,23 @@ def _tensor_starts(hub: LoopbackHub) -> set[int]:
     return {place.start for place in local_tensors(hub.repositories[REPO].folder).places.values()}
 
 
+def test_the_index_says_which_files_hold_the_weights(served: LoopbackHub) -> None:
+    """Shards of any name, whatever an earlier upload left; one that is not there is named."""
+    folder, name = served.repositories[REPO].folder, "model.layers.0.self_attn.v_proj.weight"
+    index = folder / "model.safetensors.index.json"
+    shards = _shards(served)
+    for i, shard in enumerate(shards):
+        (folder / shard).rename(folder / f"pytorch_{shard}")
+        left = {key: -tensor for key, tensor in load_file(folder / f"pytorch_{shard}").items()}
+        save_file(left, folder / f"model-{i:05}-of-00099.safetensors")
+    index.write_text(index.read_text().replace("model-0", "pytorch_model-0"))
+    expected = tiny_model("llama", len(TOKENIZER)).get_parameter(name)
+    assert torch.equal(open_checkpoint(REPO).files.tensor(name), expected)
+    (folder / f"pytorch_{shards[-1]}").unlink()
+    with pytest.raises(ModelError, match=f"lists pytorch_{shards[-1]} in its index"):
+        open_checkpoint(REPO)
+
+
 def test_a_shard_that_changed_meanwhile_is_noticed(served: LoopbackHub) -> None:
     held = served.repositories[REPO]
     file = sorted(held.folder.glob("*.safetensors"))[-1]
@@ -234,7 +257,7 @@ def test_a_part_that_is_refused_is_said_and_not_asked_for_again_and_again(
     served.file = answer
     served.requests.clear()
     with pytest.raises(ModelError, match=said):
-        hub_tensors(REPO, listing, Path("unused"))
+        hub_tensors(REPO, listing, _shards(served), Path("unused"))
     assert len(served.requests) == (hub_ranges.ATTEMPTS if answer.status == 503 else 1)
 
 
@@ -269,11 +292,11 @@ def test_a_full_disk_and_a_password_are_treated_as_in_whole_downloads(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(ModelError, match=r"the cache folder \S+ is full: .*NAME_HEADS_CACHE"):
-            hub_tensors(REPO, listing, tmp_path / "tensors")
+            hub_tensors(REPO, listing, _shards(served), tmp_path / "tensors")
     point_at(served.url.replace("://", "://me:secret@"), tmp_path / "hub", monkeypatch)
     served.stop()
     with pytest.raises(HubError) as caught:
-        hub_tensors(REPO, listing, tmp_path / "tensors")
+        hub_tensors(REPO, listing, _shards(served), tmp_path / "tensors")
     assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
