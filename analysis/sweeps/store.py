@@ -154,12 +154,13 @@ def _read(folder: Path, files: Sequence[Path]) -> pd.DataFrame:
     """Files of answers as one table, the key of each in the column ``key``."""
     import duckdb
 
-    # DuckDB takes a path for a pattern.
+    # DuckDB takes a path for a pattern, and a folder ``model=gpt2`` in it for a column.
     literal = [re.sub(r"([*?\[])", r"[\1]", str(file)) for file in files]
     try:
         with duckdb.connect() as connection:
             table = connection.execute(
-                "SELECT * FROM read_parquet(?, union_by_name = true, filename = 'key')",
+                "SELECT * FROM read_parquet(?, union_by_name = true, filename = 'key', "
+                "hive_partitioning = false)",
                 [literal],
             ).df()
     except duckdb.Error as error:

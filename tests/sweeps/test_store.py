@@ -46,6 +46,15 @@ def test_the_folder_of_answers_is_no_pattern(tmp_path: Path) -> None:
         assert sweep_frame(tmp_path / name)["model"].tolist() == [name]
 
 
+def test_the_folders_names_are_no_columns(tmp_path: Path) -> None:
+    folder = tmp_path / "model=gpt2" / "layer=3" / "copying_score=1"
+    index = pd.MultiIndex.from_tuples([(0, 0)], names=["layer", "head"])
+    about = {"model": "M", "title": "M", "checksum": "0", "question": "static", "n_layers": 1}
+    Store(folder).keep("key", pd.DataFrame({"copying_score": [0.25]}, index), about)
+    (row,) = sweep_frame(folder).to_dict("records")
+    assert (row["model"], row["layer"], row["copying_score"]) == ("M", 0, 0.25)
+
+
 def test_a_folder_without_answers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="no answers"):
         sweep_frame(tmp_path)
