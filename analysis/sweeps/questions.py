@@ -201,8 +201,8 @@ class Question:
 def code_checksum() -> str:
     """SHA-256 of the package's code that answers depend on: all but drawing, prose and commands.
 
-    Read anew each time: the code may be edited between two sweeps of one session, and the
-    processes that answer start with what is there then.
+    Read anew each time: the code may be edited between two sweeps of one session. A process that
+    answers runs what was there when it started, ``IMPORTED_CODE``.
     """
     left_out = {"plots", "export", "explorer", "report", "cli"}
     digest = hashlib.sha256()
@@ -212,6 +212,10 @@ def code_checksum() -> str:
         for file in sorted((f for f in folder.iterdir() if f.name.endswith(".py")), key=str):
             digest.update(f"{file.name}\n".encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+IMPORTED_CODE = code_checksum()
+"""``code_checksum`` of what this process runs: as it was when this module was imported."""
 
 
 def names_checksum() -> str:

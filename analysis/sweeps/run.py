@@ -344,6 +344,11 @@ def _answer(folder: str, task: _Task) -> None:
     store = Store(Path(folder))
     if store.has(task.key):  # another worker was thought to be dead, and was not
         return
+    if task.about["code"] != asking.IMPORTED_CODE:
+        raise ModelError(
+            "the package's code was changed while the sweep ran, or the cluster runs another "
+            "version of it: restart the cluster, if it is your own, and run it again."
+        )
     model = load_model(task.model, revision=task.revision)
     # Weights, configuration and tokenizer as they are now that the model is made of them.
     checksum = checkpoint_checksum(fetch_checkpoint(task.model, task.revision))

@@ -341,6 +341,7 @@ def test_answers_of_other_code_are_left_out(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(asking, "code_checksum", lambda: "an earlier version")
+        patch.setattr(asking, "IMPORTED_CODE", "an earlier version")
         sweep(["A"], ["eigenvalue"], "sweep", cluster=here)
         assert len(sweep_frame("sweep")) == 2
     with pytest.raises(ParameterError, match="other versions of the code"):
@@ -434,6 +435,19 @@ def test_what_changes_under_way_gives_no_answer(
         assert before in text
         path.write_text(text.replace(before, after), encoding="utf-8")
     with pytest.raises(ModelError, match="changed while the sweep ran"):
+        _answer(str(store.folder), task)
+    assert not store.folder.exists()
+
+
+def test_code_that_this_process_does_not_run_gives_no_answer(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Edited since it was imported here, or planned by a process that runs another version."""
+    store = Store(Path("sweep").resolve())
+    with monkeypatch.context() as patch:
+        patch.setattr(asking, "code_checksum", lambda: "edited")
+        (task,) = _planned(["A"], [Question("eigenvalue")], store, [], {})
+    with pytest.raises(ModelError, match="code was changed while the sweep ran"):
         _answer(str(store.folder), task)
     assert not store.folder.exists()
 
