@@ -305,10 +305,8 @@ def _run(
 ) -> dict[str, dict[str, str]]:
     """Hand out the tasks and note what becomes of each; returns model and title of those done."""
     done = {}
-    futures = {
-        client.submit(_answer, str(store.folder), task, key=f"{task.key}", pure=False): task
-        for task in tasks
-    }
+    # Not pure, so each has a key of its own: another sweep may ask the same into its folder.
+    futures = {client.submit(_answer, str(store.folder), task, pure=False): task for task in tasks}
     try:
         with progress_bar(len(tasks), "asking the models", "task") as bar:
             for future in _ended(futures, check):

@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from analysis import ExportError, ModelError, ParameterError, load_model, load_n
 from analysis.sweeps import questions as asking
 from analysis.sweeps.cluster import cluster_client
 from analysis.sweeps.questions import Question
-from analysis.sweeps.run import _answer, _planned, _written_out, sweep, sweep_frame
+from analysis.sweeps.run import _answer, _planned, _run, _written_out, sweep, sweep_frame
 from analysis.sweeps.store import Store
 from tests import checkpoints, planted
 
@@ -322,6 +323,31 @@ def test_what_is_given_twice_is_asked_once(made: Path, here: str) -> None:
     assert len(sweep_frame(result, "eigenvalue")) == 2
     with pytest.raises(ParameterError, match=r"no answer to 'eigenvalues'.*eigenvalue"):
         sweep_frame(result, "eigenvalues")
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_a_time_on_one_cluster_both_get_their_answers(made: Path, here: str) -> None:
+    """Into two folders; the cluster begins when both have handed out the same task."""
+    from distributed import Client, Event
+
+    stores = [Store(Path(folder).resolve()) for folder in ("one", "two")]
+    handed_out: set[Path] = set()
+
+    def run(store: Store) -> dict[str, dict[str, str]]:
+        tasks = list(_planned(["A"], [Question("eigenvalue")], store, [], {}))
+        with Client(here, set_as_default=False) as client:
+            return _run(client, tasks, store, [], lambda: handed_out.add(store.folder))
+
+    with Client(here, set_as_default=False) as client, ThreadPoolExecutor(2) as pool:
+        busy = client.submit(lambda: Event("both").wait(10))
+        done = [pool.submit(run, store) for store in stores]
+        while len(handed_out) < 2:
+            time.sleep(0.01)
+        Event("both", client).set()
+        busy.result()
+    for store, found in zip(stores, done, strict=True):
+        (key,) = found.result()
+        assert store.has(key)
 
 
 @pytest.mark.slow
