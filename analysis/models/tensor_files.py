@@ -62,10 +62,11 @@ class TensorFiles(Protocol):
 
 @dataclass(frozen=True)
 class LocalTensors:
-    """Tensors of files on disk."""
+    """Tensors of files on disk, as these were when they were opened: ``stamps`` tells by name."""
 
     folder: Path
     places: Mapping[str, TensorPlace]
+    stamps: Mapping[str, tuple[int, ...]]
 
     def prepare(self, names: list[str]) -> None:
         """Nothing to do: the files are at hand."""
@@ -74,7 +75,10 @@ class LocalTensors:
         """One tensor, backed by the mapped file."""
         from safetensors import safe_open
 
-        with safe_open(self.folder / self.places[name].file, framework="pt") as stored:
+        path = self.folder / self.places[name].file
+        if _stamp(path) != self.stamps[path.name]:
+            raise ModelError(f"{path} was changed since it was opened: open the model again.")
+        with safe_open(path, framework="pt") as stored:
             tensor: Tensor = stored.get_tensor(name)
         return tensor
 
@@ -82,12 +86,23 @@ class LocalTensors:
 def local_tensors(folder: Path) -> LocalTensors:
     """The tensors of a checkpoint folder, from the files' headers."""
     places: dict[str, TensorPlace] = {}
+    stamps = {}
     for file in weight_files(folder):
+        stamps[file.name] = _stamp(file)
         check_safetensors(file)
         with file.open("rb") as stream:
             length = header_length(stream.read(8), file.name)
             places |= parse_header(stream.read(length), file.name, file.stat().st_size)
-    return LocalTensors(folder, places)
+    return LocalTensors(folder, places, stamps)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What a file that is replaced or written to does not keep; nothing where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def header_length(first: bytes, file: str) -> int:

@@ -145,6 +145,20 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         open_checkpoint(folder)
 
 
+def test_a_file_that_changes_after_it_was_opened_is_refused(tmp_path: Path) -> None:
+    """Written anew, or gone: the checksum that the scores would bear is of what was opened."""
+    folder = saved("llama", tmp_path)
+    lazy, file = open_checkpoint(folder), folder / "model.safetensors"
+    value_weights(lazy, 0)
+    weights = {name: -tensor for name, tensor in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="changed since it was opened"):
+        value_weights(lazy, 1)
+    file.unlink()
+    with pytest.raises(ModelError, match="changed since it was opened"):
+        value_weights(lazy, 2)
+
+
 @pytest.mark.slow
 def test_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(ArchitectureError, match="load it with load_model"):
