@@ -184,7 +184,8 @@ def _downloaded(repo: str, revision: str | None, title: str, listing: Listing) -
 def _verified(repo: str, title: str, snapshot: Snapshot) -> Checkpoint:
     """The snapshot as a checkpoint, once every file is what it should be."""
     sha256 = {
-        name: _verify(snapshot.folder / name, expected) for name, expected in snapshot.files.items()
+        name: verify_file(snapshot.folder / name, expected)
+        for name, expected in snapshot.files.items()
     }
     check_config(read_json(snapshot.folder / CONFIG), title)
     files = weight_files(snapshot.folder)
@@ -200,7 +201,7 @@ def _verified(repo: str, title: str, snapshot: Snapshot) -> Checkpoint:
     return Checkpoint(snapshot.folder, identity)
 
 
-def _verify(path: Path, expected: ExpectedFile) -> str:
+def verify_file(path: Path, expected: ExpectedFile) -> str:
     """Compare one file with what it must be and give its SHA-256."""
     blob = path.resolve()  # the file itself, not the snapshot's link to it
     size, sha256 = blob.stat().st_size, sha256_of(blob)

@@ -23,7 +23,7 @@ from analysis.models.checkpoint import (
     shard_names,
 )
 from analysis.models.config import check_config, model_config
-from analysis.models.hub import check_repository
+from analysis.models.hub import check_repository, verify_file
 from analysis.models.hub_download import fetch_blob, link_snapshot
 from analysis.models.hub_listing import Listing, ask_hub
 from analysis.models.hub_ranges import hub_tensors
@@ -114,4 +114,7 @@ def _small_files(repo: str, revision: str | None, title: str, listing: Listing) 
     needed = set(needed_files(listing.files, f"the model {repo}")) - {WEIGHTS}
     check_config(read_json(fetch_blob(repo, listing, CONFIG)), title)
     blobs = [(name, fetch_blob(repo, listing, name)) for name in sorted(needed)]
-    return link_snapshot(repo, revision, listing.commit, blobs)
+    folder = link_snapshot(repo, revision, listing.commit, blobs)
+    for name in needed:
+        verify_file(folder / name, listing.files[name])
+    return folder

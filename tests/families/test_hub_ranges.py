@@ -222,6 +222,22 @@ def test_a_tensor_damaged_in_the_cache_is_noticed_and_removed(
     score_heads(open_checkpoint(REPO), planted.NAMES)
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_small_file_damaged_in_the_cache_is_refused_as_load_model_does(
+    served: LoopbackHub, tmp_path: Path, name: str
+) -> None:
+    """Of the same size and valid as it is: only its checksum tells."""
+    open_checkpoint(REPO)
+    (cached,) = (tmp_path / "hub").rglob(f"snapshots/*/{name}")
+    content = cached.read_bytes()
+    blob = cached.resolve()
+    blob.write_bytes(content.replace(b"1e-06", b"1e-02").replace(b"Mary", b"Maja"))
+    assert len(cached.read_bytes()) == len(content) and cached.read_bytes() != content
+    for read in (open_checkpoint, load_model):
+        with pytest.raises(ModelError, match=f"{name} in the cache is damaged"):
+            read(REPO)
+
+
 def test_latent_attention_is_refused_before_any_weight_is_asked_for(
     served: LoopbackHub,
 ) -> None:
