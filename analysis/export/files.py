@@ -87,7 +87,8 @@ def export_figure(
     facts = _facts(fig, scores)
     default = name_of(facts) if facts else "figure"
     path, ending = checked_stem(stem, default)
-    path = path / default if path.is_dir() else path
+    as_typed = Path(stem).expanduser()  # without its ending, a name may be that of a folder
+    path = path / default if path == as_typed and path.is_dir() else path
     chosen = checked_formats(ending if formats is None and ending else formats)
     if not chosen and scores is None and not facts:
         raise ExportError(f"no format is given; a figure is written as {', '.join(FORMATS)}")

@@ -389,6 +389,14 @@ def test_names_of_files_as_people_type_them(tmp_path: Path) -> None:
     assert export_figure(fig, tmp_path / "b", [".SVG", "svg"])[0].name == "b.svg"
 
 
+def test_a_folder_called_as_the_figure_is_without_its_ending_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "paper").mkdir()
+    (written, _) = export_figure(of_another_kind(), tmp_path / "paper.html", provenance={})
+    assert written == tmp_path / "paper.html"
+    (inside, _) = export_figure(of_another_kind(), tmp_path / "paper", "html", provenance={})
+    assert inside == tmp_path / "paper" / "figure.html"
+
+
 @pytest.mark.slow
 def test_figures_of_other_settings_lie_side_by_side_in_a_folder(tmp_path: Path) -> None:
     names = tuple(pd.read_csv(NAMES_CSV, keep_default_na=False)["name"])
