@@ -181,8 +181,9 @@ def _injected(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def parse_assignments(assignments: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Turn ``K=5`` into ``{"k": 5}``, for a notebook whose parameters have these defaults.
 
-    ``MODEL`` is short for ``model_name``. The path of a model, of a file of names or of a folder,
-    meant from here while the notebook runs in its own folder, is made absolute.
+    ``MODEL`` is short for ``model_name``. The path of a model, of a file of names, of a figure or
+    of a folder, meant from here while the notebook runs in its own folder, is made absolute. A
+    figure's name with the ending of a format asks for that format alone, unless others are given.
     """
     parameters: dict[str, Any] = {}
     for assignment in assignments:
@@ -200,6 +201,9 @@ def parse_assignments(assignments: Sequence[str], defaults: Mapping[str, Any]) -
         if name in parameters:
             raise ParameterError(f"{name.upper()} is given twice; give it once.")
         parameters[name] = _value(name, text, defaults[name])
+    if (figure := parameters.get("figure_name")) and "formats" in defaults:
+        _, ending = _checked_stem(figure)
+        return ({"formats": [ending]} if ending else {}) | parameters
     return parameters
 
 
@@ -243,7 +247,17 @@ def _optional(name: str, text: str) -> Any:
         return head
     if name == "checkpoints":
         return _model(text)
+    if name == "figure_name":
+        stem, _ = _checked_stem(text)
+        in_figures = stem.parent == Path()
+        return text if in_figures else os.path.join(os.getcwd(), os.path.expanduser(text))
     return _absolute(text) if name.endswith("_file") else text
+
+
+def _checked_stem(text: str) -> tuple[Path, str | None]:
+    from analysis.export.places import checked_stem  # which loads pandas and plotly
+
+    return checked_stem(text)
 
 
 def _read_int(text: str, default: int) -> int:

@@ -15,7 +15,7 @@ import pytest
 from analysis.cli import run_cells, run_notebook
 from analysis.cli.run_notebook import main, parse_assignments
 from analysis.dynamic.null_heads import MIN_DRAWS
-from analysis.errors import AnalysisError, ParameterError
+from analysis.errors import AnalysisError, ExportError, ParameterError
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 KNOWN = {
@@ -168,6 +168,24 @@ def test_a_path_is_meant_from_where_the_command_runs(
         "model_name": str(tmp_path / "models" / "mine"),
         "names_file": str(tmp_path / "names.csv"),
     }
+
+
+def test_a_figure_is_written_where_and_as_its_name_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with a folder from here, not from the notebook's; one with an ending in its format."""
+    monkeypatch.chdir(tmp_path)
+    for given, expected in {
+        "FIGURE_NAME=paper/fig1": {"figure_name": f"{tmp_path}/paper/fig1"},
+        "FIGURE_NAME=paper/": {"figure_name": f"{tmp_path}/paper/"},
+        "FIGURE_NAME=/elsewhere/fig": {"figure_name": "/elsewhere/fig"},
+        "FIGURE_NAME=fig.pdf": {"figure_name": "fig.pdf", "formats": ["pdf"]},
+    }.items():
+        assert parse_assignments([given], KNOWN) == expected
+    both = parse_assignments(["FIGURE_NAME=fig.pdf", "FORMATS=png"], KNOWN)
+    assert both == {"figure_name": "fig.pdf", "formats": ["png"]}
+    with pytest.raises(ExportError, match="jpg is not written"):
+        parse_assignments(["FIGURE_NAME=fig.jpg"], KNOWN)
 
 
 @pytest.mark.parametrize("given", ["KK=5", "K", "=5", "TOPK=3"])
