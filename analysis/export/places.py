@@ -19,8 +19,11 @@ FORMATS = ("html", "png", "svg", "pdf")
 DATA = ("csv", "json")
 _NOT_WRITTEN = ("eps", "ps", "jpg", "jpeg", "tif", "tiff", "gif", "webp", "bmp")
 
-FIGURES = Path(os.environ.get("NAME_HEADS_FIGURES") or Path(__file__).parents[2] / "figures")
-"""Where notebooks write; ``make test`` sets another folder, to change no committed file."""
+_ROOT = Path(__file__).parents[2]
+_CHECKOUT = _ROOT if (_ROOT / "pyproject.toml").is_file() else Path()
+FIGURES = Path(os.environ.get("NAME_HEADS_FIGURES") or _CHECKOUT / "figures")
+"""Where notebooks write: in the checkout or, installed without one, in the working folder.
+``make test`` sets another folder, to change no committed file."""
 
 EXPLORER = "_explorer"
 """How the name of an explorer's page ends."""
