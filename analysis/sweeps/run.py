@@ -225,6 +225,9 @@ def _planned(
             plain = not at or os.path.exists(os.path.expanduser(name))
             model, chosen = (name, None) if plain else (repo, revision)
             try:
+                asked = asked_for(model, chosen)
+                if asked.kind == "folder":  # a worker may have another working folder
+                    model = str(asked.folder.absolute())
                 checkpoint = fetch_checkpoint(model, chosen)
                 checksum = checkpoint_checksum(checkpoint)
             except AnalysisError as error:

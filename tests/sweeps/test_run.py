@@ -431,10 +431,21 @@ def test_a_failure_is_forgotten_once_there_is_an_answer(made: Path, here: str) -
 def test_a_folder_with_an_at_in_its_name_has_no_revision(
     made: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made.rename("x@y")
+    there = made.rename("x@y").absolute()
     monkeypatch.setenv("HOME", str(Path.cwd()))
     (task,) = _planned([name], [Question("eigenvalue")], Store(Path("sweep")), [], {})
-    assert (task.model, task.revision) == (name, None)
+    assert (task.model, task.revision) == (str(there), None)
+
+
+def test_a_folder_is_found_by_a_worker_whose_working_folder_is_another(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(Path("sweep").resolve())
+    (task,) = _planned(["A"], [Question("eigenvalue")], store, [], {})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    _answer(str(store.folder), task)
+    assert set(sweep_frame(store.folder)["model"]) == {"A"}
 
 
 @pytest.mark.parametrize(
