@@ -13,7 +13,7 @@ from analysis.errors import ParameterError
 from analysis.models.checkpoint import first_line
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 MEMORY_PER_WORKER = 4 << 30
 """Bytes that a worker is thought to need, which decides how many a machine gets."""
@@ -28,7 +28,7 @@ def cluster_client(
     The one here has as many workers as there is room and work for, unless a number is given.
     """
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     if cluster is not None:
         where = str(cluster)
@@ -56,15 +56,24 @@ def cluster_client(
         },
         "distributed.worker.daemon": False,
     }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
+    with dask.config.set(settings), _local_cluster(n_workers) as local, Client(local) as client:
+        yield client
+
+
+def _local_cluster(n_workers: int) -> LocalCluster:
+    from distributed import LocalCluster
+
+    try:
+        return LocalCluster(
             n_workers=n_workers,
             threads_per_worker=1,
             memory_limit=0,
             dashboard_address="127.0.0.1:0",  # a free port, which no other sweep takes
             silence_logs=logging.CRITICAL,
-        ) as local,
-        Client(local) as client,
-    ):
-        yield client
+        )
+    except RuntimeError as error:
+        # Not "from error", which is long: a script that each process imports starts them anew.
+        raise ParameterError(
+            f"the processes of the sweep could not start ({first_line(error)}): in a script, call "
+            'sweep under `if __name__ == "__main__":`.'
+        ) from None

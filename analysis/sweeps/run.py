@@ -129,6 +129,9 @@ def sweep(
 ) -> SweepResult:
     """Ask every model every question; a second call does only what is missing.
 
+    In a script, call it under ``if __name__ == "__main__":``: each process of a cluster on this
+    machine imports the script.
+
     Args:
         models: as ``load_model`` takes them; a hub model may have a revision (``repo@revision``).
             ``*`` and ``?`` stand for other characters in the path of a folder and, where no folder
@@ -142,7 +145,8 @@ def sweep(
 
     Raises:
         ParameterError: there is no model or question, a pattern fits nothing, the cluster cannot
-            be reached or is given with ``n_workers``, or another parameter is out of its range.
+            be reached or start or is given with ``n_workers``, or another parameter is out of its
+            range.
         HubError: the hub does not list the revisions that a pattern asks for.
         ExportError: the folder cannot be written.
     """

@@ -531,6 +531,18 @@ def test_a_folder_that_cannot_be_written_is_said_first(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_script_without_its_guard_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_starts(**_: object) -> None:
+        raise RuntimeError("Nanny failed to start.")  # as Dask says when a script starts itself
+
+    monkeypatch.setattr("distributed.LocalCluster", none_starts)
+    with (
+        pytest.raises(ParameterError, match=r"could not start \(.*if __name__ == .__main__.:"),
+        cluster_client(None, 1, 1),
+    ):
+        pytest.fail("started")
+
+
 @pytest.mark.slow
 def test_two_sweeps_at_a_time_do_not_take_each_others_port() -> None:
     with warnings.catch_warnings():
