@@ -79,18 +79,28 @@ def link_snapshot(
         folder.mkdir(parents=True, exist_ok=True)
         for name, blob in sorted(blobs, key=lambda entry: entry[0] == CONFIG):
             link = folder / name
-            link.unlink(missing_ok=True)
-            try:
-                link.symlink_to(os.path.relpath(blob, folder))
-            except OSError:  # a file system without symbolic links
-                shutil.copyfile(blob, link)
+            if link.exists() and link.samefile(blob):  # nothing is written that is there already
+                continue
+            with _new(link) as new:
+                try:
+                    new.symlink_to(os.path.relpath(blob, folder))
+                except OSError:  # a file system without symbolic links
+                    shutil.copyfile(blob, new)
         reference = home / "refs" / (revision or "main")
-        if revision != commit:
+        if revision != commit and not (reference.is_file() and reference.read_text() == commit):
             reference.parent.mkdir(parents=True, exist_ok=True)
-            new = reference.with_name(f"{reference.name}.{os.getpid()}.new")
-            new.write_text(commit, encoding="ascii")
-            new.replace(reference)
+            with _new(reference) as new:
+                new.write_text(commit, encoding="ascii")
     return folder
+
+
+@contextlib.contextmanager
+def _new(path: Path) -> Iterator[Path]:
+    """Where this process makes the file that then takes the name ``path``, whoever has it."""
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    new.unlink(missing_ok=True)  # left by a process of the same number
+    yield new
+    new.replace(path)
 
 
 def _check_room(folder: Path, name: str, expected: ExpectedFile) -> None:

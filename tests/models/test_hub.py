@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,9 @@ from analysis.errors import ModelError
 from analysis.models import hub_listing
 from analysis.models.checkpoint import sha256_of
 from analysis.models.hub import hub_checkpoint
+from analysis.models.hub_download import fetch_blob, link_snapshot
 from analysis.models.hub_errors import HubError, HubUnreachableError
+from analysis.models.hub_listing import ask_hub
 from analysis.models.load import PINNED
 from analysis.provenance import GPT2_SMALL
 from tests import checkpoints
@@ -22,7 +25,6 @@ from tests.loopback_hub import LoopbackHub, Repository, point_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 COMMIT = PINNED[GPT2_SMALL]
 
@@ -212,6 +214,36 @@ def test_what_the_hub_refuses_is_said(hub: LoopbackHub, repository: Repository) 
     repository.gated = True
     with pytest.raises(HubError, match="accepted its terms: accept them"):
         hub_checkpoint("team/other", None, "other")
+
+
+def test_another_process_may_link_the_same_file_meanwhile(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes between this one's look and its link."""
+    make_link = Path.symlink_to
+
+    def second(link: Path, target: str) -> None:
+        for name in ("config.json", "model.safetensors"):
+            if link.name.startswith(name) and not link.with_name(name).exists():
+                make_link(link.with_name(name), target)
+        make_link(link, target)
+
+    monkeypatch.setattr(Path, "symlink_to", second)
+    folder = hub_checkpoint("team/other", None, "other").folder
+    assert all(path.is_symlink() and path.suffix != ".new" for path in folder.iterdir())
+
+
+def test_nothing_is_written_into_a_cache_that_has_everything(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a cache that several people read must not be."""
+    listing = ask_hub("team/other", None)
+    blobs = [(name, fetch_blob("team/other", listing, name)) for name in listing.files]
+    folder = link_snapshot("team/other", None, COMMIT, blobs)
+    for writes in ("unlink", "symlink_to", "write_text", "replace"):
+        monkeypatch.setattr(Path, writes, lambda *_, **__: pytest.fail("written"))
+    blobs = [(name, fetch_blob("team/other", listing, name)) for name in listing.files]
+    assert link_snapshot("team/other", None, COMMIT, blobs) == folder
 
 
 def test_a_cache_that_cannot_be_written_is_said(
