@@ -27,6 +27,7 @@ from typing import Any
 from analysis.cli.exit_status import exit_status
 from analysis.errors import ExportError, ParameterError
 from analysis.export.whole_files import as_export_error, write_whole
+from analysis.name_files import read_names
 from analysis.validation import check_choice, check_text, fitting_folders, shown
 
 BUILD = Path("build")
@@ -211,6 +212,8 @@ def _value(name: str, text: str, default: Any) -> Any:
     """A parameter as the notebook takes it: of its default's type, in its range."""
     check_text(name.upper(), text)
     if name == "model_name":
+        if not text.strip():
+            raise ParameterError("MODEL must be a hub id such as gpt2, or a folder, not empty.")
         return _model(text)
     if name == "folder" and text.strip():  # it may be made only there
         return os.path.abspath(os.path.expanduser(text))
@@ -231,6 +234,10 @@ def _value(name: str, text: str, default: Any) -> Any:
             f"such as {default!r}."
         ) from None
     _check_range(name, value)
+    if name == "formats":
+        from analysis.export.places import checked_formats
+
+        return checked_formats(" ".join(value))
     return [_model(item) for item in value] if name == "models" else value
 
 
@@ -251,7 +258,10 @@ def _optional(name: str, text: str) -> Any:
         stem, _ = _checked_stem(text)
         in_figures = stem.parent == Path()
         return text if in_figures else os.path.join(os.getcwd(), os.path.expanduser(text))
-    return _absolute(text) if name.endswith("_file") else text
+    if name == "names_file":
+        read_names(Path(path := _absolute(text)))
+        return path
+    return text
 
 
 def _checked_stem(text: str) -> tuple[Path, str | None]:
