@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from analysis.explorer.page import explorer_page, write_page
+from analysis.explorer.results import collect, score_names
+from tests.explorer.conftest import RELATIONS
 from tests.explorer.reading import (
     TEN_HEADS,
     Open,
@@ -21,6 +23,7 @@ from tests.explorer.reading import (
     open_head,
     scope_of,
 )
+from tests.planted import NAMES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -73,6 +76,57 @@ def test_another_model_can_be_taken_away(
     options = page.get_by_label("Compared with").locator("option")
     disabled = options.evaluate_all("(all) => all.filter((o) => o.disabled).map((o) => o.text)")
     assert disabled == [f"minus {results.scores.model.title}", "minus Small"]
+
+
+def test_only_what_was_scored_alike_is_taken_away(
+    visit: Open, planted: TransformerBridge, results: Results, tmp_path: Path
+) -> None:
+    """Other names, another setting, a relation or a filter that one lacks leave no difference."""
+    made = collect(planted, list(NAMES), first_mlp=(True, False), relations=RELATIONS)
+    first = made.with_set(score_names(planted, list(NAMES[:3]), key="own", label="Your own"))
+    given, own = (
+        score_names(planted, list(NAMES[:-1])),
+        score_names(planted, list(NAMES[3:6]), key="own", label="Your own"),
+    )
+    # Another tokenizer leaves one name less of the same list.
+    pairs = replace(given.scores.pairs, n_given=len(NAMES))
+    given = replace(given, scores=replace(given.scores, pairs=pairs))
+    other = renamed(replace(made, sets=(given, own)), "Other")
+    path = write_page([first, other], tmp_path / "unlike.html")
+    lack = "so there is no difference"
+    for fragment, n_other in (
+        ("names=given", len(NAMES) - 1),
+        ("names=given&only=an", sum("an" in name.lower() for name in NAMES[:-1])),
+        ("names=given&mlp=false", None),
+        ("names=own", None),
+        ("names=relation+next", None),
+        (f"names=given&only={NAMES[-1]}", None),
+    ):
+        page = visit(f"#minus=1&k=5&head=1.1&{fragment}", file=path)
+        said = page.locator(".nh-field", has=page.get_by_label("Names", exact=True))
+        assert (lack in said.inner_text()) == (n_other is None), fragment
+        value = page.locator("[data-measure=copying]").get_attribute("data-value")
+        assert (value == "NaN") == (n_other is None), fragment
+        rows = pd.read_csv(kept(page, "CSV", tmp_path))
+        assert rows.filter(like="difference").isna().all(axis=None) == (n_other is None)
+        record = json.loads(kept(page, "Record and state (JSON)", tmp_path).read_text())["minus"]
+        assert record["model"]["title"] == "Other" and record.get("n_pairs") == n_other
+        if n_other is not None:
+            assert (record["k"], record["first_mlp"]) == (5, True)
+            assert "pairs_sha256" in record or "filter" in record
+    # The lines of Python make the difference even so.
+    page = visit("#minus=1&k=5&names=own", file=path)
+    frame = scope_of(page, planted, planted)["frame"]
+    assert (frame["copying_score"] == 0).all()
+
+
+def renamed(results: Results, title: str) -> Results:
+    """The same as of another model."""
+    model = replace(results.scores.model, title=title, name=title.lower())
+    return replace(
+        results,
+        sets=tuple(replace(one, scores=replace(one.scores, model=model)) for one in results.sets),
+    )
 
 
 def test_models_side_by_side_are_kept_together(
@@ -279,7 +333,7 @@ def test_what_is_shown_is_asked_to_be_exported(visit: Open, widget_file: Path) -
     for choice, beside in (
         ("alone", []),
         ("beside Other", [{"model": 1, **sets[1]}]),
-        ("minus Other", [{"model": 1, **sets[1]}]),
+        ("minus Other", []),  # which was not scored alike
     ):
         page.get_by_label("Compared with").select_option(label=choice)
         page.evaluate("document.querySelector('.nh-keep').open = true")

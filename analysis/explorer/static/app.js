@@ -98,6 +98,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     app.mlpBox.checked = app.state.mlp;
     app.scoreBox.refresh(app.state.score);
     app.namesBox.refresh(app.state.names);
+    tell(app.namesSays, app.lackOfOther());
     app.classBox.refresh(app.state.classes);
     app.scoreSays.replaceChildren(h("span", { class: "nh-muted" }, app.viewNote()));
     const biggest = Math.max(...app.panels.map(({ shown }) =>
@@ -206,7 +207,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     h("div", { class: "nh-controls" },
       field("k", app.kSlider, app.kBox, app.kSays),
       field("Score", app.scoreBox, app.scoreSays),
-      field("Names", app.namesBox),
+      field("Names", app.namesBox, app.namesSays),
       field("Only names with", app.onlyBox, app.onlySays),
       field("First MLP", h("label", { class: "nh-switch" }, app.mlpBox, "through the first MLP"),
         app.mlpSays),

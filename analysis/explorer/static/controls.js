@@ -29,6 +29,7 @@ function controlsPart(app) {
     return [...seen.values()].map((set) =>
       [set.key, `${set.label} (${set.sources.length.toLocaleString("en")})`]);
   }, (value) => app.update({ names: value }, true));
+  const namesSays = h("span", { class: "nh-says" });
   const onlyBox = h("input", { type: "search", size: 8, placeholder: "any text",
     "aria-label": "Only names that hold this text", oninput: takeOnly,
     onchange: () => app.remember(true) });
@@ -135,7 +136,7 @@ function controlsPart(app) {
 
   Object.assign(app, {
     live, notice, kernelNotice, title, provenance, kSlider, kBox, kSays, mlpBox, mlpSays,
-    scoreBox, scoreSays, namesBox, classBox, thresholdBox, thresholdSays, loBox, hiBox,
+    scoreBox, scoreSays, namesBox, namesSays, classBox, thresholdBox, thresholdSays, loBox, hiBox,
     rangeSays, select, takeSet, onlyBox, onlySays, sayFilter,
   });
 }

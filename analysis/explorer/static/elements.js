@@ -57,6 +57,12 @@ const sayError = (place, ...said) =>
   place.replaceChildren(h("span", { class: "nh-error", role: "alert" }, said));
 const sayDone = (place, ...said) =>
   place.replaceChildren(h("span", { class: "nh-muted", role: "status" }, said));
+/** Says what stays wrong, nothing if empty: it is not read out again at every redraw. */
+const tell = (place, text) => {
+  if (place.textContent === text) return;
+  if (text) sayError(place, text);
+  else place.replaceChildren();
+};
 
 // ----------------------------------------------------------------------------------- numbers
 

@@ -59,7 +59,8 @@ function evidencePart(app) {
 
   /** Score against k: one look shows whether names are missed narrowly or altogether. */
   function drawProfile(i) {
-    const set = app.currentSet(), width = 330, height = 84, left = 30, bottom = 64, top = 6;
+    const set = app.currentSet(), other = minus && app.setOf(minus);
+    const width = 330, height = 84, left = 30, bottom = 64, top = 6;
     const colors = THEMES[app.theme];
     const x = (k) => left + (width - left - 14) * Math.log(k) / Math.log(data.max_rank);
     const y = (share) => bottom - (bottom - top) * share;
@@ -83,10 +84,10 @@ function evidencePart(app) {
         fill: colors.muted }, k)),
       s("line", { x1: x(app.state.k), x2: x(app.state.k), y1: top, y2: bottom,
         stroke: colors.select, "stroke-dasharray": "3 2" }),
-      minus ? lines(app.setOf(minus), 1) : [], lines(set, 2)),
+      other ? lines(other, 1) : [], lines(set, 2)),
       h("figcaption", { class: "nh-muted" }, "Score for each k: "
         + `${set.targets ? "relation" : "copying"} (line), suppression (dashes)`
-        + `${minus ? `; thin: ${minus.model.title}` : ""}.`));
+        + `${other ? `; thin: ${minus.model.title}` : ""}.`));
   }
 
   /** Every relation that was scored with this setting, the strongest for this head first. */

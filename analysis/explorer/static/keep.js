@@ -76,19 +76,23 @@ function keepPart(app) {
       .map((cells) => `${cells.map((cell) => quote(String(cell))).join(",")}\n`).join("");
   }
 
-  function ownRecord() {
-    const set = app.currentSet(), { k } = app.state, n = set.nPairs;
+  /** Which names of one model were scored, and how. */
+  function recordOf(source) {
+    const set = app.setOf(source), { k } = app.state;
+    if (!set) return { model: source.model };
+    const n = set.nPairs;
     // The checksum is that of the whole list.
     const made = set.whole ? { filter: { text: set.only, pairs: set.whole.nPairs,
       pairs_sha256: set.checksum } } : { pairs_sha256: set.checksum };
-    return { model: data.model, ...(minus ? { minus: minus.model } : {}), k,
-      first_mlp: set.first_mlp, relation: set.targets ? "relation" : "copying", n_pairs: n, ...made,
-      n_layers: nLayers, n_heads: nHeads,
-      measured: Object.fromEntries(data.measures.map(({ key, note }) => [key, note])),
+    return { model: source.model, k, first_mlp: set.first_mlp,
+      relation: set.targets ? "relation" : "copying", n_pairs: n, ...made,
       names: set.key === "shipped" && !set.whole ? "data/names.csv" : wordsOf(set),
       provenance: { ...set.provenance, k, ...(set.whole ? { pairs: n, pairs_given: n,
         pairs_sha256: undefined, ...made } : {}) } };
   }
+  const ownRecord = () => ({ ...recordOf(data), ...(minus ? { minus: recordOf(minus) } : {}),
+    n_layers: nLayers, n_heads: nHeads,
+    measured: Object.fromEntries(data.measures.map(({ key, note }) => [key, note])) });
 
   function record() {
     const [own, ...beside] = together().map((one) => one.ownRecord());
@@ -110,7 +114,8 @@ function keepPart(app) {
   async function keepFiles() {
     const namesOf = ({ key, first_mlp }) => ({ key, first_mlp });
     const [, other] = together();
-    const beside = minus ? [{ model: Number(fixed.minus), ...namesOf(app.setOf(minus)) }]
+    const taken = minus && app.setOf(minus);
+    const beside = taken ? [{ model: Number(fixed.minus), ...namesOf(taken) }]
       : other ? [{ model: Number(fixed.beside), ...namesOf(other.currentSet()) }] : [];
     const result = await app.work(keepSays, "export", { k: app.state.k,
       ...namesOf(app.currentSet()), state: app.kept(), beside }, { about: "export" });

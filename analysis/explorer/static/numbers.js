@@ -20,21 +20,45 @@ function numbersPart(app) {
     return [...new Set([left, right].map((key) => measure(key)?.note).filter(Boolean))].join("; ");
   }
 
-  /** The names that are shown, of one model, and of these those that pass the filter. */
-  function setOf(source) {
-    const { names, mlp, only } = app.state;
-    const asked = data.sets.find((set) => set.key === names) || data.sets[0];
-    const alike = (set) => (set.targets === null) === (asked.targets === null);
-    const set = source.sets.find((known) => known.key === names && known.first_mlp === mlp)
-      || source.sets.find((known) => alike(known) && known.first_mlp === mlp)
-      || source.sets[0];
+  /** The names that are shown, and of these those that pass the filter. */
+  function currentSet() {
+    const { names, mlp } = app.state;
+    return filtered(data.sets.find((set) => set.key === names && set.first_mlp === mlp)
+      || data.sets[0]);
+  }
+  function filtered(set) {
+    const { only } = app.state;
     if (!only) return set;
     if (set.filtered?.only !== only) {
       set.filtered = filterSet(set, only, data.nHeads, data.max_rank);
     }
     return set.filtered;
   }
-  const currentSet = () => setOf(data);
+
+  /** The names of one model; of the one that is taken away, null where it lacks the same. */
+  function setOf(source) {
+    const set = currentSet();
+    if (source === data) return set;
+    const other = source.sets.find((known) => areAlike(known, set));
+    if (!other || !set.whole) return other || null;
+    return filtered(other).whole ? other.filtered : null;
+  }
+  const areAlike = (a, b) => a.first_mlp === b.first_mlp
+    && (a.targets === null) === (b.targets === null)
+    && (a.checksum === b.checksum || areOfOneList(a, b));
+  /** Tokenizers leave different words of one list, but never more than are on it. */
+  const areOfOneList = (a, b) => a.key !== "own" && a.key === b.key && a.label === b.label
+    && a.n_given === b.n_given
+    && new Set([...a.sources, ...b.sources]).size <= a.n_given;
+
+  /** Why there is no difference; empty where there is one. */
+  function lackOfOther() {
+    if (!minus || setOf(minus)) return "";
+    const { first_mlp: mlp, targets } = currentSet();
+    return `${minus.model.title} has not been scored with these ${targets ? "pairs" : "names"} and `
+      + `the first MLP ${mlp ? "on" : "off"}, so there is no difference. "Copy the Python", under `
+      + "\"Keep it\", has the lines that compute it.";
+  }
 
   const kept = new Map(); // numbers worked out for the state `keptFor`
   let keptFor = null;
@@ -63,6 +87,7 @@ function numbersPart(app) {
 
   function measureOf(source, key) {
     const set = setOf(source);
+    if (!set && OF_NAMES.includes(key)) return { values: new Float64Array(data.nHeads).fill(NaN) };
     if (key === "copying" || key === "suppression") {
       const counts = set.below[key === "copying" ? "top" : "bottom"][app.state.k];
       const values = Float64Array.from(counts, (count) => count / set.nPairs);
@@ -125,6 +150,7 @@ function numbersPart(app) {
     return mix(scale.colors, 0.5 + (value - middle) / (2 * side));
   }
 
-  Object.assign(app, { measureKeys, views, currentView, viewNote, setOf, currentSet, measure,
+  Object.assign(app, { measureKeys, views, currentView, viewNote, setOf, currentSet,
+    lackOfOther, measure,
     everyMeasure, measureOf, forgetMeasures, scaleOf, fill });
 }

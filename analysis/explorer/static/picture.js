@@ -13,6 +13,7 @@ function picturePart(app) {
   }
   function captionOf(source) {
     const set = app.setOf(source);
+    if (!set) return `${weightsOf(source)}; not scored alike`;
     const names = set.targets ? "pairs" : "names";
     const how = set.whole ? `${set.nPairs} of ${set.whole.nPairs} ${names} holding "${set.only}"`
       : `${set.nPairs} ${names}`;

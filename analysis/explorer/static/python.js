@@ -39,7 +39,7 @@ function pythonPart(app) {
       const frame = source === data ? "frame" : "other";
       // Measurements are made of the first names, all of them, with the first setting.
       const isStatic = view.key === "static";
-      const set = isStatic ? app.setOf(source) : source.sets[0];
+      const set = isStatic ? app.setOf(source) || app.currentSet() : source.sets[0];
       lines.push(...loadLines(source, set),
         `scores = score_heads(model, names, k=${isStatic ? k : source.k}, `
         + `first_mlp=${python(set.first_mlp)})`);
