@@ -120,6 +120,21 @@ def test_only_what_was_scored_alike_is_taken_away(
     assert (frame["copying_score"] == 0).all()
 
 
+def test_what_the_other_model_lacks_is_in_no_difference(
+    visit: Open, results: Results, tmp_path: Path
+) -> None:
+    measures = results.evidence.measures[-1:]
+    less = replace(results.evidence, measures=measures)
+    other = renamed(replace(results, evidence=less), "Other")
+    path = write_page([results, other], tmp_path / "less.html")
+    page = visit("#minus=1&k=5&head=1.1&tab=table", file=path)
+    shown = ["copying", "suppression", *(one.key for one in measures)]
+    assert list(card_numbers(page)) == shown
+    assert page.locator(".nh-table thead th").count() == len(shown) + 2
+    rows = pd.read_csv(kept(page, "CSV", tmp_path))
+    assert rows.filter(like="difference").shape[1] == len(shown)
+
+
 def renamed(results: Results, title: str) -> Results:
     """The same as of another model."""
     model = replace(results.scores.model, title=title, name=title.lower())

@@ -8,8 +8,9 @@ function numbersPart(app) {
 
   const hasMeasure = (source, key) => OF_NAMES.includes(key) || key in OF_PLACE
     || source.measures.some((known) => known.key === key);
-  const measureKeys = () => [...OF_NAMES, ...Object.keys(OF_PLACE),
-    ...data.measures.map((known) => known.key).filter((key) => !minus || hasMeasure(minus, key))];
+  const measured = () => data.measures.map(({ key }) => key)
+    .filter((key) => !minus || hasMeasure(minus, key));
+  const measureKeys = () => [...OF_NAMES, ...Object.keys(OF_PLACE), ...measured()];
   const views = () => data.views.filter(({ left, right }) =>
     !minus || (hasMeasure(minus, left) && hasMeasure(minus, right)));
   const currentView = () => views().find((view) => view.key === app.state.score) || views()[0];
@@ -70,8 +71,7 @@ function numbersPart(app) {
     if (!kept.has(key) && hasMeasure(data, key)) kept.set(key, work(key));
     return kept.get(key) || null;
   }
-  const everyMeasure = () => ["copying", "suppression", ...data.measures.map(({ key }) => key)]
-    .map(measure).filter(Boolean);
+  const everyMeasure = () => ["copying", "suppression", ...measured()].map(measure);
   const forgetMeasures = () => kept.clear();
 
   function work(key) {
