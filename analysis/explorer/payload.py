@@ -131,6 +131,7 @@ def pack_set(one: NameSet, places: Mapping[int, int]) -> dict[str, Any]:
         "n_given": scores.pairs.n_given,
         "says": str(scores.pairs),
         "checksum": scores.pairs.checksum,
+        "n_zero_output": _zero_outputs(scores),
         "top": encode(top.astype(np.uint8)),
         "bottom": encode(bottom.astype(np.uint8)),
         "extremes": {
@@ -153,13 +154,25 @@ def ranks_of(scores: HeadScores) -> tuple[Ranks, Ranks]:
     return np.minimum(top, MAX_RANK), np.minimum(bottom, MAX_RANK)
 
 
+def _zero_outputs(scores: HeadScores) -> dict[str, int]:
+    """For how many names a head writes nothing, of the heads with such names."""
+    counts = scores.n_zero_output
+    if counts is None:
+        return {}
+    return {head_name(*at): int(counts[tuple(at)]) for at in np.argwhere(counts).tolist()}
+
+
 def pack_extremes(found: ExtremeTokens, places: Mapping[int, int]) -> dict[str, Any]:
-    """The extreme tokens of one head, as places in a list of words."""
+    """The extreme tokens of one head, as places in a list of words.
+
+    ``zero_output`` are the places of the names for which it writes nothing.
+    """
     return {
         "n": int(found.top.shape[1]),
         "wide": _are_wide(places),
         "top": _pack_places(found.top, places),
         "bottom": _pack_places(found.bottom, places),
+        "zero_output": np.flatnonzero(found.zero_output).tolist(),
     }
 
 

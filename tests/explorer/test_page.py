@@ -183,6 +183,37 @@ def test_pairs_that_begin_alike_each_have_their_rank(
     ]
 
 
+@pytest.mark.parametrize("with_tokens", [True, False])
+@pytest.mark.parametrize("n", [len(NAMES), 2])
+def test_no_token_comes_before_a_name_for_which_nothing_is_written(
+    visit: Open, results: Results, tmp_path: Path, n: int, with_tokens: bool
+) -> None:
+    one = results.sets[0]
+    scores, found = one.scores, one.extremes[1, 1]
+    assert scores.ranks_top is not None and scores.n_zero_output is not None
+    ranks, counts = scores.ranks_top.copy(), scores.n_zero_output.copy()
+    ranks[1, 1, :n], counts[1, 1] = 100, n
+    scores = replace(scores, ranks_top=ranks, n_zero_output=counts)
+    without = replace(found, zero_output=np.arange(len(NAMES)) < n)
+    extremes = {(1, 1): without} if with_tokens else {}
+    zero = replace(results, sets=(replace(one, scores=scores, extremes=extremes),))
+    page = visit("#head=1.1&end=top", file=write_page(zero, tmp_path / "zero.html"))
+    lists = page.locator(".nh-names .nh-list-title")
+    if not with_tokens and n < len(NAMES):
+        assert "or it writes nothing, as for 2 of all names" in lists.nth(2).inner_text()
+        return
+    assert lists.nth(2).inner_text().startswith("Misses 0 ")
+    assert lists.nth(3).inner_text().startswith(f"Writes nothing for {n} ")
+    titles = page.locator(".nh-list-nothing .nh-chip").evaluate_all("(x) => x.map((c) => c.title)")
+    assert titles == ["writes nothing"] * n
+    page.get_by_label("Only names that hold").fill(NAMES[0])
+    assert page.locator(".nh-list-nothing .nh-chip").count() == 1
+    if with_tokens:
+        page.locator(".nh-list-nothing .nh-chip").click()
+        said = page.locator(".nh-answer").first
+        assert said.inner_text() == f"{NAMES[0]}: it writes nothing, all logits are 0."
+
+
 def test_nothing_is_said_of_what_was_shown_before(
     visit: Open, results: Results, tmp_path: Path
 ) -> None:

@@ -9,11 +9,27 @@ function namesPart(app) {
     return set.below.bottom[k][i] > set.below.top[k][i] ? "bottom" : "top";
   }
 
-  /** Ids of the head's most extreme tokens for each name, where they are known. */
-  function extremesOf(i, end) {
+  /** The head's most extreme tokens, as they are packed, where they are known. */
+  function packedExtremes(i) {
     const set = app.currentSet();
     const asked = app.named.get(`${nameOf(i)} ${set.key} ${set.first_mlp} ${set.checksum}`);
-    const packed = asked || (set.extremes || {})[nameOf(i)];
+    return asked || (set.extremes || {})[nameOf(i)];
+  }
+  const placeIn = (set, pair) => (set.places ? set.places[pair] : pair);
+
+  /** Tells of each name whether the head writes nothing for it: then no token is extreme. */
+  function writesNothing(i) {
+    const set = app.currentSet(), packed = packedExtremes(i);
+    if (packed) return (pair) => packed.zero_output.includes(placeIn(set, pair));
+    const all = nothingFor(i) === (set.whole || set).nPairs;
+    return () => all;
+  }
+  /** For how many of all names it writes nothing. */
+  const nothingFor = (i) => app.currentSet().n_zero_output[nameOf(i)] || 0;
+
+  /** The head's most extreme tokens for each name, where they are known. */
+  function extremesOf(i, end) {
+    const set = app.currentSet(), packed = packedExtremes(i);
     if (!packed) return null;
     if (!packed.read) {
       packed.read = { top: placesOf(packed.top, packed.wide),
@@ -21,7 +37,7 @@ function namesPart(app) {
       packed.words = packed.words || data.words;
     }
     return (pair) => {
-      const at = set.places ? set.places[pair] : pair;
+      const at = placeIn(set, pair);
       return Array.from(packed.read[end].subarray(at * packed.n, (at + 1) * packed.n),
         (place) => packed.words[place]);
     };
@@ -31,15 +47,22 @@ function namesPart(app) {
     const set = app.currentSet(), end = endOf(i), k = app.state.k;
     const ranks = set[end].subarray(i * set.nPairs, (i + 1) * set.nPairs);
     const order = Array.from(ranks.keys()).sort((a, b) => ranks[a] - ranks[b]);
-    const kept = order.filter((pair) => holds(set, pair, app.nameFilter));
+    const isNothing = writesNothing(i);
+    const passing = order.filter((pair) => holds(set, pair, app.nameFilter));
+    const [nothing, kept] = [true, false].map((is) =>
+      passing.filter((pair) => isNothing(pair) === is));
+    // Of which names this is, only the tokens around them tell.
+    const some = nothing.length || packedExtremes(i) ? 0 : nothingFor(i);
     const verb = end === "bottom" ? "suppresses" : set.targets ? "answers" : "copies";
     const lists = [
       ["in", `${verb[0].toUpperCase()}${verb.slice(1)}`, `rank below ${k}`,
         kept.filter((pair) => ranks[pair] < k)],
       ...(k < data.max_rank ? [["near", "Nearly", `rank ${k} to ${data.max_rank - 1}`,
         kept.filter((pair) => ranks[pair] >= k && ranks[pair] < data.max_rank)]] : []),
-      ["missed", "Misses", `${data.max_rank} or more tokens come before`,
-        kept.filter((pair) => ranks[pair] >= data.max_rank)],
+      ["missed", "Misses", `${data.max_rank} or more tokens come before${
+        some ? `, or it writes nothing, as for ${some} of all names` : ""}`,
+      kept.filter((pair) => ranks[pair] >= data.max_rank)],
+      ...(nothing.length ? [["nothing", "Writes nothing for", "all logits are 0", nothing]] : []),
     ];
     const extremes = extremesOf(i, end);
     if (!extremes && hasKernel) askExtremes(i);
@@ -57,9 +80,10 @@ function namesPart(app) {
     const chip = (pair) => {
       const before = extremes ? extremes(pair).slice(0, Math.min(ranks[pair], 5)) : null;
       const target = set.targets ? ` → ${set.targets[pair]}` : "";
-      const rank = ranks[pair] < data.max_rank ? ranks[pair] : `≥ ${data.max_rank}`;
+      const rank = isNothing(pair) ? "–"
+        : ranks[pair] < data.max_rank ? ranks[pair] : `≥ ${data.max_rank}`;
       return h("button", { type: "button", class: "nh-chip", "data-name": set.sources[pair],
-        title: before === null ? `rank ${rank}` : before.length
+        title: isNothing(pair) ? "writes nothing" : before === null ? `rank ${rank}` : before.length
           ? `rank ${rank}; before it: ${before.map((word) => JSON.stringify(word)).join(", ")}`
           : `rank ${rank}: nothing comes before it`,
         onclick: () => { app.tokenQuery.value = set.sources[pair]; lookUp([pair]); } },
@@ -152,14 +176,18 @@ function namesPart(app) {
       const list = (heading, of) => // the same of all pairs that begin alike
         tokenList(heading, of(pairs[0]).map((token) => ({ token })));
       app.tokenSays.replaceChildren(...pairs.map((pair) => ownRank(set, i, pair)),
-        h("div", { class: "nh-columns" }, list("writes most", top),
-          list("writes least", bottom)));
+        writesNothing(i)(pairs[0]) ? "" : h("div", { class: "nh-columns" },
+          list("writes most", top), list("writes least", bottom)));
       return;
     }
     const result = await app.work(app.tokenSays, "token",
       { head: app.state.head, token: word, first_mlp: app.state.mlp },
       { about: "token", still: app.sameCard() });
     if (!result) return;
+    if (!result.larger && !result.smaller) { // not even its own logit differs from another
+      app.tokenSays.replaceChildren(nothingSaid(visible(result.token)));
+      return;
+    }
     const sources = h("div", {}, h("button", { type: "button", class: "nh-small",
       onclick: async () => {
         const found = await app.work(sources, "sources",
@@ -179,12 +207,16 @@ function namesPart(app) {
         tokenList("writes least", result.least)), sources);
   }
 
+  const nothingSaid = (word) =>
+    h("p", {}, h("code", {}, word), ": it writes nothing, all logits are 0.");
+
   function ownRank(set, i, pair) {
     const say_ = (ranks) => {
       const rank = ranks[i * set.nPairs + pair];
       return rank < data.max_rank ? String(rank) : `${data.max_rank} or more`;
     };
     const what = set.targets ? set.targets[pair] : set.sources[pair];
+    if (writesNothing(i)(pair)) return nothingSaid(what);
     return h("p", {}, h("code", {}, what), `: ${say_(set.top)} tokens have a larger logit, `
       + `${say_(set.bottom)} a smaller one.`);
   }
