@@ -27,6 +27,7 @@ from analysis.explorer.requests import Answer
 from analysis.explorer.results import OWN, Results, holding, score_names
 from analysis.heads import HeadPair
 from analysis.names import token_pairs
+from analysis.progress import progress_bar
 from analysis.static.head_scores import HeadScores
 from analysis.tokenizers import token_texts
 from analysis.validation import check_int, shown
@@ -182,16 +183,18 @@ class Answers:
             stem = stem.with_name(free_name(stem.name, taken))
             figures[stem] = _figure(scores, results, state.get("classes"))
         first = next(iter(figures))
-        page = write_page(every, first.with_name(f"{first.name}{EXPLORER}.html"), state)
-        files = [file for stem, figure in figures.items() for file in export_figure(figure, stem)]
+        with progress_bar(1, "writing the files", "file"):  # a last step: it may stop here
+            page = write_page(every, first.with_name(f"{first.name}{EXPLORER}.html"), state)
+            files = [file for stem, one in figures.items() for file in export_figure(one, stem)]
         return {"folder": str(first.parent.name), "files": [page.name, *(f.name for f in files)]}
 
     def _asked(self, args: Mapping[str, Any]) -> AskedHead:
         return AskedHead(self.model, _head(args), bool(args.get("first_mlp", True)))
 
     def _add(self, results: Results) -> None:
-        self.results = results
-        self._changed(results)
+        with progress_bar(1, "packing the results", "result"):  # a last step: it may stop here
+            self.results = results
+            self._changed(results)
 
     def _set(self, key: object, first_mlp: bool) -> NameSet:
         return _set(self.results, key, first_mlp)

@@ -2,11 +2,12 @@
 
 A question is a message ``{"ask": what, "id": number, "view": text, "args": {...}}``. Its answers
 carry the same id, which is no other question's in any view: ``taken`` at once, ``progress`` while
-it runs, then ``result`` or ``error``. Each runs in a thread of its own, one at a time;
-``{"ask": "stop", "id": number}`` stops it at its next step of progress, and one that has not begun
-is never begun. A newer question of the same view about the same thing stops the older one, so that
-nothing queues up behind what nobody waits for any more; a measurement, which all views share, is
-stopped by the same one of any view.
+it runs, then ``result`` or ``error``. Each runs in a thread of its own, one at a time; ``{"ask":
+"stop", "id": number}`` stops it at its next step of progress, and one that has not begun is never
+begun; past its last step it has changed what it was to change, and its result is sent. A newer
+question of the same view about the same thing stops the older one, so that nothing queues up behind
+what nobody waits for any more; a measurement, which all views share, is stopped by the same one of
+any view.
 """
 
 from __future__ import annotations
@@ -103,8 +104,6 @@ class Requests:
                     raise Stopped
                 with listen_to_progress(progress):
                     result = self._answers[what](args)
-                if stop.is_set():
-                    raise Stopped
             self._send({"id": number, "result": dict(result)})
         except Stopped:
             self._send({"id": number, "error": "stopped."})

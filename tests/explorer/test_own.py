@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from analysis.errors import NamesError
 from analysis.explorer.page import explorer_page
+from analysis.explorer.payload import pack_set
 from analysis.name_files import read_names
-from tests.explorer.reading import Open
+from tests.explorer.reading import Open, as_widget
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -22,24 +24,20 @@ pytestmark = pytest.mark.chromium
 
 @pytest.fixture
 def asking_file(results: Results, tmp_path: Path) -> Path:
-    """A page that takes itself for one with a kernel, and keeps what it last asked."""
-    text = explorer_page(results)
-    for given, wanted in (
-        ("  kernel: false,", "  kernel: true,"),
-        ("send() {}", "send(message) { globalThis.sent = message; }"),
-    ):
-        assert text.count(given) == 1
-        text = text.replace(given, wanted)
+    """A page that takes itself for one with a kernel, and keeps what it asks."""
     path = tmp_path / "asking.html"
-    path.write_text(text)
+    path.write_text(as_widget(explorer_page(results)))
     return path
 
 
 def asked(page: Page) -> dict[str, Any]:
     """What the names' own part asks, and then takes back."""
     page.locator(".nh-own progress").wait_for()
-    sent = page.evaluate("sent")
+    sent = page.evaluate("model.sent.at(-1)")
     page.locator(".nh-own").get_by_role("button", name="Stop").click()
+    assert page.evaluate("model.sent.at(-1)") == {"ask": "stop", "id": sent["id"]}
+    page.evaluate("(id) => model.deliver({ id, error: 'stopped.' })", sent["id"])
+    assert page.locator(".nh-own .nh-says").inner_text() == "Stopped; nothing has changed."
     assert sent["ask"] == "score"
     return sent["args"]
 
@@ -71,6 +69,20 @@ def test_the_cells_of_a_file_are_names_as_they_are(
     if shown:
         page.get_by_role("button", name="Score these").click()
         assert asked(page)["names"] == names
+
+
+def test_what_was_done_before_it_was_stopped_is_shown(
+    visit: Open, results: Results, asking_file: Path
+) -> None:
+    page = visit(file=asking_file)
+    page.locator("summary", has_text="Your own names").click()
+    page.get_by_label("Names, separated by").fill("Mary")
+    page.get_by_role("button", name="Score these").click()
+    page.locator(".nh-own").get_by_role("button", name="Stop").click()
+    mine = pack_set(replace(results.sets[0], key="own", label="Mine", extremes={}), {})
+    page.evaluate("(mine) => model.answer(model.sent[0].id, mine)", mine)
+    assert page.get_by_label("Names", exact=True).input_value() == "own"
+    assert "Stopped" not in page.locator(".nh-own").inner_text()
 
 
 AS_IN_PYTHON = {

@@ -53,6 +53,7 @@ def waiting() -> tuple[threading.Event, threading.Event, Any]:
             begun.set()
             while not go.wait(0.001):
                 bar.update()
+            bar.update()
         return {"args": dict(args)}
 
     return begun, go, answer
@@ -67,6 +68,23 @@ def test_a_stopped_question_ends_without_a_result() -> None:
     requests.take({"ask": "stop", "id": 1})
     requests.wait(5)
     assert sent.last(1) == {"id": 1, "error": "stopped."}
+
+
+def test_what_has_changed_is_told_though_it_is_stopped() -> None:
+    """After the last step of its progress a question has done what it does."""
+    done: list[int] = []
+
+    def answer(args: Mapping[str, Any]) -> Mapping[str, Any]:
+        with progress_bar(1, "adding", "result"):
+            done.append(args["n"])
+            requests.stop(args["n"])
+        return {"n": args["n"]}
+
+    sent = Sent()
+    requests = Requests({"add": answer}, sent.append)
+    requests.take(ask("add", 1, n=1))
+    requests.wait(5)
+    assert done == [1] and sent.last(1) == {"id": 1, "result": {"n": 1}}
 
 
 def test_a_newer_question_stops_the_older_and_nothing_queues_up() -> None:

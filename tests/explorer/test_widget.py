@@ -18,6 +18,7 @@ import torch
 
 from analysis import score_heads
 from analysis.errors import AnalysisError, ParameterError
+from analysis.explorer import answers
 from analysis.explorer.cards import card_of
 from analysis.explorer.page import explorer_page
 from analysis.explorer.queries import AskedHead
@@ -146,6 +147,38 @@ def test_a_measurement_is_made_when_asked(widget: Explorer) -> None:
     assert "eigenvalue" not in [one["what"] for one in result["absent"]]
     assert widget.results.evidence.done == ("eigenvalue",)
     assert "30" in answer(widget, "measure", what="dynamic")["error"]
+
+
+@pytest.mark.parametrize(
+    ("question", "works", "args"),
+    [
+        ("score", "answers.score_names", {"names": [NAMES[0]]}),
+        ("measure", "answers.measure", {"what": "eigenvalue"}),
+        ("export", "answers.holding", {"k": 1}),
+    ],
+)
+def test_a_question_that_is_stopped_after_its_work_changes_nothing(
+    widget: Explorer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    question: str,
+    works: str,
+    args: dict[str, Any],
+) -> None:
+    monkeypatch.setattr("analysis.export.places.FIGURES", tmp_path)
+    work = getattr(answers, works.partition(".")[2])
+
+    def stopped_late(*given: Any, **named: Any) -> Any:
+        found = work(*given, **named)
+        widget.requests.stop(1)
+        return found
+
+    monkeypatch.setattr(f"analysis.explorer.{works}", stopped_late)
+    before, packed = widget.results, widget.payload
+    said = answer(widget, question, key=before.sets[0].key, first_mlp=True, **args)
+    assert said["error"] == "stopped."
+    assert widget.results is before and widget.payload == packed
+    assert not list(tmp_path.iterdir())
 
 
 def test_questions_do_not_read_the_users_runs(planted: TransformerBridge, widget: Explorer) -> None:

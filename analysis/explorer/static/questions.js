@@ -13,7 +13,7 @@ function questionsPart(app) {
       return Promise.reject(new Error("this page has no Python behind it."));
     }
     const earlier = latest.get(about);
-    if (earlier !== undefined && open.has(earlier)) stop(earlier);
+    if (earlier !== undefined && open.has(earlier)) drop(earlier);
     const id = ++lastQuestion;
     latest.set(about, id);
     return new Promise((resolve, reject) => {
@@ -25,9 +25,9 @@ function questionsPart(app) {
     });
   }
 
-  function stop(id) {
+  /** Stops a question whose answer nobody waits for any more. */
+  function drop(id) {
     const question = open.get(id);
-    if (!question) return;
     model.send({ ask: "stop", id });
     clearTimeout(question.silence);
     open.delete(id);
@@ -38,7 +38,7 @@ function questionsPart(app) {
   function leave() {
     for (const [id, { kind, silence }] of open) {
       clearTimeout(silence);
-      if (!["measure", "score", "export"].includes(kind)) stop(id);
+      if (!["measure", "score", "export"].includes(kind)) drop(id);
     }
   }
 
@@ -51,7 +51,8 @@ function questionsPart(app) {
     if (message.progress) return question.onProgress(message.progress);
     if (message.taken) return;
     open.delete(message.id);
-    if (message.error) question.reject(new Error(message.error));
+    if (message.error === "stopped.") question.reject(new Stopped());
+    else if (message.error) question.reject(new Error(message.error));
     else question.resolve(message.result);
   }
 
@@ -67,8 +68,12 @@ function questionsPart(app) {
     const bar = h("progress", { max: 1, "aria-label": "Progress" });
     const says = h("span", { class: "nh-muted" }, "asking Python …");
     let id = null;
+    // Python says whether it stopped: it may have been too late.
     const cancel = h("button", { type: "button", class: "nh-small",
-      onclick: () => stop(id) }, "Stop");
+      onclick: () => {
+        model.send({ ask: "stop", id });
+        says.textContent = "stopping …";
+      } }, "Stop");
     place.replaceChildren(h("span", { class: "nh-progress", role: "status" }, bar, says, cancel));
     const asked = ask(kind, args, { ...options, onProgress: ({ done, total, what }) => {
       bar.value = total ? done / total : 0;
