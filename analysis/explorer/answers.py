@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,10 @@ from analysis.explorer.queries import AskedHead, extreme_tokens
 from analysis.explorer.requests import Answer
 from analysis.explorer.results import OWN, Results, holding, score_names
 from analysis.heads import HeadPair
+from analysis.models.admission import admit
 from analysis.names import token_pairs
 from analysis.progress import progress_bar
+from analysis.provenance import is_same_model, model_identity
 from analysis.static.head_scores import HeadScores
 from analysis.tokenizers import token_texts
 from analysis.validation import check_int, shown
@@ -63,7 +66,7 @@ class Answers:
 
     def by_name(self) -> dict[str, Answer]:
         """The function of each kind of question."""
-        return {
+        of_the_model = {
             "score": self.score,
             "extremes": self.extremes,
             "token": self.token,
@@ -71,8 +74,19 @@ class Answers:
             "changed": self.changed,
             "prompt": self.prompt,
             "measure": self.measure,
-            "export": self.export,
         }
+        checked = {name: partial(self._checked, answer) for name, answer in of_the_model.items()}
+        return {**checked, "export": self.export}
+
+    def _checked(self, answer: Answer, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """An answer, unless the model has other weights than what is shown was made of."""
+        admit(self.model)
+        if not is_same_model(model_identity(self.model), self.results.scores.model):
+            raise ParameterError(
+                "the model's weights have changed since these numbers were made: run the cell that "
+                "calls explore(...) again."
+            )
+        return answer(args)
 
     def score(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Score other names, or the same with the other setting of the first MLP."""

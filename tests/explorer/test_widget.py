@@ -68,6 +68,20 @@ def test_other_names_are_scored(widget: Explorer, planted: TransformerBridge) ->
     assert "2 of 2 names are usable" in result["says"]
 
 
+def test_a_model_whose_weights_changed_is_not_asked(
+    widget: Explorer, planted: TransformerBridge
+) -> None:
+    assert "result" in answer(widget, "token", head="1.1", first_mlp=True, token="Mary")
+    weight = planted.blocks[1].attn.o.weight.data
+    weight.neg_()
+    try:
+        refused = answer(widget, "token", head="1.1", first_mlp=True, token="Mary")
+    finally:
+        weight.neg_()
+    assert "weights have changed since" in refused["error"]
+    assert "result" in answer(widget, "token", head="1.1", first_mlp=True, token="Mary")
+
+
 @pytest.mark.slow
 def test_pairs_are_scored_as_a_relation(widget: Explorer, planted: TransformerBridge) -> None:
     pairs = [["Mary", "John"], ["John", "Mary"]]
