@@ -123,6 +123,7 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "load_names": lambda: {"model": model(), "names": NAMES},
     "load_pairs": lambda: {"model": model(), "pairs": "/nowhere"},
     "measure_all": lambda: {"model": model(), "scores": scores()},
+    "measure_heads": lambda: {"model": model(), "prompts": prompts()},
     "measured_classes": lambda: {"model": model(), "prompts": prompts()},
     "plot_heatmaps": lambda: {"scores": scores()},
     "published_classes": dict,
