@@ -32,7 +32,7 @@ from analysis.errors import ParameterError
 from analysis.provenance import is_same_model
 from analysis.static.head_scores import HeadScores
 from analysis.statistics import pearson, percentile_interval, resampled_counts, spearman
-from analysis.validation import check_int
+from analysis.validation import check_int, check_seed
 
 POOLED = "all templates"
 OUTLIER = 3.0
@@ -62,8 +62,10 @@ def agreement(
         without which all heads score the same).
 
     Raises:
-        ParameterError: the names, k or models of the two differ, or ``n_resamples`` is below 1.
+        ParameterError: the names, k or models of the two differ, ``n_resamples`` is below 1, or
+            the seed is none.
     """
+    seed = check_seed(seed)
     asked = [
         (s.k, tuple(names.source_tokens), tuple(names.target_tokens))
         for s, names in ((static, static.pairs), (dynamic, dynamic.names))

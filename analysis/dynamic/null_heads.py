@@ -44,7 +44,7 @@ from analysis.models.precision import plain_settings
 from analysis.progress import progress_bar
 from analysis.static.head_scores import HeadScores, check_scores_of
 from analysis.static.padding import n_real_tokens
-from analysis.validation import check_int
+from analysis.validation import check_int, check_seed
 from analysis.weights import output_weights, value_weights
 
 if TYPE_CHECKING:
@@ -122,11 +122,13 @@ def compare_with_nulls(
         seed: of the random weights and permutations.
 
     Raises:
-        ParameterError: ``n_draws`` is below ``MIN_DRAWS``, or the scores are another model's.
+        ParameterError: ``n_draws`` is below ``MIN_DRAWS``, the seed is none, or the scores are
+            another model's.
         NamesError: they were made with another tokenizer, or of fewer than 2 pairs.
     """
     from statsmodels.stats.multitest import multipletests
 
+    seed = check_seed(seed)
     check_scores_of(model, static)
     n_draws = check_int("n_draws", n_draws, MIN_DRAWS)
     if static.n_pairs < 2:

@@ -26,7 +26,7 @@ from analysis.errors import ParameterError
 from analysis.heads import head_name
 from analysis.ioi.head_classes import HeadClass
 from analysis.statistics import group_arrangements
-from analysis.validation import check_int
+from analysis.validation import check_int, check_seed
 
 WANTED = (
     HeadClass.NAME_MOVER,
@@ -62,11 +62,12 @@ def agreement_with_classes(
         at random).
 
     Raises:
-        ParameterError: a score is missing for a head, a class holds a head without scores, or the
-            heads do not come in groups of that size.
+        ParameterError: a score is missing for a head, a class holds a head without scores, the
+            heads do not come in groups of that size, or the seed is none.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
+    seed = check_seed(seed)
     heads_per_group = check_int("heads_per_group", heads_per_group)
     if len(scores) % heads_per_group:
         raise ParameterError(

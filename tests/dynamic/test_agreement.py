@@ -155,6 +155,13 @@ def test_scores_of_other_names_cannot_be_compared() -> None:
         agreement(static, dynamic, n_resamples=0)
 
 
+@pytest.mark.parametrize("seed", [-1, 1.5, "a"])
+def test_what_is_no_seed_is_refused(seed: object) -> None:
+    static, dynamic = made_up(0, 0.1)
+    with pytest.raises(ParameterError, match="seed must be a whole number from 0"):
+        agreement(static, dynamic, n_resamples=2, seed=seed)  # type: ignore[arg-type]
+
+
 # ---- single heads
 
 

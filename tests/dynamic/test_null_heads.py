@@ -273,3 +273,10 @@ def test_heads_that_write_nothing_are_not_tested(monkeypatch: pytest.MonkeyPatch
     assert (frame.loc[(0, 0)].filter(regex="_[pq]") == 1).all()
     none = replace(static, n_zero_output=np.full((2, 4), 100))
     assert (compare_with_nulls(SimpleNamespace(), none).frame["copying_score_q"] == 1).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "a"])
+def test_what_is_no_seed_is_refused(model: TransformerBridge, seed: object) -> None:
+    static = score_heads(model, planted.NAMES)
+    with pytest.raises(ParameterError, match="seed must be a whole number from 0"):
+        compare_with_nulls(model, static, seed=seed)  # type: ignore[arg-type]

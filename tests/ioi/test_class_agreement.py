@@ -157,3 +157,10 @@ def test_disagreements_are_listed_with_what_explains_them() -> None:
     assert table["place"].tolist() == [2, 4]
     assert table["direct_effect"].tolist() == [0.2, 0.4]
     assert disagreements(scores, classes_of([(0, 0)]), MOVER, "a", explain).empty
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "a"])
+def test_what_is_no_seed_is_refused(seed: object) -> None:
+    scores, classes = pd.DataFrame({"a": range(4)}, heads(1, 4)), classes_of([(0, 0)])
+    with pytest.raises(ParameterError, match="seed must be a whole number from 0"):
+        agreement_with_classes(scores, classes, seed=seed)  # type: ignore[arg-type]
