@@ -208,16 +208,19 @@ def ablation_curve(
         for asked in (task, *controls):
             ablator = HeadAblator(model, asked)
             clean = ablator.measure([()], modes[0])
+            n_near_ties += clean.n_near_ties
             orders = [("given", 0, list(heads))]
             if asked is task:
                 orders += [("random", draw, order) for draw, order in enumerate(draws)]
             for mode in modes:
                 keys = [(kind, draw, order, n) for kind, draw, order in orders for n in counts]
                 cases = [order[:n] for _, _, order, n in keys]
-                answers = ablator.measure(cases, mode, bar.update) if cases else clean
-                n_near_ties += answers.n_near_ties
                 for kind, draw, _ in orders:
                     rows[mode, asked.name, kind, draw, 0] = _row(asked, clean, clean, 0)
+                if not cases:
+                    continue
+                answers = ablator.measure(cases, mode, bar.update)
+                n_near_ties += answers.n_near_ties
                 for case, (kind, draw, _, n) in enumerate(keys):
                     rows[mode, asked.name, kind, draw, n] = _row(asked, answers, clean, case)
     frame = pd.DataFrame.from_dict(rows, orient="index")

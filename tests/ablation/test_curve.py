@@ -416,6 +416,22 @@ def test_where_no_head_is_given_the_clean_run_is_measured() -> None:
     assert (curve.controls["shared"] == 0).all()
 
 
+@pytest.mark.parametrize(("heads", "n_near_ties"), [([], 1), ([(0, 0), (1, 1)], 1 + 2 * 2 * 4)])
+def test_near_ties_are_counted_once_for_each_run(
+    monkeypatch: pytest.MonkeyPatch, heads: list[tuple[int, int]], n_near_ties: int
+) -> None:
+    """As if each had one: clean, and for 2 modes 1 or 2 heads removed in 4 orders."""
+    answers = Answers(np.ones((8, 32), bool), np.zeros((8, 32)))
+    monkeypatch.setattr(HeadAblator, "__init__", lambda self, model, task: None)
+    monkeypatch.setattr(
+        HeadAblator,
+        "measure",
+        lambda self, cases, *given: replace(answers, n_near_ties=len(cases)),
+    )
+    curve = ablation_curve(random_model("gpt2"), NAMES, heads, n_draws=3, controls=[])
+    assert curve.provenance["near_ties"] == n_near_ties
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_prompts_can_be_without_bos(kind: str) -> None:
