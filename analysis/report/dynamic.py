@@ -25,7 +25,7 @@ from analysis.report.static import counted
 from analysis.static.head_scores import COPYING_SCORE, HIGH, SUPPRESSION_SCORE
 
 MODE = "mean"
-"""The ablation that is spoken of first."""
+"""The ablation that is spoken of first, where it was measured."""
 
 
 def trust_in_weights(
@@ -252,20 +252,25 @@ def _removed(curve: AblationCurve, null: NullComparison, kind: str) -> str:
 
 
 def _removal(curve: AblationCurve, null: NullComparison) -> str:
-    lead = f"**Removing copying heads** ({MODE} ablation, {counted(curve.n_prompts, 'prompt')})."
+    first = _first_mode(curve)
+    lead = f"**Removing copying heads** ({first} ablation, {counted(curve.n_prompts, 'prompt')})."
     if not curve.heads:
         return f"{lead} No head copies a single name, so none is removed."
-    before = curve.given(MODE).iloc[0]
-    others = [mode for mode in curve.modes if mode != MODE]
+    before = curve.given(first).iloc[0]
+    others = [mode for mode in curve.modes if mode != first]
     weak = before["accuracy"] < MIN_ACCURACY
     return " ".join(
         [
             f"{lead} {_removed(curve, null, COPYING_SCORE)}, accuracy at copying names goes from "
-            f"**{before['accuracy']:.0%}** ({_shares(before)}) to {_left(curve, MODE)}.",
+            f"**{before['accuracy']:.0%}** ({_shares(before)}) to {_left(curve, first)}.",
             *(f"By {mode} ablation it goes to {_left(curve, mode)}." for mode in others),
             *(["The model can hardly do this task, so this shows little."] if weak else []),
         ]
     )
+
+
+def _first_mode(curve: AblationCurve) -> str:
+    return MODE if MODE in curve.modes else curve.modes[0]
 
 
 def _left(curve: AblationCurve, mode: str) -> str:
@@ -290,7 +295,7 @@ def _control(curve: AblationCurve) -> list[str]:
         return []
     parts = []
     for name, row in curve.controls.iterrows():
-        before, after = (curve.given(MODE, str(name)).iloc[i] for i in (0, -1))
+        before, after = (curve.given(_first_mode(curve), str(name)).iloc[i] for i in (0, -1))
         parts.append(
             f"{name} goes from {before['accuracy']:.0%} to {after['accuracy']:.0%} (95 %: "
             f"{after['accuracy_low']:.0%} to {after['accuracy_high']:.0%}; {row['shared']:.0%} of "
@@ -310,8 +315,9 @@ def _raised(curve: AblationCurve, null: NullComparison) -> str:
     lead = "**Removing suppressing heads.**"
     if not curve.heads:
         return f"{lead} No head suppresses a single name, so none is removed."
-    row = curve.given(MODE).iloc[-1]
-    band = curve.random_band(MODE, "change").iloc[-1]
+    mode = _first_mode(curve)
+    row = curve.given(mode).iloc[-1]
+    band = curve.random_band(mode, "change").iloc[-1]
     change, low, high = (row[c] for c in ("change", "change_low", "change_high"))
     verb = "rises" if change > 0 else "falls"
     sure = "" if low * high > 0 else ", which is not distinguishable from no change"

@@ -210,6 +210,15 @@ def test_where_nothing_is_removed_it_is_said() -> None:
     assert plot_ablation(nothing, title="t").data
 
 
+def test_the_ablation_that_was_measured_is_spoken_of() -> None:
+    zero = replace(curve(), frame=curve().frame.loc[["zero"]])
+    said = " ".join(trust_in_weights(half_correlated(), made_up_null(), zero, zero))
+    assert f"(zero ablation, {len(NAMES)} prompts)" in said and "By " not in said
+    last = zero.given("zero").iloc[-1]
+    assert f"to **{last['accuracy']:.0%}**" in said
+    assert "next year goes from" in said and "with random heads removed it changes by" in said
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
