@@ -10,7 +10,7 @@ from analysis.dynamic.scores import dynamic_scores
 from analysis.ioi.class_agreement import agreement_with_classes
 from analysis.ioi.head_classes import HeadClass
 from analysis.ioi.measured_classes import HeadMeasurements
-from analysis.names import TokenPairs, load_names
+from analysis.names import TokenPairs
 from analysis.prompts.templates import MIN_NAMES
 from analysis.static.eigenvalues import eigenvalue_scores
 from analysis.static.scores import score_heads
@@ -45,7 +45,7 @@ def all_scores(
         names: for the static scores.
         measured: brings the copy scores of the task.
         n_tokens: sources drawn for the whole-vocabulary score.
-        n_dynamic: of the names, taken evenly, for the dynamic scores.
+        n_dynamic: how many of the names, taken evenly, for the dynamic scores; all if fewer.
 
     Returns:
         Two frames indexed by ``layer`` and ``head`` with the same columns: ``static, k = 1``,
@@ -55,9 +55,9 @@ def all_scores(
         context`` (means over templates), and ``task`` (copy score and its negative twin). A higher
         score stands for more copying in the first frame, for more suppression in the second.
     """
-    n_dynamic = check_int("n_dynamic", n_dynamic, MIN_NAMES)
-    some = load_names(model, names.sources[:: max(1, len(names) // n_dynamic)])
-    running = dynamic_scores(model, some).means()
+    n_dynamic = min(check_int("n_dynamic", n_dynamic, MIN_NAMES), len(names))
+    places = [i * len(names) // n_dynamic for i in range(n_dynamic)]
+    running = dynamic_scores(model, names[places]).means()
     vocabulary = score_vocabulary(model, n_tokens=n_tokens).to_frame()
     eigenvalue = {
         kind: eigenvalue_scores(model, embedding=kind)["eigenvalue_score"]

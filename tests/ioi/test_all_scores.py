@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 
 from analysis.dynamic.scores import CONTEXTS, dynamic_scores
+from analysis.ioi import all_scores as all_scores_module
 from analysis.ioi.all_scores import agreement_of_all, all_scores
 from analysis.ioi.head_classes import HeadClass
-from analysis.names import load_names
+from analysis.names import TokenPairs, load_names
 from analysis.static.eigenvalues import eigenvalue_scores
 from analysis.static.scores import score_heads
 from analysis.static.vocabulary import score_vocabulary
 from tests import checkpoints, planted
+from tests.made_up import made_up_pairs
 
 NAMES = (
     *planted.NAMES,
@@ -105,6 +107,25 @@ def test_planted_heads_stand_out_in_their_own_frame(
         layer_0 = next(head for layer, head in planted_heads if layer == 0)
         assert alone.idxmax() == layer_0
         assert alone[layer_0] > 4 * in_context[layer_0]
+
+
+@pytest.mark.parametrize(("n", "n_dynamic", "used"), [(119, 60, 60), (120, 60, 60), (45, 60, 45)])
+def test_as_many_names_run_as_are_asked_for_taken_evenly(
+    monkeypatch: pytest.MonkeyPatch, n: int, n_dynamic: int, used: int
+) -> None:
+    class Asked(Exception):
+        pass
+
+    def run(model: Any, names: TokenPairs) -> None:
+        raise Asked(names.source_tokens)
+
+    monkeypatch.setattr(all_scores_module, "dynamic_scores", run)
+    nobody: Any = None
+    with pytest.raises(Asked) as asked:
+        all_scores(nobody, made_up_pairs(n), nobody, n_dynamic=n_dynamic)
+    (tokens,) = asked.value.args
+    assert len(tokens) == used and tokens[0] == 0
+    assert set(np.diff(tokens)) <= {n // used, -(-n // used)}
 
 
 def test_each_class_is_looked_for_by_the_scores_that_are_to_find_it() -> None:
