@@ -232,7 +232,7 @@ def ablation_curve(
         model,
         {
             "prompts": {asked.name: len(asked) for asked in (task, *controls)},
-            "prepend_bos": prepend_bos,
+            "prepend_bos": bool(task.n_leading),
             "heads": [list(head) for head in heads],
             "random_heads": "layer-matched" if layer_matched else "any layer",
             "modes": list(modes),

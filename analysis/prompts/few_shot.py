@@ -54,6 +54,7 @@ class Task:
             ``tokens``.
         tokens_asked: the token of each source and the one of its target that the answer turns on,
             each such pair once: what static scores can be asked about.
+        n_leading: tokens put first, such as BOS; 0 for none.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Task:
     tokens: Int[Tensor, "n length"] = field(repr=False)
     answers: Int[Tensor, "n n_answer"] = field(repr=False)
     tokens_asked: TokenPairs = field(repr=False)
+    n_leading: int = 0
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -185,6 +187,7 @@ def few_shot(
         tokens=torch.tensor([usable[pair][0] for pair in kept]),
         answers=torch.tensor([usable[pair][1] for pair in kept]),
         tokens_asked=_as_token_pairs(model, sorted({usable[pair][2] for pair in kept})),
+        n_leading=len(lead),
     )
 
 

@@ -430,6 +430,7 @@ def test_near_ties_are_counted_once_for_each_run(
     )
     curve = ablation_curve(random_model("gpt2"), NAMES, heads, n_draws=3, controls=[])
     assert curve.provenance["near_ties"] == n_near_ties
+    assert curve.provenance["prepend_bos"] is True, "as to_tokens does"
 
 
 @pytest.mark.slow
