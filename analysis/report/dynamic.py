@@ -210,7 +210,7 @@ def _digits(value: float) -> str:
     value = round(value, 9)  # 0.9999999999999998 is 1, rounded on the way
     if 0.995 <= abs(value) < 1:
         return f"{np.trunc(value * 1000) / 1000:.3f}"
-    return f"{float(rounded(np.asarray(value), 2)):.2f}"
+    return f"{value:z.2f}"
 
 
 def _standing_out(null: NullComparison, kind: str) -> str:

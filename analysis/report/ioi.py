@@ -82,15 +82,15 @@ def _after_ablation(measured: HeadMeasurements) -> list[str]:
     before = measured.performance.logit_difference
     lost = measured.numbers["direct_effect"].loc[list(measured.ablated)].sum()
     said = [
-        f"Without {removed}, whose direct effects add up to {lost:.2f}, the logit "
-        f"difference goes from {before:.2f} to {measured.logit_difference_after:.2f}."
+        f"Without {removed}, whose direct effects add up to {lost:z.2f}, the logit "
+        f"difference goes from {before:z.2f} to {measured.logit_difference_after:z.2f}."
     ]
     others = most_changed(measured, len(measured.numbers)).drop(
         list(measured.ablated), errors="ignore"
     )
     grown = others["growth"].head(3)
     changes = ", ".join(
-        f"{head_name(*head)} by {change:+.2f}"
+        f"{head_name(*head)} by {change:+z.2f}"
         for head, change in zip(head_pairs(grown.index), grown, strict=True)
     )
     if changes:

@@ -87,6 +87,12 @@ def test_the_heads_that_were_ablated_are_named_whatever_the_thresholds() -> None
     ]
 
 
+def test_what_is_next_to_nothing_has_no_sign() -> None:
+    of = measured(LOOSE)
+    said = findings(replace(of, numbers=of.numbers.assign(growth=-0.001)))
+    assert "these change most: 0.1 by +0.00." in " ".join(said)
+
+
 def test_too_few_prompts_do_not_say_that_the_task_is_not_solved() -> None:
     said = findings(measured(LOOSE, accuracy_low=0.4))
     assert "may solve the task, but 8 prompts are too few to tell" in said[0]
