@@ -62,12 +62,16 @@ FOUND, OUT_OF_REACH, MISSED, FAILED = 0, 3, 4, 5
 EXTRA, RANK_OFF, ATTRIBUTION_OFF, EIGENVALUE_OFF, COPIERS_OFF = 6, 7, 8, 9, 10
 QUANTITIES = ("mean_rank", "direct_logit_attribution", "eigenvalue_score")
 """Published of GPT-2 small."""
+COPIERS = "static_copier"
+"""Published of GPT-2 XL."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, print the tables, and return the exit status."""
     options = _options(arguments)
     try:
+        wanted = (*QUANTITIES, COPIERS) if options.xl else QUANTITIES
+        published = {name: published_numbers(name, options.published) for name in wanted}
         model = load_model("gpt2")
         large = load_model("gpt2-xl") if options.xl else None
     except HubError as error:
@@ -77,15 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     try:
-        published = {name: published_numbers(name, options.published) for name in QUANTITIES}
         ranked = head_pairs(published["mean_rank"].index)
         numbers = measure_small(model, options.prompts, options.seed, ranked)
         print(*findings(numbers.measured), sep="\n")
         found = compare_small(numbers, published, options.published_difference)
         if large is not None:
             ours = score_heads(large, load_names(large)).to_frame()["copying_score"]
-            copiers = published_numbers("static_copier", options.published)
-            found[COPIERS_OFF] = compare_copiers(copiers, ours)
+            found[COPIERS_OFF] = compare_copiers(published[COPIERS], ours)
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED

@@ -205,3 +205,12 @@ def test_wrong_options_are_named(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             main(options)
         assert options[0] in capsys.readouterr().err
+
+
+def test_a_table_that_is_none_is_said_before_gpt2_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.csv").write_text("quantity,layer\nmean_rank,9\n")
+    monkeypatch.setattr(check_gpt2, "load_model", lambda _: pytest.fail("loaded first"))
+    assert main(["--published", str(tmp_path / "bad.csv")]) == check_gpt2.FAILED
+    assert "bad.csv lacks the columns head, value" in capsys.readouterr().err
