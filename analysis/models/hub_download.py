@@ -59,8 +59,8 @@ def fetch_blob(repo: str, listing: Listing, name: str) -> Path:
         if blob.is_file() and blob.stat().st_size == expected.size:
             return blob
         blob.parent.mkdir(parents=True, exist_ok=True)
-        _check_room(blob.parent, name, expected)
         partial = blob.with_name(f"{blob.name}.incomplete")
+        _check_room(partial, name, expected)
         lock = blob.parents[2] / ".locks" / blob.parents[1].name / f"{blob.name}.lock"
         with one_at_a_time(repo, lock, lambda: size_so_far(partial)):
             if not blob.is_file():
@@ -103,11 +103,12 @@ def _new(path: Path) -> Iterator[Path]:
     new.replace(path)
 
 
-def _check_room(folder: Path, name: str, expected: ExpectedFile) -> None:
+def _check_room(partial: Path, name: str, expected: ExpectedFile) -> None:
     size = expected.size or 0
     if not is_file_name(name) or (name.endswith(".json") and size > MAX_JSON):
         raise ModelError(f"{name} has {size:,} bytes, so it is not downloaded: use another model.")
-    free = shutil.disk_usage(folder).free
+    size -= size_so_far(partial)
+    free = shutil.disk_usage(partial.parent).free
     if size > free:
         from huggingface_hub import constants
 

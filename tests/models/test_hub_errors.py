@@ -15,7 +15,9 @@ from analysis.models import fetch_checkpoint, load_model
 from analysis.models import load as models
 from analysis.models.checkpoint import Checkpoint
 from analysis.models.hub import hub_checkpoint
+from analysis.models.hub_download import fetch_blob, repository_folder
 from analysis.models.hub_errors import HubError, HubUnreachableError, masked
+from analysis.models.hub_listing import ask_hub
 from analysis.models.load import PINNED
 from analysis.provenance import GPT2_SMALL, ModelIdentity
 from tests import checkpoints
@@ -418,6 +420,19 @@ def test_a_full_disk_is_said_before_the_download(
         r"has 0\.0 MB left: make room, or set HF_HUB_CACHE",
     ):
         fetch_checkpoint("team/other")
+
+
+def test_what_came_of_a_file_needs_no_room_again(
+    hub: LoopbackHub, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing, name = ask_hub("team/other", None), "model.safetensors"
+    content = (saved / name).read_bytes()
+    blobs = repository_folder("team/other") / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{listing.files[name].digest}.incomplete").write_bytes(content[:-10])
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
+    assert fetch_blob("team/other", listing, name).read_bytes() == content
 
 
 def test_a_disk_that_fills_up_is_said(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
