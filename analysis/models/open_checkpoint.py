@@ -25,12 +25,14 @@ from analysis.models.checkpoint import (
 from analysis.models.config import check_config, model_config
 from analysis.models.hub import check_repository, verify_file
 from analysis.models.hub_download import fetch_blob, link_snapshot
+from analysis.models.hub_errors import HubBusyError, HubUnreachableError
 from analysis.models.hub_listing import Listing, ask_hub
 from analysis.models.hub_ranges import hub_tensors
 from analysis.models.lazy_checkpoint import LazyCheckpoint, lazy_checkpoint
 from analysis.models.load import (
     PINNED,
     TITLES,
+    Asked,
     asked_for,
     check_folder,
     find_checkpoint,
@@ -67,7 +69,7 @@ def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None
             return _from_folder(asked.folder)
         if asked.kind != "hub":
             return _opened(find_checkpoint(asked))
-        return _from_hub(asked.repo, asked.revision or PINNED.get(asked.repo))
+        return _from_hub(asked)
 
 
 def readable_model(model: ModelOrName) -> ReadableModel:
@@ -95,9 +97,16 @@ def _opened(checkpoint: Checkpoint) -> LazyCheckpoint:
     return lazy_checkpoint(checkpoint.identity, config, tokenizer, local_tensors(folder))
 
 
-def _from_hub(repo: str, revision: str | None) -> LazyCheckpoint:
+def _from_hub(asked: Asked) -> LazyCheckpoint:
+    repo, revision = asked.repo, asked.revision or PINNED.get(asked.repo)
     check_repository(repo, revision)
-    listing = ask_hub(repo, revision)
+    try:
+        listing = ask_hub(repo, revision)
+    except (
+        HubUnreachableError,
+        HubBusyError,
+    ):  # a whole copy in the cache will do, if there is one
+        return _opened(find_checkpoint(asked))
     title = TITLES.get(repo, repo.rsplit("/", 1)[-1])
     small = _small_files(repo, revision, title, listing)
     identity = ModelIdentity(repo, title, revision=listing.commit, source="hub")

@@ -16,12 +16,13 @@ from safetensors.torch import load_file, save_file
 
 from analysis.errors import AnalysisError, ModelError
 from analysis.models import hub_ranges
-from analysis.models.hub_errors import HubError
+from analysis.models.hub_errors import HubError, HubUnreachableError
 from analysis.models.hub_listing import ask_hub
 from analysis.models.hub_ranges import HubTensors, hub_tensors
 from analysis.models.load import load_model
 from analysis.models.open_checkpoint import open_checkpoint
 from analysis.static.scores import score_heads
+from analysis.weights import value_weights
 from tests import checkpoints, planted
 from tests.families.tiny import tiny_model
 from tests.loopback_hub import Answer, LoopbackHub, Repository, point_at
@@ -236,6 +237,21 @@ def test_a_small_file_damaged_in_the_cache_is_refused_as_load_model_does(
     for read in (open_checkpoint, load_model):
         with pytest.raises(ModelError, match=f"{name} in the cache is damaged"):
             read(REPO)
+
+
+def test_a_whole_copy_in_the_cache_is_read_with_the_hub_gone(served: LoopbackHub) -> None:
+    loaded = load_model(REPO)
+    served.stop()
+    opened = open_checkpoint(REPO)
+    assert opened.identity == loaded.identity
+    assert torch.equal(value_weights(opened, 1), value_weights(loaded, 1))
+
+
+def test_without_a_copy_the_hub_that_is_gone_is_said(served: LoopbackHub) -> None:
+    open_checkpoint(REPO)  # which keeps tensors, not the files
+    served.stop()
+    with pytest.raises(HubUnreachableError, match="cannot be reached"):
+        open_checkpoint(REPO)
 
 
 def test_latent_attention_is_refused_before_any_weight_is_asked_for(
