@@ -194,9 +194,9 @@ def _written_out(models: Sequence[str]) -> Iterator[str]:
         model = check_text(
             "a model", os.fspath(given) if isinstance(given, os.PathLike) else given, what
         )
-        names = [model]
+        names = [_without_slash(model)]
         if any(c in model for c in "*?"):
-            names = sorted(fitting_folders(model), key=_by_number)
+            names = sorted(map(_without_slash, fitting_folders(model)), key=_by_number)
         repo, at, revision = model.rpartition("@")
         listed = at and not set("*?") & set(repo)
         if not names and listed and asked_for(model, None).kind == "hub":
@@ -205,6 +205,12 @@ def _written_out(models: Sequence[str]) -> Iterator[str]:
         if not names:
             raise ParameterError(f"no checkpoint fits {model!r:.200}: check the pattern.")
         yield from names
+
+
+def _without_slash(name: str) -> str:
+    """A folder's name without slashes at its end, which may tell it from a hub id (``gpt2/``)."""
+    bare = name.rstrip(os.sep)
+    return bare if bare not in ("", name) and asked_for(bare, None).kind == "folder" else name
 
 
 def _by_number(name: str) -> tuple[str, int]:

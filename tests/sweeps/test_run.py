@@ -195,6 +195,17 @@ def test_a_pattern_of_folders_may_have_an_at_in_it(
     assert asked == ["org/m"]
 
 
+def test_a_slash_at_the_end_of_a_folder_is_no_part_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But where without it the name would be a hub's."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("step-9", "step-10", "gpt2"):
+        Path(name).mkdir()
+    assert list(_written_out(["step-*/"])) == ["step-9", "step-10"]
+    assert list(_written_out(["./step-9//", "gpt2/", "/"])) == ["./step-9", "gpt2/", "/"]
+
+
 def test_only_stars_and_question_marks_are_patterns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
