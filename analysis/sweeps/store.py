@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pandas as pd
 
@@ -81,15 +82,17 @@ class Store:
     def _write(self, path: Path, content: bytes) -> None:
         with self._cannot_write("make room, or give another folder"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, staged = tempfile.mkstemp(prefix=".writing-", dir=self.folder)
+            staged = (
+                self.folder / f".writing-{uuid4().hex}"
+            )  # mkstemp's would be for its user alone
             try:
-                with os.fdopen(handle, "wb") as file:
+                with staged.open("xb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(staged, path)
             except BaseException:
-                Path(staged).unlink(missing_ok=True)
+                staged.unlink(missing_ok=True)
                 raise
 
     @contextmanager

@@ -219,9 +219,11 @@ def train(folder: str | Path, run: TrainingRun | None = None) -> list[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            _train(run, staging)
-            (staging / record.name).write_text(repr(asdict(run)), encoding="utf-8")
-            staging.rename(folder)
+            made = staging / folder.name  # mkdtemp's own folder is for its user alone
+            made.mkdir()
+            _train(run, made)
+            (made / record.name).write_text(repr(asdict(run)), encoding="utf-8")
+            made.rename(folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:

@@ -34,6 +34,16 @@ def test_an_answer_is_there_whole_or_not_at_all(
     assert sweep_frame(tmp_path)["copying_score"].tolist() == [0.25, 1.0]
 
 
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    usual = os.umask(0o027)
+    try:
+        Store(tmp_path).keep_failure("m", "static", "why")
+    finally:
+        os.umask(usual)
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
 @pytest.mark.slow
 def test_the_folder_of_answers_is_no_pattern(tmp_path: Path) -> None:
     index = pd.MultiIndex.from_tuples([(0, 0)], names=["layer", "head"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,13 @@ def test_a_run_that_cannot_be_trained_is_refused(wrong: dict[str, Any], said: st
 
 def test_every_path_that_is_returned_is_a_checkpoint_of_its_step(tmp_path: Path) -> None:
     run = TrainingRun(n_layers=1, n_heads=2, d_model=8, n_names=6, batch=2, steps=(0, 1))
-    found = train(tmp_path / "runs", run)
+    usual = os.umask(0o027)
+    try:
+        found = train(tmp_path / "runs", run)
+    finally:
+        os.umask(usual)
+    assert (tmp_path / "runs").stat().st_mode & 0o777 == 0o750  # others may look, as the umask says
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     assert [path.name for path in found] == ["small-gpt2-step-0000", "small-gpt2-step-0001"]
     assert all((path / "config.json").is_file() for path in found)
     same = TrainingRun(1, 2, 8, 6, 2, steps=list(np.arange(2)))  # type: ignore[arg-type]
