@@ -85,10 +85,10 @@ def sweep_frame(
     """Every answer of a sweep as one table.
 
     Args:
-        source: what ``sweep`` returned, or a folder: then the newest answer of each model and
-            question that the present versions of the code and of ``data/names.csv`` have given,
-            under the name that it was first asked for by. A warning says how many others are left
-            out.
+        source: what ``sweep`` returned, or a folder: then the answer of each model and question
+            that was last asked for, given by the present versions of the code and of
+            ``data/names.csv``, under the name that it was first asked for by. A warning says how
+            many others are left out.
         question: only the answers to this one: a :class:`Question`, or its label, such as
             ``static`` or ``static k=10``.
 
@@ -144,9 +144,9 @@ def sweep(
             allow if None.
 
     Raises:
-        ParameterError: there is no model or question, a pattern fits nothing, the cluster cannot
-            be reached or start or is given with ``n_workers``, or another parameter is out of its
-            range.
+        ParameterError: there is no model or question, a pattern fits nothing, an answer that is
+            there is damaged, the cluster cannot be reached or start or is given with
+            ``n_workers``, or another parameter is out of its range.
         HubError: the hub does not list the revisions that a pattern asks for.
         ExportError: the folder cannot be written.
     """
@@ -255,6 +255,7 @@ def _planned(
                     rows.append(about | {"status": "same weights", "reason": f"as {same}"})
                     store.drop_failure(**about)
                 elif store.has(key := question.key(checksum)):
+                    store.renew(key)  # the weights may be back that it was asked of before others
                     rows.append(about | {"status": "kept", "reason": ""})
                     kept[key] = {"model": name, "title": identity.title}
                     store.drop_failure(**about)

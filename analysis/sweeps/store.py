@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pandas as pd
@@ -24,9 +25,12 @@ import pandas as pd
 from analysis.errors import ExportError, ParameterError
 from analysis.sweeps import questions
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 OWN_COLUMNS = ("code", "names_file", "written")
 """Columns of an answer's file that are no part of the answer: versions of the code and of
-``data/names.csv`` (empty where that is not asked about), and time."""
+``data/names.csv`` (empty where that is not asked about), and when it was last asked for."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,31 @@ class Store:
         If not given, ``code`` is that of now (``code_checksum``) and ``names_file`` is empty.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         version = {"code": questions.code_checksum(), "names_file": ""}
         columns = version | dict(about) | {"written": time.time()}
         table = answer.reset_index().assign(**columns)
+        self._write_answer(key, pa.Table.from_pandas(table, preserve_index=False))
+
+    def renew(self, key: str) -> None:
+        """Make an answer that is there the newest of its model and question."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.ParquetFile(self.answer_file(key)).read()
+            written = table.schema.get_field_index("written")
+            now = pa.array([time.time()] * len(table))
+            self._write_answer(key, table.set_column(written, "written", now))
+        except pa.ArrowException as error:
+            raise _unreadable(self.folder, error) from error
+
+    def _write_answer(self, key: str, table: pa.Table) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), sink)
+        pq.write_table(table, sink)
         self._write(self.answer_file(key), sink.getvalue().to_pybytes())
 
     def keep_failure(self, model: str, question: str, reason: str) -> None:
@@ -82,9 +104,8 @@ class Store:
     def _write(self, path: Path, content: bytes) -> None:
         with self._cannot_write("make room, or give another folder"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            staged = (
-                self.folder / f".writing-{uuid4().hex}"
-            )  # mkstemp's would be for its user alone
+            # As the umask says: a file of mkstemp's would be for its user alone.
+            staged = self.folder / f".writing-{uuid4().hex}"
             try:
                 with staged.open("xb") as file:
                     file.write(content)
@@ -114,8 +135,9 @@ def read_answers(
     """Answers of a sweep as one table, which ``sweep_frame`` describes.
 
     ``asked`` has, by key of a task to read, the columns to be set in its rows (``model``: the name
-    that it was asked for by). If None, the newest answer of each model and question that the
-    present versions of the code and of ``data/names.csv`` have given is read.
+    that it was asked for by). If None, the answer of each model and question that was last
+    asked for is read, of those that the present versions of the code and of ``data/names.csv``
+    have given.
     """
     found = sorted(folder.glob("*.parquet"))
     if asked is not None:
@@ -167,11 +189,7 @@ def _read(folder: Path, files: Sequence[Path]) -> pd.DataFrame:
                 [literal],
             ).df()
     except duckdb.Error as error:
-        reason = str(error).splitlines()[0][:300]
-        raise ParameterError(
-            f"the answers in {folder} cannot be read ({reason}): remove the damaged file and "
-            "run sweep(...) again."
-        ) from error
+        raise _unreadable(folder, error) from error
     needed = ("model", "title", "checksum", "question", "n_layers", "layer", "head")
     if absent := [column for column in needed if column not in table]:
         raise ParameterError(
@@ -179,6 +197,14 @@ def _read(folder: Path, files: Sequence[Path]) -> pd.DataFrame:
             f"{', '.join(absent)}: give the folder of one."
         )
     return table.assign(key=[Path(file).stem for file in table["key"]])
+
+
+def _unreadable(folder: Path, error: Exception) -> ParameterError:
+    reason = str(error).splitlines()[0][:300]
+    return ParameterError(
+        f"the answers in {folder} cannot be read ({reason}): remove the damaged file and "
+        "run sweep(...) again."
+    )
 
 
 def _newest_of_this_version(folder: Path, table: pd.DataFrame) -> list[Path]:
@@ -201,7 +227,7 @@ def _newest_of_this_version(folder: Path, table: pd.DataFrame) -> list[Path]:
     if n := len(answers) - len(newest):
         warnings.warn(
             f"{n} older {'answer' if n == 1 else 'answers'} in {folder} left out: of another "
-            "version of the code or of data/names.csv, or answered again since.",
+            "version of the code or of data/names.csv, or asked again since of a changed model.",
             stacklevel=4,
         )
     return [folder / f"{key}.parquet" for key in newest["key"]]

@@ -34,6 +34,12 @@ def test_an_answer_is_there_whole_or_not_at_all(
     assert sweep_frame(tmp_path)["copying_score"].tolist() == [0.25, 1.0]
 
 
+def test_a_damaged_answer_is_said_when_it_is_kept(tmp_path: Path) -> None:
+    Store(tmp_path).answer_file("key").write_bytes(b"PAR1")
+    with pytest.raises(ParameterError, match=r"cannot be read .*remove the damaged file"):
+        Store(tmp_path).renew("key")
+
+
 def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
     usual = os.umask(0o027)
     try:
