@@ -25,7 +25,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from analysis.cli.exit_status import exit_status
-from analysis.errors import ExportError, ParameterError
+from analysis.errors import AnalysisError, ExportError, ParameterError
 from analysis.export.whole_files import as_export_error, write_whole
 from analysis.name_files import read_names
 from analysis.validation import check_choice, check_text, fitting_folders, shown
@@ -100,13 +100,23 @@ def run(notebook: Path, assignments: Sequence[str]) -> Path:
 
     try:
         run_cells(book["cells"], notebook.parent, announce)
-    except BaseException:
+    except BaseException as error:
         try:
             _keep(book, executed)
-        except ExportError as error:  # second to what a cell raised
-            _say(f"error: {error}")
+        except ExportError as second:  # to what a cell raised
+            _say(f"error: {second}")
+        if isinstance(error, AnalysisError):
+            _hint_at_folder(error, parameters.get("model_name", ""))
         raise
     return _keep(book, executed)
+
+
+def _hint_at_folder(error: AnalysisError, model: str) -> None:
+    """Let a hub's error over a bare word name the folder that it may have been meant for."""
+    from analysis.models.hub_errors import HubError
+
+    if isinstance(error, HubError) and os.sep not in model and os.path.isdir(model):
+        error.advice += f"; or did you mean ./{model}?"
 
 
 def _keep(book: Mapping[str, Any], path: Path) -> Path:

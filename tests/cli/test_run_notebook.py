@@ -257,6 +257,17 @@ def test_an_error_of_the_package_is_one_line_and_a_status(
     assert not isinstance(caught.value, AnalysisError)
 
 
+def test_a_folder_called_as_the_model_that_no_hub_has_is_named(
+    notebook: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(notebook.parent)
+    (notebook.parent / "mymodel").mkdir()
+    for given, hint in (("mymodel", "; or did you mean ./mymodel?"), ("another", ".")):
+        assert main([str(notebook), "K=7", f"MODEL={given}"]) == 1
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said == f"error: no such model: check the name{hint}"
+
+
 def test_a_file_in_the_way_of_the_folder_is_said_first(
     notebook: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
