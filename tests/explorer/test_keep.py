@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,36 @@ def test_an_address_without_a_number_is_as_if_it_said_nothing(visit: Open) -> No
     assert shown(page)["k"] == 1
     page = visit("#lo=0.5&hi=0.25")  # no scale has these ends
     assert [end.input_value() for end in ends] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "on"),
+    [("True", True), ("1", True), ("FALSE", False), ("0", False), ("yes", True), ("", True)],
+)
+def test_a_setting_is_read_however_it_is_written(visit: Open, text: str, on: bool) -> None:
+    page = visit(f"#mlp={text}")
+    assert page.get_by_label("through the first MLP").is_checked() == on
+
+
+def test_what_a_state_wants_and_was_not_scored_is_said(
+    visit: Open, results: Results, tmp_path: Path
+) -> None:
+    file = write_page(replace(results, sets=results.sets[:1]), tmp_path / "one.html")
+    (tmp_path / "s.json").write_text('{"state": {"k": 2, "names": "own", "mlp": false}}')
+    page = visit("#k=2", file=file)
+    errors = page.locator(".nh-field").get_by_role("alert")
+    assert errors.count() == 0
+    page.locator("summary", has_text="Keep it").click()
+    page.get_by_label("State file").set_input_files(tmp_path / "s.json")
+    wanted = (
+        'The names "own" are not among these results; others are shown.',
+        "These names are not scored with the first MLP off: here it is on.",
+    )
+    for again in (lambda page: errors.nth(1).wait_for(), reload):
+        again(page)
+        assert errors.all_inner_texts() == list(wanted)
+    set_k(page, 3)
+    assert errors.count() == 0 and "own" not in page.url
 
 
 def test_the_record_says_the_filter(visit: Open, results: Results, tmp_path: Path) -> None:

@@ -182,6 +182,20 @@ def test_models_side_by_side_are_kept_together(
     assert "beside=1" in alone.url and "k=4" in alone.url
 
 
+def test_what_stands_beside_with_another_setting_says_so(
+    visit: Open, pair: tuple[Path, Results]
+) -> None:
+    page = visit("#beside=1&k=4", file=pair[0])
+    said = page.locator(".nh-field").get_by_role("alert")
+    page.get_by_label("through the first MLP").first.uncheck()
+    page.get_by_label("k, how many").first.fill("7")
+    assert said.all_inner_texts() == [
+        "These names are not scored with the first MLP off: here it is on."
+    ]
+    page.get_by_label("through the first MLP").first.check()
+    assert said.count() == 0
+
+
 def test_a_title_of_two_lines_is_one_comment_of_the_python(
     visit: Open, results: Results, tmp_path: Path
 ) -> None:

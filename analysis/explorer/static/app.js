@@ -28,6 +28,11 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   const usual = { ...DEFAULTS, k: data.k, mlp: data.sets[0].first_mlp, names: data.sets[0].key,
     ...(keeps ? {} : common(linked[0].usual)) };
   const toState = (given) => checked(readState(given, usual));
+  /** Shows a state as far as it can be shown, and keeps what was wanted. */
+  const take = (wanted) => {
+    app.wanted = wanted;
+    app.state = checked(wanted);
+  };
   // What the parts share. Each part is a function that adds what it makes to `app`; parts find each
   // other's functions there when they call them.
   const app = { model, root, data, minus, isPage, nLayers, nHeads, hasKernel, uid, nameOf,
@@ -37,7 +42,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   app.follow = (patch) => {
     const own = common(patch);
     if (!Object.keys(own).length) return;
-    app.state = checked({ ...app.state, ...own });
+    take({ ...app.state, ...own });
     draw();
   };
   const given = () => (isPage && hasFragment() ? stateFromFragment(location.hash)
@@ -49,10 +54,15 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   app.kept = () => ({ ...app.state, ...more() });
   app.address = () => fragmentOf(app.state, usual, more());
   const own = (state) => (keeps ? state : { ...common(linked[0].state), ...secondOf(state) });
-  app.state = toState(own(given()));
+  take(readState(own(given()), usual));
   app.cursor = indexOf(app.state.head) >= 0 ? indexOf(app.state.head) : 0;
   for (const part of [marksPart, questionsPart, controlsPart, ownPart, heatmapsPart, pointingPart,
     cardPart, evidencePart, namesPart, tabsPart, pythonPart, picturePart, keepPart]) part(app);
+
+  function isScored(names, mlp) {
+    return data.sets.some((set) => set.key === names
+      && (mlp === undefined || set.first_mlp === mlp));
+  }
 
   // What cannot be shown (a head that the model lacks, a k out of range) becomes what can.
   function checked(wanted) {
@@ -60,11 +70,9 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     found.k = clamp(Math.round(Number(found.k)) || 1, 1, data.max_rank);
     if (indexOf(found.head) < 0) found.head = null;
     found.pins = [...new Set(found.pins.map(String))].filter((pin) => indexOf(pin) >= 0);
-    const keys = new Set(data.sets.map((set) => set.key));
-    if (!keys.has(found.names)) found.names = data.sets[0].key;
-    if (!data.sets.some((set) => set.key === found.names && set.first_mlp === found.mlp)) {
-      const other = data.sets.find((set) => set.key === found.names);
-      if (other) found.mlp = other.first_mlp;
+    if (!isScored(found.names)) found.names = data.sets[0].key;
+    if (!isScored(found.names, found.mlp)) {
+      found.mlp = data.sets.find((set) => set.key === found.names).first_mlp;
     }
     const views = app.views();
     if (!views.some((view) => view.key === found.score)) found.score = views[0].key;
@@ -84,6 +92,20 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     return found;
   }
 
+  /** What was wanted and has not been scored; empty where nothing was. */
+  function lackOfNames() {
+    const { names } = app.wanted;
+    return !names || names === app.state.names ? ""
+      : `The names "${names}" are not among these results; others are shown.`;
+  }
+  function lackOfMlp() {
+    // What stands beside another follows it.
+    const { mlp } = keeps ? app.wanted : linked[0].state;
+    if (typeof mlp !== "boolean" || isScored(app.state.names, mlp)) return "";
+    const [wanted, shown] = mlp ? ["on", "off"] : ["off", "on"];
+    return `These names are not scored with the first MLP ${wanted}: here it is ${shown}.`;
+  }
+
   function drawHeader() {
     app.title.textContent = minus ? `${data.model.title} minus ${minus.model.title}`
       : data.model.title;
@@ -98,7 +120,8 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     app.mlpBox.checked = app.state.mlp;
     app.scoreBox.refresh(app.state.score);
     app.namesBox.refresh(app.state.names);
-    tell(app.namesSays, app.lackOfOther());
+    tell(app.namesSays, lackOfNames() || app.lackOfOther());
+    tell(app.mlpLack, lackOfMlp());
     app.classBox.refresh(app.state.classes);
     app.scoreSays.replaceChildren(h("span", { class: "nh-muted" }, app.viewNote()));
     const biggest = Math.max(...app.panels.map(({ shown }) =>
@@ -140,7 +163,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     if (patch.score && patch.score !== app.state.score) {
       patch = { lo: null, hi: null, threshold: 0, ...patch };
     }
-    app.state = checked({ ...app.state, ...patch });
+    take({ ...app.state, ...patch });
     const had = root.classList.contains("nh-has-card");
     draw();
     if (had !== root.classList.contains("nh-has-card")) draw(); // the card takes room
@@ -210,7 +233,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
       field("Names", app.namesBox, app.namesSays),
       field("Only names with", app.onlyBox, app.onlySays),
       field("First MLP", h("label", { class: "nh-switch" }, app.mlpBox, "through the first MLP"),
-        app.mlpSays),
+        app.mlpSays, app.mlpLack),
       field("Classes", app.classBox),
       field("Dim below", app.thresholdBox, app.thresholdSays),
       field("Colours", app.loBox, "to", app.hiBox, app.rangeSays)),
@@ -263,7 +286,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     update({}, false);
   };
   app.show = (state) => {
-    app.state = toState(own(state));
+    take(readState(own(state), usual));
     if (app.state.head) app.cursor = indexOf(app.state.head);
     draw();
   };

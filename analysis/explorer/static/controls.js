@@ -21,6 +21,7 @@ function controlsPart(app) {
   const kSays = h("span", { class: "nh-says" });
   const mlpBox = h("input", { type: "checkbox", onchange: takeMlp });
   const mlpSays = h("span", { class: "nh-says" });
+  const mlpLack = h("span", { class: "nh-says" });
   const scoreBox = select("Score", () => app.views().map((view) => [view.key, view.title]),
     (value) => app.update({ score: value }, true));
   const scoreSays = h("span", { class: "nh-says" });
@@ -135,7 +136,7 @@ function controlsPart(app) {
   }
 
   Object.assign(app, {
-    live, notice, kernelNotice, title, provenance, kSlider, kBox, kSays, mlpBox, mlpSays,
+    live, notice, kernelNotice, title, provenance, kSlider, kBox, kSays, mlpBox, mlpSays, mlpLack,
     scoreBox, scoreSays, namesBox, namesSays, classBox, thresholdBox, thresholdSays, loBox, hiBox,
     rangeSays, select, takeSet, onlyBox, onlySays, sayFilter,
   });

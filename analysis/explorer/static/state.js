@@ -55,8 +55,9 @@ function stateFromFragment(fragment) {
     if (own === "pins") given[name] = text.split(",").filter(Boolean);
     else if (typeof usual === "number" || own === "lo" || own === "hi") {
       if (text.trim() && Number.isFinite(Number(text))) given[name] = Number(text);
-    } else if (typeof usual === "boolean") given[name] = text === "true";
-    else given[name] = text;
+    } else if (typeof usual === "boolean") {
+      if (/^(true|1|false|0)$/i.test(text)) given[name] = /^(true|1)$/i.test(text);
+    } else given[name] = text;
   }
   return given;
 }
