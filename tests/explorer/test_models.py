@@ -196,6 +196,23 @@ def test_what_stands_beside_with_another_setting_says_so(
     assert said.count() == 0
 
 
+def test_rows_of_models_of_one_title_are_told_apart(
+    visit: Open, results: Results, related: Results, tmp_path: Path
+) -> None:
+    path = write_page([results, related], tmp_path / "alike.html")
+    page = visit("#beside=1&k=4&beside.names=relation+next", file=path)
+    rows = pd.read_csv(kept(page, "CSV", tmp_path))
+    title = results.scores.model.title
+    given, relation = results.sets[0], related.find("relation next", True)
+    assert relation is not None
+    expected = [
+        (f"{title} ({at})", one.label, one.scores.pairs.checksum, True)
+        for at, one in ((1, given), (2, relation))
+    ]
+    of_what = rows[["model", "names", "pairs_sha256", "first_mlp"]].drop_duplicates()
+    assert list(of_what.itertuples(index=False, name=None)) == expected
+
+
 def test_a_title_of_two_lines_is_one_comment_of_the_python(
     visit: Open, results: Results, tmp_path: Path
 ) -> None:

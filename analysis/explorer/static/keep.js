@@ -66,10 +66,16 @@ function keepPart(app) {
     }));
   }
 
+  /** What tells its rows from those of another explorer. */
+  function ofWhat() {
+    const { label, checksum, first_mlp } = app.currentSet();
+    return { model: data.label, names: label, pairs_sha256: checksum, first_mlp };
+  }
+
   function tableText() {
     const every = together();
     const rows = every.flatMap((one) => one.tableRows().map((row) =>
-      (every.length > 1 ? { model: one.data.model.title, ...row } : row)));
+      (every.length > 1 ? { ...one.ofWhat(), ...row } : row)));
     const columns = [...new Set(rows.flatMap(Object.keys))];
     const quote = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
     return [columns, ...rows.map((row) => columns.map((column) => row[column] ?? ""))]
@@ -155,5 +161,5 @@ function keepPart(app) {
         h("input", { type: "file", accept: ".json", onchange: loadState,
           "aria-label": "State file" }))), keepSays);
 
-  Object.assign(app, { together, tableRows, ownRecord, keep });
+  Object.assign(app, { together, tableRows, ofWhat, ownRecord, keep });
 }

@@ -35,10 +35,11 @@ async function render({ model, el }) {
 
 /** Several models: one is shown; another beside it, or taken away from it, where that is asked. */
 function several({ model, root, all, isPage, linked }) {
-  const titles = all.map((data, at) => {
+  all.forEach((data, at) => {
     const same = all.filter((other) => other.model.title === data.model.title).length > 1;
-    return same ? `${data.model.title} (${at + 1})` : data.model.title;
+    data.label = same ? `${data.model.title} (${at + 1})` : data.model.title;
   });
+  const titles = all.map((data) => data.label);
   const alike = (a, b) => a.n_layers === b.n_layers && a.n_heads === b.n_heads;
   const places = [h("section", { class: "nh" }), h("section", { class: "nh" })];
   let cleanups = [];
