@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import score_heads
+from analysis.explorer.cards import head_card
 from analysis.explorer.on_prompt import heads_on_prompt
 from analysis.explorer.page import explorer_page, front_end, write_page
 from analysis.explorer.results import collect
@@ -266,6 +267,41 @@ def test_what_the_page_lacks_says_what_to_run(visit: Open) -> None:
     page.get_by_label("Token to look up").fill("Mary")
     page.get_by_role("button", name="Look up").click()
     assert "0 tokens have a larger logit" in card.inner_text()
+
+
+def test_what_to_run_is_of_the_names_that_are_shown(
+    visit: Open, planted: TransformerBridge, related: Results, tmp_path: Path
+) -> None:
+    file = write_page(related, tmp_path / "related.html")
+    for fragment, names in (
+        ("", list(NAMES)),
+        ("&only=an", [name for name in NAMES if "an" in name.lower()]),
+        ("&names=relation+next", RELATIONS["next"]),
+    ):
+        page = visit(f"#head=1.1{fragment}", file=file)
+        lines = page.locator(".nh-names pre").inner_text()
+        before, _, last = lines.rpartition("\n")
+        scope: dict[str, object] = {"model": planted}
+        exec(before, scope)
+        pd.testing.assert_frame_equal(eval(last, scope), head_card(planted, (1, 1), names).names)
+
+
+def test_what_to_run_loads_the_model_that_is_shown(
+    visit: Open, results: Results, tmp_path: Path
+) -> None:
+    one = results.sets[0]
+    for source, line in (
+        ("hub", 'model = load_model("a/b", revision="0123abc")'),
+        ("memory", "model = ...  # this model was built in memory"),
+    ):
+        model = replace(one.scores.model, name="a/b", revision="0123abc", source=source)
+        of_hub = replace(results, sets=(replace(one, scores=replace(one.scores, model=model)),))
+        page = visit(file=write_page(of_hub, tmp_path / "hub.html"))
+        page.locator("summary", has_text="Your own names").click()
+        assert page.locator(".nh-own pre").inner_text().splitlines()[2:] == [
+            line,
+            'explore(model, names=["Mary", "John"])',
+        ]
 
 
 def test_a_hover_in_the_scatter_rings_the_head_in_the_heatmaps(visit: Open) -> None:

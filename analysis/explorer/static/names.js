@@ -105,8 +105,9 @@ function namesPart(app) {
       }),
       extremes ? null : h("p", { class: "nh-muted" }, hasKernel
         ? "Asking for the tokens that come before each name …"
-        : `Which tokens come before each name is not in this page for this head. In Python: `
-          + `${cardCall()}.names`));
+        : "Which tokens come before each name is not in this page for this head. In Python:"),
+      extremes || hasKernel ? null
+        : h("pre", { class: "nh-lines", tabindex: 0 }, namesCall(set)));
   }
 
   const asking = new Set();
@@ -125,9 +126,12 @@ function namesPart(app) {
     }
   }
 
-  /** The line of Python that asks for this head's card. */
-  const cardCall = () => `head_card(model, (${app.state.head.replace(".", ", ")})`
-    + `${app.state.mlp ? "" : ", first_mlp=False"})`;
+  /** The line of Python that asks for this head's card; of its names where they are given. */
+  const cardCall = (names = "") => `head_card(model, (${app.state.head.replace(".", ", ")})`
+    + `${names}${app.state.mlp ? "" : ", first_mlp=False"})`;
+  const namesCall = (set) => (set.key === "shipped" && !set.whole ? `${cardCall()}.names`
+    : ["from analysis import head_card, load_names", "", ...app.namesLines(set),
+      `${cardCall(", names")}.names`].join("\n"));
 
   // In a notebook the headings begin a level lower, under the notebook's own.
   function section(text) {

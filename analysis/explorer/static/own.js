@@ -19,9 +19,8 @@ function ownPart(app) {
       : h("div", { class: "nh-own-body" }, h("p", {},
         "This page has no Python behind it. In a notebook:"),
       h("pre", { tabindex: 0 },
-        ["from analysis import explore, load_model", "",
-          `explore(load_model(${JSON.stringify(data.model.name)}), names=["Mary", "John"])`]
-          .join("\n"))));
+        ["from analysis import explore, load_model", "", app.modelLine(data),
+          'explore(model, names=["Mary", "John"])'].join("\n"))));
 
   function refuse(text) {
     sayError(ownSays, text);

@@ -6,16 +6,19 @@ function pythonPart(app) {
   const python = (value) => (value === true ? "True" : value === false ? "False"
     : JSON.stringify(value));
 
-  /** Lines that load a model and a set of its names. */
-  function loadLines(source, set) {
-    const all = set.whole || set, { only } = set;
+  function modelLine(source) {
     const { name, revision, source: from } = source.model;
+    return from === "memory" ? "model = ...  # this model was built in memory"
+      : `model = load_model(${python(name)}${revision && from === "hub"
+        ? `, revision=${python(revision)}` : ""})${from === "folder"
+        ? "  # the path of this folder" : ""}`;
+  }
+
+  /** Lines that make a set of names. */
+  function namesLines(set) {
+    const all = set.whole || set, { only } = set;
     const holds = (word) => `${python((only || "").toLowerCase())} in ${word}.lower()`;
     return [
-      from === "memory" ? "model = ...  # this model was built in memory"
-        : `model = load_model(${python(name)}${revision && from === "hub"
-          ? `, revision=${python(revision)}` : ""})${from === "folder"
-          ? "  # the path of this folder" : ""}`,
       all.targets ? `names = [tuple(pair) for pair in ${python(wordsOf(all))}]`
         : `names = load_names(model${all.key === "shipped" ? "" : `, ${python(wordsOf(all))}`})`,
       !set.whole ? null
@@ -40,7 +43,7 @@ function pythonPart(app) {
       // Measurements are made of the first names, all of them, with the first setting.
       const isStatic = view.key === "static";
       const set = isStatic ? app.setOf(source) || app.currentSet() : source.sets[0];
-      lines.push(...loadLines(source, set),
+      lines.push(modelLine(source), ...namesLines(set),
         `scores = score_heads(model, names, k=${isStatic ? k : source.k}, `
         + `first_mlp=${python(set.first_mlp)})`);
       if (isStatic) lines.push(`${frame} = scores.to_frame(intervals=${python(!minus)})`);
@@ -58,5 +61,5 @@ function pythonPart(app) {
     return `${lines.join("\n").trim()}\n`;
   }
 
-  Object.assign(app, { python, pythonLines, ownLines });
+  Object.assign(app, { python, modelLine, namesLines, pythonLines, ownLines });
 }
