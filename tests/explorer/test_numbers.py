@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.chromium
 
 
-def test_a_threshold_dims_the_rest(visit: Open) -> None:
+def test_a_threshold_dims_the_rest(visit: Open, tmp_path: Path) -> None:
     page = visit()
     page.get_by_label("Dim heads below").fill("0.5")
     opacity = page.evaluate(
@@ -36,6 +36,11 @@ def test_a_threshold_dims_the_rest(visit: Open) -> None:
     )
     assert opacity.count("1") == 3  # the planted copying heads
     assert set(opacity) == {"1", "0.18"}
+    for score in ("static", "vocabulary"):
+        page = visit(f"#score={score}&threshold=0.5")
+        assert "0.500 are dimmed</text>" in kept(page, "SVG", tmp_path).read_text()
+    page.get_by_label("Dim heads below").fill("0")
+    assert "dimmed" not in kept(page, "SVG", tmp_path).read_text()
 
 
 def test_zero_is_told_apart_from_a_tiny_score(visit: Open, results: Results) -> None:

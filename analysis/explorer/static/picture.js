@@ -21,11 +21,10 @@ function picturePart(app) {
       + `k = ${app.state.k}; first MLP ${set.first_mlp ? "on" : "off"}`;
   }
   /** What a view of measured numbers was computed with; the static scores' settings are not it. */
-  function viewCaption() {
-    if (app.currentView().key === "static") return caption();
-    return `${(minus ? [data, minus] : [data]).map(weightsOf).join(" — minus ")}; `
-      + app.viewNote();
-  }
+  const viewCaption = () => (app.currentView().key === "static" ? caption()
+    : `${(minus ? [data, minus] : [data]).map(weightsOf).join(" — minus ")}; ${app.viewNote()}`);
+  const dimmed = () => (app.state.threshold
+    ? `; heads below ${format(app.state.threshold)} are dimmed` : "");
   const caption = () => (minus ? `${captionOf(data)} — minus ${captionOf(minus)}`
     : captionOf(data));
 
@@ -69,7 +68,7 @@ function picturePart(app) {
       { "font-weight": 700, fill: colors.text });
     const top = heading.height + 2;
     const bottom = top + (stacked ? a.height + b.height : a.height);
-    const settings = block(viewCaption(), bottom + 10, room, 10, { fill: colors.muted });
+    const settings = block(viewCaption() + dimmed(), bottom + 10, room, 10, { fill: colors.muted });
     const height = bottom + settings.height + 5;
     const inner = (panel, x, y) => {
       const copyOf = panel.svg.cloneNode(true);
