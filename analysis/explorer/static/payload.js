@@ -20,32 +20,6 @@ function placesOf(base64, wide) {
   return wide ? new Uint32Array(buffer) : new Uint16Array(buffer);
 }
 
-/** The cells of a CSV text, as strictly as analysis/name_files.py reads a file. */
-function readCsv(text) {
-  const whole = `${text.replace(/^\ufeff/, "")}\n`, rows = [];
-  // Quotes count at a cell's beginning alone; in quotes are line ends, commas and doubled quotes.
-  const cell = /(?:"([^"]*(?:""[^"]*)*)"|((?:[^",\r\n][^,\r\n]*)?))(,|\r\n?|\n)/y;
-  let row = [], begin = 0;
-  const refuse = (what) => {
-    const line = whole.slice(0, begin).split(/\r\n?|\n/).length;
-    throw new Error(`line ${line}: ${what}.`);
-  };
-  while (cell.lastIndex < whole.length) {
-    begin = cell.lastIndex;
-    const found = cell.exec(whole);
-    if (!found) refuse("a quote is not closed, or text follows it");
-    const [, quoted, plain, end] = found;
-    row.push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
-    if (end === ",") continue;
-    if (row.length > 1 || row[0]) rows.push(row); // else the line is empty
-    if (rows.length && rows.at(-1).length !== rows[0].length) {
-      refuse(`${row.length} cells under a header of ${rows[0].length}`);
-    }
-    row = [];
-  }
-  return rows;
-}
-
 /** For each k up to maxRank, how many names of each head have a rank below k: a look-up. */
 function countsBelow(ranks, nHeads, nPairs, maxRank) {
   const counts = Array.from({ length: maxRank + 1 }, () => new Uint32Array(nHeads));
