@@ -444,6 +444,44 @@ def test_hostile_text_is_shown_and_never_runs(
     assert HOSTILE in page.locator(".nh-chip").first.inner_text()
 
 
+LEFT_ENDS = """([parts, wanted]) => {
+  const left = (part) => {
+    const nodes = document.createTreeWalker(document.querySelector(wanted), NodeFilter.SHOW_TEXT);
+    for (let node; (node = nodes.nextNode());) {
+      const at = node.data.indexOf(part), range = document.createRange();
+      if (at < 0) continue;
+      range.setStart(node, at);
+      range.setEnd(node, at + part.length);
+      return range.getBoundingClientRect().left;
+    }
+    return null;
+  };
+  return parts.map(left);
+}"""
+
+
+def test_words_from_right_to_left_turn_nothing_around_them(
+    visit: Open, related: Results, tmp_path: Path
+) -> None:
+    one = related.sets[1]
+    words = ("\u05d3\u05d5\u05d3", "\u05e8\u05d5\u05ea")
+    n = one.scores.n_pairs
+    pairs = replace(one.scores.pairs, sources=words[:1] * n, targets=words[1:] * n)
+    model = replace(one.scores.model, title="A \u202e B")
+    scores = replace(one.scores, pairs=pairs, model=model)
+    turned = replace(related, sets=(replace(one, scores=scores, label=words[0]),))
+    page = visit("#head=1.1", file=write_page(turned, tmp_path / "turned.html"), width=1500)
+    for parts, part in (
+        ([words[0], "→", words[1]], ".nh-chip"),
+        (["layers of", "k = 1", "first MLP"], ".nh-provenance"),
+    ):
+        found = page.evaluate(LEFT_ENDS, [parts, part])
+        assert found == sorted(found), part
+    chip = page.locator(".nh-chip").first.bounding_box()
+    rank = page.locator(".nh-chip .nh-rank").first.bounding_box()
+    assert chip and rank and rank["x"] > chip["x"] + chip["width"] / 2
+
+
 def test_the_page_names_no_address_and_holds_the_module_as_it_is(results: Results) -> None:
     text = explorer_page(results)
     assert front_end("js") in text and "</script" not in front_end("js").lower()

@@ -107,11 +107,11 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   }
 
   function drawHeader() {
-    app.title.textContent = minus ? `${data.model.title} minus ${minus.model.title}`
-      : data.model.title;
+    app.title.textContent = minus
+      ? `${apart(data.model.title)} minus ${apart(minus.model.title)}` : apart(data.model.title);
     app.sayFilter();
     app.provenance.textContent = `${nLayers} layers of ${nHeads} heads · ${app.caption()}`
-      + `${data.model.note ? ` · ${data.model.note}` : ""}`;
+      + `${data.model.note ? ` · ${apart(data.model.note)}` : ""}`;
     app.kSlider.value = app.state.k;
     app.kBox.value = app.state.k;
     for (const says of [app.kSays, app.mlpSays, app.rangeSays]) {

@@ -28,7 +28,7 @@ function controlsPart(app) {
   const namesBox = select("Names", () => {
     const seen = new Map(data.sets.map((set) => [set.key, set]));
     return [...seen.values()].map((set) =>
-      [set.key, `${set.label} (${set.sources.length.toLocaleString("en")})`]);
+      [set.key, `${apart(set.label)} (${set.sources.length.toLocaleString("en")})`]);
   }, (value) => app.update({ names: value }, true));
   const namesSays = h("span", { class: "nh-says" });
   const onlyBox = h("input", { type: "search", size: 8, placeholder: "any text",
@@ -74,7 +74,7 @@ function controlsPart(app) {
     else sayNone(wanted, "The last names stay.");
   }
   function sayNone(text, then) {
-    sayError(onlySays, `No name holds "${text}". ${then}`);
+    sayError(onlySays, `No name holds "${apart(text)}". ${then}`);
   }
   function sayFilter() {
     const { only } = app.state, set = app.currentSet();

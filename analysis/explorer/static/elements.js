@@ -52,6 +52,11 @@ const h = (tag, attributes, ...children) =>
   put(document.createElement(tag), attributes, children);
 const s = (tag, attributes, ...children) =>
   put(document.createElementNS(SVG_NS, tag), attributes, children);
+/** A text whose right-to-left words and direction marks do not turn what stands around it. */
+const apart = (text) => (/[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufeff]/.test(text)
+  ? `\u2068${text}\u2069` : text);
+/** The same of a token, in quotes that show its spaces. */
+const quoted = (token) => apart(JSON.stringify(token));
 /** Says beside a control what is wrong, or what was done. */
 const sayError = (place, ...said) =>
   place.replaceChildren(h("span", { class: "nh-error", role: "alert" }, said));

@@ -87,7 +87,7 @@ function evidencePart(app) {
       other ? lines(other, 1) : [], lines(set, 2)),
       h("figcaption", { class: "nh-muted" }, "Score for each k: "
         + `${set.targets ? "relation" : "copying"} (line), suppression (dashes)`
-        + `${other ? `; thin: ${minus.model.title}` : ""}.`));
+        + `${other ? `; thin: ${apart(minus.model.title)}` : ""}.`));
   }
 
   /** Every relation that was scored with this setting, the strongest for this head first. */
@@ -98,7 +98,7 @@ function evidencePart(app) {
     const others = relations.filter((set) => !alike.some((known) => known.key === set.key));
     const remarks = [
       others.length ? `With the first MLP ${mlp ? "off" : "on"} alone was scored: `
-        + `${others.map((set) => set.label).join("; ")}.` : "",
+        + `${others.map((set) => apart(set.label)).join("; ")}.` : "",
       alike.length && only ? "These are of all pairs, whatever text they hold." : "",
     ].filter(Boolean);
     const rows = alike
@@ -111,7 +111,7 @@ function evidencePart(app) {
       h("span", { class: "nh-muted" }, `[${wilson(count, set.nPairs).map((end) =>
         format(end)).join(", ")}]`));
     return h("section", {}, app.section(`Its strongest relations${
-      minus ? ` in ${data.model.title}` : ""}`), rows.length
+      minus ? ` in ${apart(data.model.title)}` : ""}`), rows.length
       ? h("table", { class: "nh-evidence nh-relations" },
         h("thead", {}, h("tr", {}, h("th", { scope: "col" }, `k = ${k}`),
           h("th", { scope: "col", colspan: 2 }, "answers"),

@@ -39,7 +39,7 @@ function several({ model, root, all, isPage, linked }) {
     const same = all.filter((other) => other.model.title === data.model.title).length > 1;
     data.label = same ? `${data.model.title} (${at + 1})` : data.model.title;
   });
-  const titles = all.map((data) => data.label);
+  const titles = all.map((data) => apart(data.label));
   const alike = (a, b) => a.n_layers === b.n_layers && a.n_heads === b.n_heads;
   const places = [h("section", { class: "nh" }), h("section", { class: "nh" })];
   let cleanups = [];

@@ -79,18 +79,18 @@ function namesPart(app) {
       onclick: () => app.update({ end: key }, true) }, text);
     const chip = (pair) => {
       const before = extremes ? extremes(pair).slice(0, Math.min(ranks[pair], 5)) : null;
-      const target = set.targets ? ` → ${set.targets[pair]}` : "";
+      const target = set.targets ? ` → ${apart(set.targets[pair])}` : "";
       const rank = isNothing(pair) ? "–"
         : ranks[pair] < data.max_rank ? ranks[pair] : `≥ ${data.max_rank}`;
       return h("button", { type: "button", class: "nh-chip", "data-name": set.sources[pair],
         title: isNothing(pair) ? "writes nothing" : before === null ? `rank ${rank}` : before.length
-          ? `rank ${rank}; before it: ${before.map((word) => JSON.stringify(word)).join(", ")}`
+          ? `rank ${rank}; before it: ${before.map(quoted).join(", ")}`
           : `rank ${rank}: nothing comes before it`,
         onclick: () => { app.tokenQuery.value = set.sources[pair]; lookUp([pair]); } },
-      `${set.sources[pair]}${target}`, h("span", { class: "nh-rank" }, rank));
+      `${apart(set.sources[pair])}${target}`, h("span", { class: "nh-rank" }, rank));
     };
     return h("section", { class: "nh-names" },
-      section(minus ? `Names and their ranks in ${data.model.title}` : "Names and their ranks"),
+      section(minus ? `Names and their ranks in ${apart(data.model.title)}` : "Names and their ranks"),
       h("p", { class: "nh-row" }, endButton("top", "From the top"),
         endButton("bottom", "From the bottom"), filter),
       lists.map(([key, heading, what, pairs]) => {
@@ -172,7 +172,7 @@ function namesPart(app) {
       const top = extremesOf(i, "top"), bottom = extremesOf(i, "bottom");
       if (!pairs.length || !top) {
         sayError(app.tokenSays,
-          !pairs.length ? `"${word}" is not among this page's names. ` : "Not in this page. ",
+          !pairs.length ? `"${apart(word)}" is not among this page's names. ` : "Not in this page. ",
           "In Python: ", h("code", {},
             `${cardCall()}.writes_for(${JSON.stringify(word.trim())})`));
         return;
@@ -202,7 +202,7 @@ function namesPart(app) {
             tokenList("most written for", found.most),
             tokenList("least written for", found.least)));
         }
-      } }, `Which tokens write ${JSON.stringify(result.token)}?`));
+      } }, `Which tokens write ${quoted(result.token)}?`));
     app.tokenSays.replaceChildren(
       h("p", {}, h("code", {}, visible(result.token)), " itself: "
         + `${result.larger.toLocaleString("en")} tokens have a larger logit, `
@@ -297,9 +297,9 @@ function namesPart(app) {
       });
       const best = row.slice(0, from + 1).map((share, to) => [share, to])
         .sort((a, b) => b[0] - a[0]).slice(0, 3);
-      says.textContent = `From ${JSON.stringify(tokens[from])} (position ${from}) to `
+      says.textContent = `From ${quoted(tokens[from])} (position ${from}) to `
         + best.map(([share, to]) =>
-          `${JSON.stringify(tokens[to])} ${(100 * share).toFixed(0)} %`).join(", ");
+          `${quoted(tokens[to])} ${(100 * share).toFixed(0)} %`).join(", ");
     }
     show(tokens.length - 1);
     return h("div", {}, h("div", { class: "nh-prompt" }, spans), says,

@@ -56,7 +56,7 @@ function numbersPart(app) {
   function lackOfOther() {
     if (!minus || setOf(minus)) return "";
     const { first_mlp: mlp, targets } = currentSet();
-    return `${minus.model.title} has not been scored with these ${targets ? "pairs" : "names"} and `
+    return `${apart(minus.model.title)} has not been scored with these ${targets ? "pairs" : "names"} and `
       + `the first MLP ${mlp ? "on" : "off"}, so there is no difference. "Copy the Python", under `
       + "\"Keep it\", has the lines that compute it.";
   }

@@ -9,15 +9,15 @@ function picturePart(app) {
   function weightsOf({ model }) {
     const sum = model.checksum ? `, weights sha256 ${model.checksum.slice(0, 12)}`
       : model.revision ? `, revision ${model.revision.slice(0, 12)}` : "";
-    return `${model.title}${sum}`;
+    return `${apart(model.title)}${sum}`;
   }
   function captionOf(source) {
     const set = app.setOf(source);
     if (!set) return `${weightsOf(source)}; not scored alike`;
     const names = set.targets ? "pairs" : "names";
-    const how = set.whole ? `${set.nPairs} of ${set.whole.nPairs} ${names} holding "${set.only}"`
+    const how = set.whole ? `${set.nPairs} of ${set.whole.nPairs} ${names} holding "${apart(set.only)}"`
       : `${set.nPairs} ${names}`;
-    return `${weightsOf(source)}; ${set.label}: ${how}, sha256 ${set.checksum.slice(0, 12)}; `
+    return `${weightsOf(source)}; ${apart(set.label)}: ${how}, sha256 ${set.checksum.slice(0, 12)}; `
       + `k = ${app.state.k}; first MLP ${set.first_mlp ? "on" : "off"}`;
   }
   /** What a view of measured numbers was computed with; the static scores' settings are not it. */
