@@ -49,7 +49,7 @@ def plot_direct_effects(
         shared_xaxes=True,
         vertical_spacing=0.1,
     )
-    largest = round(float(numbers[list(columns)].abs().max().max()), 3) or 1.0
+    largest = round(float(numbers[list(columns)].abs().fillna(0).max().max()), 3) or 1.0
     for row, column in enumerate(columns, start=1):
         grid = numbers[column].unstack("layer")
         fig.add_trace(

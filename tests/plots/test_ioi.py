@@ -27,7 +27,9 @@ def test_direct_effects_are_white_at_zero_on_one_scale() -> None:
     for trace in fig.data:
         assert (trace.zmin, trace.zmax) == (-5, 5)
         assert dict(trace.colorscale)[0.5] == "#ffffff"
-    assert plot_direct_effects(numbers * 0, "all zero").data[0].zmax == 1
+    for none, what in ((0, "all zero"), (np.nan, "nothing ablated")):
+        trace = plot_direct_effects(numbers * none, what).data[0]
+        assert (trace.zmin, trace.zmax) == (-1, 1)
 
 
 def test_the_scatter_has_a_panel_for_each_head() -> None:
