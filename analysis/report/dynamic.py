@@ -321,15 +321,11 @@ def _raised(curve: AblationCurve, null: NullComparison) -> str:
     change, low, high = (row[c] for c in ("change", "change_low", "change_high"))
     verb = "rises" if change > 0 else "falls"
     sure = "" if low * high > 0 else ", which is not distinguishable from no change"
-    effect = f"{verb} by **{abs(change):.1f}** nats (95 %: {_nats(low)} to {_nats(high)}){sure}"
-    if abs(change) < 0.05:
-        effect = f"changes by less than 0.05 nats (95 %: {_nats(low)} to {_nats(high)})"
+    effect = f"{verb} by **{abs(change):.2f}** nats (95 %: {low:z.2f} to {high:z.2f}){sure}"
+    if abs(change) < 0.005:
+        effect = f"changes by less than 0.005 nats (95 %: {low:z.2f} to {high:z.2f})"
     return (
         f"{lead} {_removed(curve, null, SUPPRESSION_SCORE)}, the name's log-probability {effect}; "
-        f"with random heads removed it changes by {_nats(band['low'])} to {_nats(band['high'])} "
+        f"with random heads removed it changes by {band['low']:z.2f} to {band['high']:z.2f} "
         f"({_draws(curve)})."
     )
-
-
-def _nats(value: float) -> str:
-    return f"{float(rounded(np.asarray(value), 1)):.1f}"

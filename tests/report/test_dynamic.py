@@ -354,12 +354,14 @@ def test_it_is_said_whether_removal_raises_or_lowers(
     change: float, low: float, verb: str, sure: bool
 ) -> None:
     frame = curve().frame.copy()
+    frame.loc[("mean", curve().task, "random"), "change"] = -0.04
     at = ("mean", curve().task, "given", 0, 2)
     frame.loc[at, ["change", "change_low", "change_high"]] = change, low, 2
     said = sentences(made_up_null(), replace(curve(), frame=frame))[-1]
-    found = re.search(r"(rises|falls) by \*\*([\d.]+)\*\* nats \(95 %: (\S+) to 2.0\)", said)
-    assert found and found.groups() == (verb, f"{abs(change)}", f"{low:.1f}")
+    found = re.search(r"(rises|falls) by \*\*([\d.]+)\*\* nats \(95 %: (\S+) to 2.00\)", said)
+    assert found and found.groups() == (verb, f"{abs(change):.2f}", f"{low:.2f}")
     assert ("not distinguishable" not in said) == sure
+    assert "it changes by -0.04 to -0.04 (" in said
 
 
 @torch.no_grad()
