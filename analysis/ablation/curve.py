@@ -156,7 +156,8 @@ def ablation_curve(
             the clean run alone.
         removed: after how many removals to measure; 0 to all if None.
         n_draws: random orders of the other heads to remove instead.
-        n_prompts: prompts of each task on which heads are removed, drawn once; all if None.
+        n_prompts: prompts of each task on which heads are removed, drawn once; all if None, or
+            where there are fewer.
         modes: ``zero``, ``mean`` or both, in a list.
         controls: tasks to compare with; those of ``control_tasks`` if None.
         layer_matched: draw each random head from the layer of the head that it stands for (MAPS),

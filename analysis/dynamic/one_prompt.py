@@ -60,8 +60,9 @@ def attention_on(
 
     Returns:
         float64 ``[length, length]``, rounded to three decimals; a row is a query and sums to 1, a
-        column is a key; NaN where the key comes after the query. Rows and columns are indexed by
-        ``position`` and ``token``, quoted so that a leading space is seen: ``' James'``.
+        column is a key; NaN where the key comes after the query. Rows are indexed by ``query``
+        and ``token``, columns by ``position`` and ``token``, quoted so that a leading space is
+        seen: ``' James'``.
 
     Raises:
         ParameterError: the head does not exist, or a BOS token is asked for that the tokenizer

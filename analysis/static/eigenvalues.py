@@ -44,8 +44,9 @@ def eigenvalue_scores(
 
     Args:
         model: raw weights, from ``load_model``; or a name or folder, read layer by layer.
-        embedding: what stands for W_E (``effective_embedding``; ``embedding_at_layer`` says what
-            layer 0 reads); Elhage et al. take W_E itself.
+        embedding: what stands for W_E: ``embedding`` (W_E itself, as Elhage et al. take it),
+            ``mlp``, ``embedding_plus_mlp``, ``first_block_adds`` or ``block``
+            (``analysis.embeddings``).
         folded: fold norms into W_V and W_U and centre them.
 
     Returns:

@@ -103,8 +103,8 @@ def score_vocabulary(
     Args:
         model: raw weights, from ``load_model``; or a name or folder, read layer by layer.
         k: a token is copied (suppressed) where fewer than k others have a larger (smaller) logit.
-        embedding: the source vector, as ``effective_embedding`` names it
-            (``embedding_at_layer`` says what heads of layer 0 read).
+        embedding: the source vector: ``embedding``, ``mlp``, ``embedding_plus_mlp``,
+            ``first_block_adds`` or ``block`` (``analysis.embeddings``).
         folded: fold norms into W_V and W_U and centre them, as TransformerLens does by default
             and the copy-suppression paper has it.
         heads: (layer, head) pairs; all heads if None.
@@ -173,6 +173,12 @@ def rank_vocabulary(
         Columns ``mean_rank`` (how many tokens have a smaller logit, so 0 is the most suppressed;
         the vocabulary's size where the head writes nothing), ``standard_error`` (0 for the whole
         vocabulary), ``median_rank``, ``n_tokens``, indexed by ``layer`` and ``head``.
+
+    Raises:
+        ParameterError: the embedding is unknown, ``n_tokens`` is out of its range, or a head does
+            not exist.
+        ArchitectureError: the model's weights would be misread.
+        WeightsError: a weight is NaN or infinite.
     """
     asked = _every_token(model, embedding, folded, heads, n_tokens, seed)
     n, d_vocab = len(asked.sources), asked.vocabulary.size
