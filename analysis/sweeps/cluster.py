@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MEMORY_PER_WORKER = 4 << 30
 """Bytes that a worker is thought to need, which decides how many a machine gets."""
 
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""What each worker runs first: a Ctrl-C, which the terminal sends to all, is heard by the sweep."""
+
 
 @contextmanager
 def cluster_client(
@@ -55,6 +58,7 @@ def cluster_client(
             "TQDM_DISABLE": "1",
         },
         "distributed.worker.daemon": False,
+        "distributed.worker.preload": [_DEAF],
     }
     with dask.config.set(settings), _local_cluster(n_workers) as local, Client(local) as client:
         yield client

@@ -574,6 +574,14 @@ def test_a_script_without_its_guard_is_told_of_it(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
+def test_the_processes_of_a_sweep_leave_ctrl_c_to_it() -> None:
+    """A terminal sends it to all of them."""
+    with cluster_client(None, 1, 1) as client:
+        (handler,) = client.run(signal.getsignal, signal.SIGINT).values()
+    assert handler == signal.SIG_IGN
+
+
+@pytest.mark.slow
 def test_two_sweeps_at_a_time_do_not_take_each_others_port() -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Port")
