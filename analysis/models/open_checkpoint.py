@@ -3,7 +3,7 @@
 What is on disk is read where it lies; all bytes of its weight files are read once, for their
 checksum. Of a model on the hub only the tensors that static scores
 read are fetched: embedding and unembedding, the first block's norm and MLP, and every layer's
-values, outputs and norms.
+values, outputs and norms. Out of the hub's reach, a whole copy in the cache is read.
 """
 
 from __future__ import annotations
@@ -102,10 +102,7 @@ def _from_hub(asked: Asked) -> LazyCheckpoint:
     check_repository(repo, revision)
     try:
         listing = ask_hub(repo, revision)
-    except (
-        HubUnreachableError,
-        HubBusyError,
-    ):  # a whole copy in the cache will do, if there is one
+    except (HubUnreachableError, HubBusyError):  # a whole copy in the cache will do
         return _opened(find_checkpoint(asked))
     title = TITLES.get(repo, repo.rsplit("/", 1)[-1])
     small = _small_files(repo, revision, title, listing)
