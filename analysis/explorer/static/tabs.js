@@ -67,7 +67,7 @@ function tabsPart(app) {
   function drawScatter() {
     const width = clamp(app.tabWidth || 600, 280, 980);
     const height = Math.min(width * 0.62, 420);
-    const m = { left: 54, right: 12, top: 10, bottom: 40 };
+    const m = { left: 66, right: 12, top: 10, bottom: 40 };
     const [X, Y] = [app.measure(app.state.x), app.measure(app.state.y)];
     const C = app.state.color === "none" ? null : app.measure(app.state.color);
     const Z = app.state.size === "none" ? null : app.measure(app.state.size);
@@ -106,8 +106,8 @@ function tabsPart(app) {
       s("text", { x: m.left - 6, y: py(t) + 4, "text-anchor": "end" }, format(t))]),
     s("text", { x: (m.left + width) / 2, y: height - 6, "text-anchor": "middle", "font-size": 12,
       fill: colors.text }, X.title),
-    s("text", { x: 12, y: (height - m.bottom) / 2, "text-anchor": "middle", "font-size": 12,
-      fill: colors.text, transform: `rotate(-90 12 ${(height - m.bottom) / 2})` }, Y.title),
+    s("text", { x: 9, y: (height - m.bottom) / 2, "text-anchor": "middle", "font-size": 12,
+      fill: colors.text, transform: `rotate(-90 9 ${(height - m.bottom) / 2})` }, Y.title),
     marks, rings);
     svg.rings = rings;
     const nearest = (event) => {
