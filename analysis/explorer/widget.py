@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,15 @@ class Explorer(anywidget.AnyWidget):
         self._answers = Answers(model, results, self._changed, self._beside)
         self._requests = Requests(self._answers.by_name(), self.send)
         self.on_msg(lambda _widget, message, _buffers: self._requests.take(message))
+
+    @traitlets.validate("state")
+    def _checked(self, proposal: Mapping[str, Any]) -> dict[str, Any]:
+        state: dict[str, Any] = proposal["value"]
+        if "k" in state:
+            check_int("state['k']", state["k"], 1, MAX_RANK, "the explorer's ranks")
+        if "mlp" in state:
+            check_flag("state['mlp']", state["mlp"])
+        return state
 
     @property
     def results(self) -> Results:

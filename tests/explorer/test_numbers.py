@@ -102,6 +102,32 @@ def test_zero_stays_between_the_two_directions(
                 assert fill == "#e8e4de" if value == 0 else (red < blue) == (value > 0)
 
 
+def test_the_scatters_title_covers_no_number(visit: Open, effects_file: Path) -> None:
+    page = visit("#x=layer&y=direct_effect", file=effects_file)
+    title = page.locator(".nh-scatter text[transform]").bounding_box()
+    assert title
+    ticks = page.locator(".nh-scatter text[text-anchor=end]")
+    assert any("−" in text for text in ticks.all_text_contents())
+    for tick in ticks.all():
+        box = tick.bounding_box()
+        assert box and box["x"] >= title["x"] + title["width"]
+
+
+def test_an_end_outside_the_scale_is_said_and_changes_no_colour(visit: Open) -> None:
+    page = visit("#k=40")
+    before = colors(page)
+    said = page.locator(".nh-field", has=page.get_by_label("Lowest value")).get_by_role("alert")
+    for end, value, where in (("Highest", "-1", "below"), ("Lowest", "3", "above")):
+        box = page.get_by_label(f"{end} value")
+        box.fill(value)
+        box.press("Enter")
+        assert said.inner_text().startswith(f"The {end.lower()} value lies {where} the scale")
+        assert colors(page) == before
+        box.fill("")
+        box.press("Enter")
+        assert said.count() == 0
+
+
 TABLE = [f"{layer}.{head}" for layer in range(3) for head in range(4)]
 NUMBERED, WITHOUT = TABLE[:-1], TABLE[-1:]  # the last head has no number
 

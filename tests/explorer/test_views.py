@@ -138,3 +138,23 @@ def test_a_measurement_outlives_the_choice_of_models_in_which_it_was_asked_for(
         kernel.answer()
         assert page.locator(".nh-card-title").inner_text() == f"Head {head}"
         assert page.get_by_text(ASKING).count() == 0
+
+
+def test_tokens_that_cannot_be_asked_for_are_said_and_not_awaited(
+    visit: Open, related: Results, tmp_path: Path
+) -> None:
+    path = tmp_path / "widget.html"
+    path.write_text(as_widget(explorer_page(related)))
+    page = visit(file=path)
+    cells = page.locator(".nh-map").first.locator("[role=gridcell]")
+    cells.nth(0).click()
+    (asked,) = page.evaluate("model.sent.splice(0)")
+    page.evaluate("(id) => model.deliver({ id, error: 'no memory' })", asked["id"])
+    said = page.locator(".nh-names").get_by_role("alert")
+    assert said.inner_text().endswith("not known: no memory")
+    page.get_by_label("k, how many").fill("4")  # asks no second time
+    assert said.count() == 1 and page.evaluate("model.sent") == []
+    assert page.get_by_text(ASKING).count() == 0
+    cells.nth(1).click()
+    cells.nth(0).click()  # which asks again
+    assert [one["ask"] for one in page.evaluate("model.sent")] == ["extremes", "stop", "extremes"]

@@ -342,6 +342,14 @@ def test_models_of_one_name_have_figures_of_their_own(
     assert sorted(result["files"]) == sorted(path.name for path in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("field", "value"), [("k", 0), ("k", 1.5), ("mlp", "yes")])
+def test_a_state_that_cannot_be_is_refused(widget: Explorer, field: str, value: Any) -> None:
+    before = widget.state
+    with pytest.raises(ParameterError, match=rf"state\['{field}'\]"):
+        widget.state = {**before, field: value}
+    assert widget.state == before
+
+
 def test_a_state_of_numpys_numbers_is_kept(widget: Explorer, tmp_path: Path) -> None:
     widget.state = {"k": np.int64(5), "lo": np.float32("nan"), "pins": ("1.1",)}
     text = widget.save_page(tmp_path / "page.html").read_text()

@@ -131,6 +131,9 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
     app.thresholdSays.textContent = app.state.threshold ? format(app.state.threshold) : "off";
     app.loBox.value = app.state.lo ?? "";
     app.hiBox.value = app.state.hi ?? "";
+    tell(app.rangeLack, app.panels.some((panel) => panel.isOutside)
+      ? `${app.state.hi === null ? "The lowest value lies above" : "The highest value lies below"} `
+        + "the scale, which is as without it: give both." : "");
   }
 
   let laidOut = "";
@@ -236,7 +239,7 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
         app.mlpSays, app.mlpLack),
       field("Classes", app.classBox),
       field("Dim below", app.thresholdBox, app.thresholdSays),
-      field("Colours", app.loBox, "to", app.hiBox, app.rangeSays)),
+      field("Colours", app.loBox, "to", app.hiBox, app.rangeSays, app.rangeLack)),
     h("div", { class: "nh-body" },
       h("div", { class: "nh-left-column" }, maps, app.tip),
       app.card,

@@ -47,6 +47,7 @@ function controlsPart(app) {
     "aria-label": "Lowest value of the colour scale", onchange: takeRange });
   const hiBox = h("input", { type: "text", class: "nh-k", size: 4, placeholder: "auto",
     "aria-label": "Highest value of the colour scale", onchange: takeRange });
+  const rangeLack = h("span", { class: "nh-says" });
   const rangeSays = h("span", { class: "nh-says" });
 
   function select(label, options, onPick) {
@@ -138,6 +139,6 @@ function controlsPart(app) {
   Object.assign(app, {
     live, notice, kernelNotice, title, provenance, kSlider, kBox, kSays, mlpBox, mlpSays, mlpLack,
     scoreBox, scoreSays, namesBox, namesSays, classBox, thresholdBox, thresholdSays, loBox, hiBox,
-    rangeSays, select, takeSet, onlyBox, onlySays, sayFilter,
+    rangeSays, rangeLack, select, takeSet, onlyBox, onlySays, sayFilter,
   });
 }

@@ -99,6 +99,7 @@ function heatmapsPart(app) {
     const shown = app.measure(panel.side === 0 ? view.left : view.right);
     panel.shown = shown;
     const scale = app.scaleOf(shown);
+    panel.isOutside = scale.isOutside;
     const { values } = shown;
     const g = panel.geometry, colors = THEMES[app.theme];
     for (let i = 0; i < data.nHeads; i++) {

@@ -11,9 +11,11 @@ function namesPart(app) {
 
   /** The head's most extreme tokens, as they are packed, where they are known. */
   function packedExtremes(i) {
+    return app.named.get(extremesKey(i)) || (app.currentSet().extremes || {})[nameOf(i)];
+  }
+  function extremesKey(i) {
     const set = app.currentSet();
-    const asked = app.named.get(`${nameOf(i)} ${set.key} ${set.first_mlp} ${set.checksum}`);
-    return asked || (set.extremes || {})[nameOf(i)];
+    return `${nameOf(i)} ${set.key} ${set.first_mlp} ${set.checksum}`;
   }
   const placeIn = (set, pair) => (set.places ? set.places[pair] : pair);
 
@@ -65,7 +67,8 @@ function namesPart(app) {
       ...(nothing.length ? [["nothing", "Writes nothing for", "all logits are 0", nothing]] : []),
     ];
     const extremes = extremesOf(i, end);
-    if (!extremes && hasKernel) askExtremes(i);
+    const refused = failed?.key === extremesKey(i) ? failed.text : "";
+    if (!extremes && hasKernel && !refused) askExtremes(i);
     const filter = h("input", { type: "search", "data-key": "filter", size: 12,
       "aria-label": "Filter the names", placeholder: "filter", value: app.nameFilter,
       oninput: (event) => {
@@ -103,19 +106,23 @@ function namesPart(app) {
               "data-key": `all-${key}`, onclick: () => { app.showAll.add(key); app.drawCard(); } },
             `all ${pairs.length.toLocaleString("en")}`) : null));
       }),
-      extremes ? null : h("p", { class: "nh-muted" }, hasKernel
-        ? "Asking for the tokens that come before each name …"
-        : "Which tokens come before each name is not in this page for this head. In Python:"),
+      extremes ? null : refused
+        ? h("p", { class: "nh-error", role: "alert" },
+          `The tokens that come before each name are not known: ${refused}`)
+        : h("p", { class: "nh-muted" }, hasKernel
+          ? "Asking for the tokens that come before each name …"
+          : "Which tokens come before each name is not in this page for this head. In Python:"),
       extremes || hasKernel ? null
         : h("pre", { class: "nh-lines", tabindex: 0 }, namesCall(set)));
   }
 
   const asking = new Set();
+  let failed = null; // the last one, until another is asked
   async function askExtremes(i) {
-    const set = app.currentSet(), head = nameOf(i);
-    const key = `${head} ${set.key} ${set.first_mlp} ${set.checksum}`;
+    const set = app.currentSet(), head = nameOf(i), key = extremesKey(i);
     if (asking.has(key)) return;
     asking.add(key);
+    failed = null;
     try {
       const result = await app.ask("extremes",
         { head, key: set.key, first_mlp: set.first_mlp }, { about: "extremes" });
@@ -123,6 +130,10 @@ function namesPart(app) {
       if (app.state.head === head) app.drawCard();
     } catch (error) {
       asking.delete(key);
+      const isShown = key === extremesKey(indexOf(app.state.head));
+      if (!isShown || error instanceof app.Stopped) return;
+      failed = { key, text: error.message };
+      app.drawCard();
     }
   }
 

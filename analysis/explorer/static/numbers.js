@@ -133,12 +133,13 @@ function numbersPart(app) {
       low = -high;
     }
     const { lo, hi } = app.state;
-    if (isNumber(lo)) low = lo;
-    if (isNumber(hi)) high = hi;
+    const isOutside = (lo !== null || hi !== null) && !((hi ?? high) > (lo ?? low));
+    if (!isOutside) [low, high] = [lo ?? low, hi ?? high];
     if (!(high > low)) high = low + 1;
     const bothSigns = diverging && low < 0 && high > 0; // each side of zero reaches its own end
     return { low, middle: bothSigns ? 0 : (low + high) / 2, high,
-      colors: bothSigns ? DIVERGING : VIRIDIS, diverging };
+      colors: bothSigns ? DIVERGING : VIRIDIS, diverging,
+      isOutside };
   }
 
   function fill(value, scale) {

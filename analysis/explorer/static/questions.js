@@ -95,5 +95,5 @@ function questionsPart(app) {
     }
   }
 
-  Object.assign(app, { ask, leave, onMessage, work });
+  Object.assign(app, { ask, leave, onMessage, work, Stopped });
 }
