@@ -89,7 +89,7 @@ def example_tokens(
     generator = np.random.default_rng(seed)
     rows = {}
     for head in heads:
-        mine = scores.tokens_of(*head, which)
+        mine = scores.tokens_of(head, which)
         mine = mine[(kinds[mine] != "name").to_numpy()]
         some = np.sort(generator.permutation(mine)[:n])
         texts = " ".join(map(repr, token_texts(model.tokenizer, some)))

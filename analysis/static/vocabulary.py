@@ -22,12 +22,12 @@ from analysis.errors import ParameterError
 from analysis.exact.batches import OVBatch
 from analysis.exact.prepared import PREPARED
 from analysis.exact.vocabulary import Vocabulary
-from analysis.heads import HeadPair, chosen_heads, head_index, head_name
+from analysis.heads import HeadPair, chosen_heads, head_index
 from analysis.models.admission import admit
 from analysis.models.open_checkpoint import readable_model
 from analysis.provenance import ModelIdentity, model_identity, provenance_of
 from analysis.static.padding import n_real_tokens
-from analysis.validation import check_choice, check_flag, check_int, check_seed
+from analysis.validation import check_choice, check_flag, check_int, check_list, check_seed, shown
 from analysis.weights import embedding_matrix, folded_unembedding, unembedding_matrix
 
 
@@ -72,16 +72,16 @@ class VocabularyScores:
                 frame[f"{name}_se"] = _standard_error(answers, self.d_vocab)
         return frame
 
-    def tokens_of(self, layer: int, head: int, which: str = "copied") -> Int[np.ndarray, "m"]:
+    def tokens_of(self, head: HeadPair, which: str = "copied") -> Int[np.ndarray, "m"]:
         """The tokens that one head copies (``which="suppressed"``: suppresses), ascending.
 
         Raises:
             ParameterError: the head was not asked about, or ``which`` is something else.
         """
         check_choice("which", which, ("copied", "suppressed"))
-        asked = (check_int("layer", layer, 0), check_int("head", head, 0))
+        asked = tuple(check_list("head", head, "two numbers"))
         if asked not in self.heads:
-            raise ParameterError(f"head {head_name(*asked)} is not among those asked about.")
+            raise ParameterError(f"the head {shown(head)} is not among those asked about.")
         row = self.heads.index(asked)
         return self.tokens[(self.copied if which == "copied" else self.suppressed)[row]]
 

@@ -151,11 +151,7 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "HeadScores.to_frame": lambda: {"self": scores()},
     "IOIPrompts.column": lambda: {"self": prompts()},
     "TokenPairs.place": lambda: {"self": scores().pairs},
-    "VocabularyScores.tokens_of": lambda: {
-        "self": vocabulary_scores(),
-        "layer": 0,
-        "head": 0,
-    },
+    "VocabularyScores.tokens_of": lambda: {"self": vocabulary_scores(), "head": (0, 0)},
 }
 """What a reader may call, with values that are in order; one of them at a time is replaced."""
 
@@ -215,7 +211,7 @@ FOUND: dict[str, list[tuple[str, Any]]] = {
     "Question": [("parameters", {"k": object()}), ("parameters", 3), ("names", "Mary")],
     "Question.ask": [("model", None)],
     "TokenPairs.place": [("source", np.zeros((2, 3)))],
-    "VocabularyScores.tokens_of": [("which", np.zeros(2)), ("layer", np.zeros(2))],
+    "VocabularyScores.tokens_of": [("which", np.zeros(2)), ("head", np.ones(2) / 2)],
 }
 """The smallest values that once ended in another library's error, or in none."""
 

@@ -183,8 +183,10 @@ def test_chosen_heads_are_answered_as_among_all(model: Any) -> None:
     assert some.heads == ((0, 3), (2, 1))
     for row, head in enumerate(some.heads):
         assert np.array_equal(some.copied[row], whole.copied[whole.heads.index(head)])
-    copied = some.tokens_of(2, 1)
+    copied = some.tokens_of((2, 1))
     assert np.array_equal(copied, np.flatnonzero(some.copied[1]))
+    with pytest.raises(ParameterError, match=r"the head \(0, 1\) is not among those asked about"):
+        some.tokens_of((0, 1))
 
 
 @pytest.mark.parametrize(
