@@ -9,8 +9,9 @@ pooled, where a head appears once for each template. Two questions are asked of 
    once more, so that the percentiles of the resamples can miss the truth every time. The interval
    is the *basic* one, from 2r − r*(97.5 %) to 2r − r*(2.5 %), cut at ±1, which takes this bias out
    (Davison & Hinkley, *Bootstrap Methods and their Application*, 1997, section 5.2); it can lie
-   above r. Spearman's correlation gets no interval: most heads' scores are near 0 and tied there
-   for any finite number of names, and neither interval covers as it says.
+   above r. In simulations it covers in 83 % (60 names, unrelated scores) to 95 % of cases, in 91 %
+   for 780 names and similar heads. Spearman's correlation gets no interval: most heads' scores are
+   near 0 and tied there for any finite number of names, and neither interval covers as it says.
 2. How much does it depend on single heads? Every key-value group of heads is left out in turn, and
    the smallest and the largest correlation are given. Heads of one group share W_V, so they are
    left out together. This is a range and no interval: a few heads copy and hundreds do not, and
