@@ -227,8 +227,8 @@ def test_nothing_is_said_of_what_was_shown_before(
     one_setting = replace(results, sets=results.sets[:1], evidence=evidence)
     page = visit(file=write_page(one_setting, tmp_path / "some.html"))
     errors = page.locator(".nh-field").get_by_role("alert")
-    page.get_by_label("Lowest value").fill("5")
-    page.get_by_label("Highest value").fill("1")
+    page.get_by_label("Lowest value").fill("0.5")
+    page.get_by_label("Highest value").fill("0.1")
     page.get_by_label("Highest value").press("Enter")
     page.get_by_label("through the first MLP").click()
     assert errors.count() == 2
