@@ -1,14 +1,4 @@
-"""What a sweep can ask of one model: each question gives a frame with a row for every head.
-
-========== ============================================================ ==========================
-question   what                                                         parameters
-========== ============================================================ ==========================
-static     copying and suppression score of the names (MAPS)            ``k``, ``first_mlp``
-vocabulary share of all tokens copied and suppressed                    ``k``, ``n_tokens``
-eigenvalue eigenvalue copying score (Elhage et al.)                     ``embedding``
-dynamic    the same scores of what the heads write when the model runs  ``k``, ``n_names``
-========== ============================================================ ==========================
-"""
+"""What a sweep can ask of one model: each question gives a frame with a row for every head."""
 
 from __future__ import annotations
 
@@ -104,9 +94,18 @@ _ABOUT_NAMES = ("static", "dynamic")
 class Question:
     """One question with its parameters.
 
+    ========== ============================================================ =====================
+    question   what                                                         parameters
+    ========== ============================================================ =====================
+    static     copying and suppression score of the names (MAPS)            ``k``, ``first_mlp``
+    vocabulary share of all tokens copied and suppressed                    ``k``, ``n_tokens``
+    eigenvalue eigenvalue copying score (Elhage et al.)                     ``embedding``
+    dynamic    the same scores of what the heads write when the model runs  ``k``, ``n_names``
+    ========== ============================================================ =====================
+
     Attributes:
-        name: one of ``QUESTIONS``.
-        parameters: of the question, as the table above names them; others are refused.
+        name: one of these.
+        parameters: of the question; others are refused.
         names: words that ``static`` and ``dynamic`` ask about; ``data/names.csv`` if None.
 
     Raises:
