@@ -21,7 +21,6 @@ import pytest
 
 from analysis import ExportError, ModelError, ParameterError, load_model, load_names, score_heads
 from analysis.sweeps import questions as asking
-from analysis.sweeps.cluster import cluster_client
 from analysis.sweeps.questions import Question
 from analysis.sweeps.run import _answer, _planned, _run, _written_out, sweep, sweep_frame
 from analysis.sweeps.store import Store
@@ -218,18 +217,6 @@ def test_only_stars_and_question_marks_are_patterns(
         list(_written_out(["runs[12]/step-*"]))
 
 
-def test_what_decides_an_answer_decides_its_key() -> None:
-    key = Question("static").key("a" * 64)
-    assert key == Question("static", {"k": 1}).key("a" * 64)
-    others = [
-        Question("static", {"k": 2}).key("a" * 64),
-        Question("static", names=("Mary",)).key("a" * 64),
-        Question("static").key("b" * 64),
-        Question("vocabulary").key("a" * 64),
-    ]
-    assert len({key, *others}) == 5
-
-
 NAMES = tuple(planted.NAMES[:8])
 
 
@@ -273,38 +260,6 @@ def test_the_configuration_is_part_of_the_model(made: Path, here: str) -> None:
     with pytest.warns(UserWarning, match="1 older answer in sweep left out"):
         in_folder = sweep_frame("sweep")
     assert copying_of(in_folder, "A") == scores_now("A")
-
-
-def test_the_shipped_names_are_part_of_the_question(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shipped, others = Question("static"), [Question("static", names=NAMES), Question("vocabulary")]
-    before, same = shipped.key("a"), [question.key("a") for question in others]
-    (tmp_path / "names.csv").write_text("name,count\nMary,2\n")
-    monkeypatch.setattr("analysis.names.NAMES_CSV", tmp_path / "names.csv")
-    assert shipped.key("a") != before
-    assert [question.key("a") for question in others] == same
-
-
-def test_the_code_is_read_anew_for_each_sweep(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "one.py").write_text("A = 1")
-    monkeypatch.setattr(asking, "files", lambda _: tmp_path)
-    before = Question("eigenvalue").key("a")
-    (tmp_path / "one.py").write_text("A = 2")
-    assert Question("eigenvalue").key("a") != before
-
-
-def test_labels_say_what_is_asked() -> None:
-    default = {"k": 1, "first_mlp": True}
-    assert Question("static", default).label == "static"
-    assert Question("static", {"k": 10, "first_mlp": False}).label == "static first_mlp=False k=10"
-    some, others = (Question("static", {}, names).label for names in (NAMES, NAMES[::-1]))
-    assert some.startswith("static (8 names, ")
-    assert some != others
-    with pytest.raises(ParameterError, match="asks about no names"):
-        Question("eigenvalue", names=NAMES)
 
 
 @pytest.mark.slow
@@ -559,32 +514,3 @@ def test_a_folder_that_cannot_be_written_is_said_first(
     ):
         sweep(["gpt2"], folder=tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_script_without_its_guard_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_starts(**_: object) -> None:
-        raise RuntimeError("Nanny failed to start.")  # as Dask says when a script starts itself
-
-    monkeypatch.setattr("distributed.LocalCluster", none_starts)
-    with (
-        pytest.raises(ParameterError, match=r"could not start \(.*if __name__ == .__main__.:"),
-        cluster_client(None, 1, 1),
-    ):
-        pytest.fail("started")
-
-
-@pytest.mark.slow
-def test_the_processes_of_a_sweep_leave_ctrl_c_to_it() -> None:
-    """A terminal sends it to all of them."""
-    with cluster_client(None, 1, 1) as client:
-        (handler,) = client.run(signal.getsignal, signal.SIGINT).values()
-    assert handler == signal.SIG_IGN
-
-
-@pytest.mark.slow
-def test_two_sweeps_at_a_time_do_not_take_each_others_port() -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Port")
-        with cluster_client(None, 1, 1) as one, cluster_client(None, 1, 1) as other:
-            links = {one.dashboard_link, other.dashboard_link}
-    assert len(links) == 2 and all("//127.0.0.1:" in link for link in links)
