@@ -169,11 +169,11 @@ def _twin(model: TransformerBridge) -> TransformerBridge:
     Questions run it in threads. A cell that runs the user's model meanwhile would otherwise set off
     the hooks of a question, and the question would read the cell's activations.
     """
-    admit(model)
+    weights = admit(model).weights
     inner = getattr(model, "original_model", None)
     if inner is None:  # a checkpoint that is read layer by layer is never run
         return model
     kept: list[Any] = [*inner.parameters(), *inner.buffers(), model.tokenizer]
     twin = copy.deepcopy(model, {id(one): one for one in kept})
-    set_loaded(twin, model_identity(model))
+    set_loaded(twin, model_identity(model), weights)
     return twin

@@ -35,10 +35,10 @@ class Loaded:
     said: ModelIdentity
 
 
-def set_loaded(model: Any, identity: ModelIdentity) -> None:
-    """Say that the model is as its checkpoint is."""
+def set_loaded(model: Any, identity: ModelIdentity, weights: str | None = None) -> None:
+    """Say that the model is what its identity says; of weights that have this fingerprint."""
     set_identity(model, identity)
-    model.loaded = Loaded(identity, fingerprint(model), identity)
+    model.loaded = Loaded(identity, fingerprint(model) if weights is None else weights, identity)
 
 
 def note_weights(model: Any, weights: str) -> None:
