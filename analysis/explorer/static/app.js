@@ -56,8 +56,8 @@ function explorer({ model, root, data, minus = null, asks = true, isPage, linked
   const own = (state) => (keeps ? state : { ...common(linked[0].state), ...secondOf(state) });
   take(readState(own(given()), usual));
   app.cursor = indexOf(app.state.head) >= 0 ? indexOf(app.state.head) : 0;
-  for (const part of [marksPart, questionsPart, controlsPart, pythonPart, ownPart, heatmapsPart, pointingPart,
-    cardPart, evidencePart, namesPart, tabsPart, picturePart, keepPart]) part(app);
+  for (const part of [marksPart, questionsPart, controlsPart, pythonPart, ownPart, heatmapsPart,
+    pointingPart, cardPart, evidencePart, namesPart, tabsPart, picturePart, keepPart]) part(app);
 
   function isScored(names, mlp) {
     return data.sets.some((set) => set.key === names

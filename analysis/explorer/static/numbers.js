@@ -56,8 +56,8 @@ function numbersPart(app) {
   function lackOfOther() {
     if (!minus || setOf(minus)) return "";
     const { first_mlp: mlp, targets } = currentSet();
-    return `${apart(minus.model.title)} has not been scored with these ${targets ? "pairs" : "names"} and `
-      + `the first MLP ${mlp ? "on" : "off"}, so there is no difference. "Copy the Python", under `
+    return `${apart(minus.model.title)} has not been scored with these `
+      + `${targets ? "pairs" : "names"} and the first MLP ${mlp ? "on" : "off"}, so there is no difference. "Copy the Python", under `
       + "\"Keep it\", has the lines that compute it.";
   }
 
@@ -138,8 +138,7 @@ function numbersPart(app) {
     if (!(high > low)) high = low + 1;
     const bothSigns = diverging && low < 0 && high > 0; // each side of zero reaches its own end
     return { low, middle: bothSigns ? 0 : (low + high) / 2, high,
-      colors: bothSigns ? DIVERGING : VIRIDIS, diverging,
-      isOutside };
+      colors: bothSigns ? DIVERGING : VIRIDIS, diverging, isOutside };
   }
 
   function fill(value, scale) {
@@ -152,6 +151,5 @@ function numbersPart(app) {
   }
 
   Object.assign(app, { measureKeys, views, currentView, viewNote, setOf, currentSet,
-    lackOfOther, measure,
-    everyMeasure, measureOf, forgetMeasures, scaleOf, fill });
+    lackOfOther, measure, everyMeasure, measureOf, forgetMeasures, scaleOf, fill });
 }
