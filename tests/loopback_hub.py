@@ -76,16 +76,19 @@ def point_at(hub_url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class LoopbackHub:
-    """Serve ``repositories`` (by id) on a free port of loopback while the ``with`` block runs."""
+    """Serve ``repositories`` (by id) on a port of loopback while the ``with`` block runs.
 
-    def __init__(self, repositories: dict[str, Repository]) -> None:
+    Any free port will do, unless one is named.
+    """
+
+    def __init__(self, repositories: dict[str, Repository], port: int = 0) -> None:
         self.repositories = repositories
         self.requests: list[str] = []
         self.listing: Answer | None = None
         self.file: Answer | None = None
         self.ranges: list[tuple[str, int, int]] = []
         handler = type("Handler", (_Handler,), {"hub": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -115,6 +118,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
+
+    def do_CONNECT(self) -> None:
+        """As a proxy that wants a login."""
+        self.hub.requests.append(f"{self.command} {self.path}")
+        self._answer(Answer(407))
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)

@@ -26,7 +26,14 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError
 from analysis.models.checkpoint import CONFIG, MAX_JSON, cannot_write, first_line
-from analysis.models.hub_errors import HubError, endpoint, hub_error, not_a_hub, status_error
+from analysis.models.hub_errors import (
+    HubError,
+    HubUnreachableError,
+    endpoint,
+    hub_error,
+    not_a_hub,
+    status_error,
+)
 from analysis.models.hub_listing import expected_file
 from analysis.progress import lasting_bar
 from analysis.validation import is_file_name
@@ -156,7 +163,7 @@ def _receive(repo: str, listing: Listing, name: str, target: Path) -> None:
         if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
             raise
         failure = hub_error(repo, listing.commit, error)
-        if "407" in failure.reason or "cannot be used" in failure.reason:
+        if not isinstance(failure, HubUnreachableError):
             raise failure from None
         raise HubError(
             f"the download of {name} of {repo} from the hub ({endpoint()}) failed "

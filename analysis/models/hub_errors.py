@@ -66,7 +66,7 @@ def hub_error(repo: str, revision: str | None, error: Exception) -> HubError:
     if isinstance(error, OfflineModeIsEnabled):
         return _unreachable(repo, "offline mode is set by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE")
     text = first_line(error)
-    if "407" in text:
+    if type(error).__name__ == "ProxyError" and text.startswith("407"):
         return _proxy()
     if type(error).__name__ in ("UnsupportedProtocol", "InvalidURL", "LocalProtocolError"):
         return HubError(

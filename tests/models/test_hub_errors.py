@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import threading
@@ -180,6 +181,43 @@ def test_a_file_of_which_no_byte_comes_is_given_up(
     with pytest.raises(HubError, match=r"the download of config\.json .* failed"):
         hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
     assert time.monotonic() - start < LONG / 2
+
+
+def test_an_address_that_contains_407_is_no_proxys_answer(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub_on_a_port_with("407", {GPT2_SMALL: repository}) as hub:
+        point_at(hub.url, tmp_path / "cache", monkeypatch)
+        hub.file = Answer(200, {"Content-Length": "1000"}, b"breaks off")
+        with pytest.raises(HubError, match=r"the download of config\.json .* failed"):
+            hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+    with pytest.raises(HubUnreachableError, match=r"http://127\.0\.0\.1:\d*407\d*\) cannot be"):
+        hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+
+
+def hub_on_a_port_with(digits: str, repositories: dict[str, Repository]) -> LoopbackHub:
+    for port in range(int(digits) * 100, int(digits) * 100 + 100):
+        with contextlib.suppress(OSError):  # the port is in use
+            return LoopbackHub(repositories, port)
+    pytest.fail("no port is free")
+
+
+def test_a_proxy_that_wants_a_login_before_an_https_hub_is_told_apart(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import close_session
+
+    for name in ("https_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
+    close_session()  # the next one reads the proxy anew
+    try:
+        with pytest.raises(HubError, match=r"the proxy before the hub \(https://hub\.invalid\)"):
+            hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
+    finally:
+        close_session()
+    assert hub.requests == ["CONNECT hub.invalid:443"]
 
 
 @pytest.mark.slow
