@@ -16,7 +16,7 @@ from PIL import Image
 from plotly.subplots import make_subplots
 
 from analysis.export.files import export_figure
-from analysis.export.still.frame import Canvas, categories, draw_axes
+from analysis.export.still.frame import Canvas, draw_axes
 from analysis.export.still.render import needs_browser, render
 from analysis.export.still.resolved import resolve
 from analysis.plots.heatmaps import plot_heatmaps
@@ -135,10 +135,7 @@ def test_matching_axes_of_words_have_one_order() -> None:
     fig.add_trace(go.Scatter(x=[1, 2], y=["Mary", "John"], mode="markers"), row=1, col=1)
     fig.add_trace(go.Scatter(x=[1, 2], y=["John", "Anna"], mode="markers"), row=1, col=2)
     source = resolve(fig)
-    words = [
-        categories(source.axis("y", ref), source.shown_along("y", ref), "y") for ref in ("y", "y2")
-    ]
-    assert words[0] == words[1] == ["Mary", "John", "Anna"]
+    assert source.words["y", "y"] == source.words["y", "y2"] == ["Mary", "John", "Anna"]
 
 
 @pytest.mark.parametrize(

@@ -85,36 +85,18 @@ def draw_axes(canvas: Canvas) -> dict[tuple[str, str], Axes]:
         right, top = canvas.share(x1, y1)
         axes = canvas.figure.add_axes((left, bottom, right - left, top - bottom))
         axes.set_facecolor(colour(source.layout.get("plot_bgcolor", "#fff")))
-        _draw_axis(canvas, axes, "x", x, source.shown_along("x", pair[0]))
-        _draw_axis(canvas, axes, "y", y, source.shown_along("y", pair[1]))
+        _draw_axis(canvas, axes, "x", pair[0])
+        _draw_axis(canvas, axes, "y", pair[1])
         drawn[pair] = axes
     return drawn
 
 
-def categories(axis: Mapping[str, Any], traces: list[dict[str, Any]], letter: str) -> list[str]:
-    """The words along an axis, nothing for an axis of numbers."""
-    words: dict[str, None] = {}
-    for trace in traces:
-        values = trace.get(letter)
-        if values is None or not len(values):
-            continue
-        found = array(values)
-        if axis.get("type") == "category" or found.dtype.kind in "UO":
-            if axis.get("type") != "category" and all(
-                value is None or isinstance(value, (int, float)) for value in found.tolist()
-            ):
-                continue
-            words |= dict.fromkeys(str(value) for value in found.tolist() if value is not None)
-    return list(words)
-
-
-def _draw_axis(
-    canvas: Canvas, axes: Axes, letter: str, axis: dict[str, Any], traces: list[dict[str, Any]]
-) -> None:
+def _draw_axis(canvas: Canvas, axes: Axes, letter: str, reference: str) -> None:
+    axis = canvas.source.axis(letter, reference)
     if axis.get("visible") is False:
         axis = axis | _HIDDEN
-    words = categories(axis, traces, letter)
-    low, high = _range(axis, traces, letter, words)
+    words = canvas.source.words[letter, reference]
+    low, high = _range(axis, canvas.source.shown_along(letter, reference), letter, words)
     size_px = canvas.source.width if letter == "x" else canvas.source.height
     domain = axis.get("domain", (0, 1))
     places, labels = _ticks(axis, low, high, words, size_px * (domain[1] - domain[0]))

@@ -7,6 +7,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +95,28 @@ class Resolved:
             for trace in self.traces
             if self.matched(letter, trace.get(f"{letter}axis", letter)) == onto
         ]
+
+    @cached_property
+    def words(self) -> dict[tuple[str, str], list[str]]:
+        """By letter and reference of each axis that is used, its words; none along numbers."""
+        used = {(one, trace.get(f"{one}axis", one)) for trace in self.traces for one in "xy"}
+        return {one: _words(self.axis(*one), self.shown_along(*one), one[0]) for one in used}
+
+
+def _words(axis: Mapping[str, Any], traces: list[dict[str, Any]], letter: str) -> list[str]:
+    words: dict[str, None] = {}
+    for trace in traces:
+        values = trace.get(letter)
+        if values is None or not len(values):
+            continue
+        found = array(values)
+        if axis.get("type") == "category" or found.dtype.kind in "UO":
+            if axis.get("type") != "category" and all(
+                value is None or isinstance(value, (int, float)) for value in found.tolist()
+            ):
+                continue
+            words |= dict.fromkeys(str(value) for value in found.tolist() if value is not None)
+    return list(words)
 
 
 def resolve(fig: go.Figure) -> Resolved:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.export.still.frame import Canvas, categories, draw_colour_bar
+from analysis.export.still.frame import Canvas, draw_colour_bar
 from analysis.export.still.resolved import (
     SYMBOLS,
     array,
@@ -238,9 +238,6 @@ def _numbers(trace: dict[str, Any], letter: str, canvas: Canvas) -> np.ndarray:
         n = len(array(trace["y" if letter == "x" else "x"]))
         return np.arange(n, dtype=float)
     found = array(values).tolist()
-    reference = trace.get(f"{letter}axis", letter)
-    axis = canvas.source.axis(letter, reference)
-    words = categories(axis, canvas.source.shown_along(letter, reference), letter)
-    if words:
+    if words := canvas.source.words[letter, trace.get(f"{letter}axis", letter)]:
         return np.array([words.index(str(v)) if v is not None else np.nan for v in found], float)
     return np.array([np.nan if v is None else float(v) for v in found], dtype=float)
