@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-HELD_BYTES = 1 << 30
+HELD_BYTES = 5 << 28
 """Float64 copies of weights that are kept from one use to the next; further weights are copied
-for each use, so that large models need no more memory than this and their largest matrix."""
+for each use, so that large models need no more memory than this and their largest matrix. The
+packaged model's weights fit."""
 _LOWER = frozenset({torch.float32, torch.float16, torch.bfloat16})
 _MOVES_ONLY = frozenset(
     {

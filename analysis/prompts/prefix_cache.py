@@ -52,11 +52,9 @@ class PrefixCache:
         from transformers import DynamicCache
 
         cache = DynamicCache(config=self.config)
-        for layer, parts in enumerate(zip(*self.parts, strict=True)):
-            keys, values = (
-                torch.cat([_rows(part[which], rows) for part in parts], dim=2) for which in (0, 1)
-            )
-            cache.update(keys, values, layer)
+        for part in self.parts:
+            for layer, (keys, values) in enumerate(part):
+                cache.update(_rows(keys, rows), _rows(values, rows), layer)
         return cache
 
 
