@@ -11,7 +11,8 @@ from analysis.models.packaged import NAME as PACKAGED
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@|(?<![\w/])[^\s/:@'\"(]+:[^\s/'\"]+@")
 """User and password before a host, after a scheme or, where that was forgotten, without one."""
-_TOKEN = re.compile(r"hf_\w+")
+_TOKEN = re.compile(r"(?<![A-Za-z0-9])hf_(oauth_|jwt_)?[A-Za-z0-9]{20,}[\w.-]*")
+"""An access token, told by its many letters and digits: folders are called hf_… too."""
 
 
 def masked(text: str) -> str:
@@ -73,6 +74,12 @@ def hub_error(repo: str, revision: str | None, error: Exception) -> HubError:
             f"the hub's address {endpoint()!r} cannot be used ({text})",
             "set HF_ENDPOINT to an address such as https://huggingface.co, or unset it",
         )
+    if isinstance(error, UnicodeEncodeError):  # of what is sent, only this may be no ASCII
+        return HubError(
+            "the access token holds a character that no token has, as where it was copied "
+            "shortened (hf_…)",
+            "log in again with `hf auth login`, or correct or unset HF_TOKEN",
+        )
     if isinstance(error, (ValueError, TypeError, KeyError, AttributeError)):  # no JSON, or another
         return not_a_hub()
     return _unreachable(repo, text)
@@ -82,16 +89,16 @@ def status_error(repo: str, revision: str | None, response: Any) -> HubError:
     """The error for an answer with an HTTP status that is none of success."""
     status, code = response.status_code, response.headers.get("X-Error-Code")
     said = str(response.headers.get("X-Error-Message") or "")
+    if code == "GatedRepo":
+        return HubError(
+            f"the hub gives {repo} only to those who have accepted its terms",
+            "accept them on the model's page and log in with `hf auth login`",
+        )
     if status == 401 and re.search(r"credential|token|expired", said, re.IGNORECASE):
         return HubError(
             f"the hub ({endpoint()}) does not accept your access token ({said.rstrip('.')})",
             "it is wrong or has expired; log in again with `hf auth login`, or unset HF_TOKEN to "
             "load public models without one",
-        )
-    if code == "GatedRepo":
-        return HubError(
-            f"the hub gives {repo} only to those who have accepted its terms",
-            "accept them on the model's page and log in with `hf auth login`",
         )
     if code == "RevisionNotFound":
         return HubError(

@@ -72,6 +72,16 @@ REFUSALS = [
         Answer(401, {"X-Error-Message": 'User Access Token "mine" is expired'}),
         r"does not accept your access token \(User Access Token \"mine\" is expired\)",
     ),
+    (
+        Answer(
+            401,
+            {
+                "X-Error-Code": "GatedRepo",
+                "X-Error-Message": "Access to model lab/token-mixer is restricted. Please log in.",
+            },
+        ),
+        "only to those who have accepted its terms: accept them",
+    ),
     (Answer(401, {"X-Error-Code": "RepoNotFound"}), "knows no model of that name"),
     (Answer(403, {"X-Error-Message": "no scope"}), r"forbids access .*403: no scope\): use an acc"),
     (Answer(407), r"the proxy before the hub .*407\): put a user and password into HTTPS_PROXY"),
@@ -143,6 +153,15 @@ def test_an_address_that_is_none_is_said(
 
 
 # --- nothing waits for ever ----------------------------------------------------------------------
+
+
+def test_a_token_that_cannot_be_sent_is_said(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_ab…cd")
+    with pytest.raises(HubError, match=r"access token holds a character .* unset HF_TOKEN"):
+        fetch_checkpoint("team/other")
+    assert hub.requests == []
 
 
 @pytest.mark.slow
@@ -329,13 +348,15 @@ def test_a_revision_that_is_no_name_is_refused_before_anything(
         ("http://me:se@cret@host/x@main", "http://***@host/x@main"),
         ("'me:secret@host' is no address", "'***@host' is no address"),
         ("me:secret@host:8080/x", "***@host:8080/x"),
-        ("no address a@b", "no address a@b"),
-        ("no secret in team/model@main: at 10:30", "no secret in team/model@main: at 10:30"),
-        ("token hf_abcDEF123 refused", "token hf_*** refused"),
+        ("no address a@b", None),
+        ("no secret in team/model@main: at 10:30", None),
+        (f"token hf_{'aB3' * 12} refused", "token hf_*** refused"),
+        (f"token hf_oauth_{'aB3' * 12}.x-y_z refused", "token hf_*** refused"),
+        ("delete /scratch/hf_cache/hub/.locks, lab/hf_small", None),
     ],
 )
-def test_credentials_are_masked(text: str, expected: str) -> None:
-    assert masked(text) == expected
+def test_credentials_are_masked_and_nothing_else(text: str, expected: str | None) -> None:
+    assert masked(text) == (expected or text)
 
 
 @pytest.mark.parametrize(
