@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -213,6 +214,20 @@ def cannot_write(folder: str, variable: str) -> Iterator[None]:
             f"{folder} cannot be written ({error.strerror or error}): make room or set "
             f"{variable} to another folder."
         ) from error
+
+
+def check_room(what: str, size: int, folder: Path, called: str, variable: str) -> None:
+    """Refuse to write so many bytes into a folder whose disk has fewer left."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise ModelError(
+            f"{what} needs {_megabytes(size)}, and the disk of {called} has {_megabytes(free)} "
+            f"left: make room, or set {variable} to a folder on another disk."
+        )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 def first_line(error: BaseException) -> str:

