@@ -77,12 +77,15 @@ def hub_checkpoint(
             cached = _any_cached([repo, *old_ids], revision)
             if cached is not None:
                 warnings.warn(
-                    f"{error.reason.partition(' and ')[0]}, so {title} at commit "
+                    f"{error.of_the_hub}, so {title} at commit "
                     f"{cached.folder.name[:7]} is used, which is in the cache"
                     + (f", not {revision[:7]}." if revision else "."),
                     stacklevel=2,
                 )
         if cached is None:
+            if isinstance(error, HubUnreachableError) and revision and not any_cached:
+                lacks = f"revision {revision!r:.200} of {repo} is not in the local cache"
+                error.reason = f"{error.of_the_hub} and {lacks}"
             raise
         return _verified(repo, title, cached)
     return _verified(repo, title, _downloaded(repo, revision, title, listing))

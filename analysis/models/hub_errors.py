@@ -33,12 +33,13 @@ class HubError(ModelError):
     Attributes:
         reason: what is wrong, as a clause.
         advice: what to do about it, as a clause.
+        of_the_hub: of the reason, what is wrong with the hub, whatever the cache lacks.
     """
 
     def __init__(self, reason: str, advice: str) -> None:
         reason, advice = masked(reason), masked(advice)
         super().__init__(reason, advice)
-        self.reason, self.advice = reason, advice
+        self.reason, self.advice, self.of_the_hub = reason, advice, reason
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.advice.rstrip('.')}" + ("" if self.advice[-1] == "?" else ".")
@@ -156,7 +157,10 @@ def _proxy() -> HubError:
 
 
 def _unreachable(repo: str, why: str) -> HubUnreachableError:
-    return HubUnreachableError(
-        f"the hub ({endpoint()}) cannot be reached ({why}) and {repo} is not in the local cache",
+    of_the_hub = masked(f"the hub ({endpoint()}) cannot be reached ({why})")
+    error = HubUnreachableError(
+        f"{of_the_hub} and {repo} is not in the local cache",
         f"connect to the hub, or use load_model({PACKAGED!r}), which needs none",
     )
+    error.of_the_hub = of_the_hub
+    return error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError
-from analysis.models.hub_errors import endpoint, hub_error, not_a_hub
+from analysis.models.hub_errors import HubUnreachableError, endpoint, hub_error, not_a_hub
 from analysis.validation import is_file_name, shown
 
 if TYPE_CHECKING:
@@ -82,7 +82,12 @@ def ask_hub(repo: str, revision: str | None) -> Listing:
 
 def list_revisions(repo: str) -> list[str]:
     """The branches and tags of a repository."""
-    refs = _asked(repo, None, lambda api, _: api.list_repo_refs(repo))
+    try:
+        refs = _asked(repo, None, lambda api, _: api.list_repo_refs(repo))
+    except HubUnreachableError as error:
+        error.reason = f"{error.of_the_hub}, and it alone knows which revisions {repo} has"
+        error.advice = "connect to the hub, or name the revisions that are in the local cache"
+        raise
     return [ref.name for ref in (*refs.branches, *refs.tags)]
 
 

@@ -169,7 +169,7 @@ class HubTensors:
     def _broke_off(self, file: str, error: Exception) -> HubError:
         why = first_line(error)
         if isinstance(error, HubUnreachableError):  # without the cache and the advice
-            why = error.reason.rpartition(" and ")[0]
+            why = error.of_the_hub
         return HubError(
             f"the download of {file} of {self.repo} broke off ({why})",
             "run this again; what came is kept",

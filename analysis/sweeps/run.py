@@ -199,8 +199,8 @@ def _written_out(models: Sequence[str]) -> Iterator[str]:
             names = sorted(map(_without_slash, fitting_folders(model)), key=_by_number)
         repo, at, revision = model.rpartition("@")
         listed = at and not set("*?") & set(repo)
-        if not names and listed and asked_for(model, None).kind == "hub":
-            found = sorted(fnmatch.filter(list_revisions(repo), revision), key=_by_number)
+        if not names and listed and (asked := asked_for(model, None)).kind == "hub":
+            found = sorted(fnmatch.filter(list_revisions(asked.repo), revision), key=_by_number)
             names = [f"{repo}@{name}" for name in found]
         if not names:
             raise ParameterError(f"no checkpoint fits {model!r:.200}: check the pattern.")

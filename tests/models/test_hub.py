@@ -17,7 +17,7 @@ from analysis.models.checkpoint import sha256_of
 from analysis.models.hub import hub_checkpoint
 from analysis.models.hub_download import fetch_blob, link_snapshot
 from analysis.models.hub_errors import HubError, HubUnreachableError
-from analysis.models.hub_listing import ask_hub
+from analysis.models.hub_listing import ask_hub, list_revisions
 from analysis.models.load import PINNED
 from analysis.provenance import GPT2_SMALL
 from tests import checkpoints
@@ -83,6 +83,17 @@ def test_a_branch_is_asked_for_each_time_and_comes_from_the_cache_with_the_hub_g
     assert hub.requests and not hub.downloads()
     hub.stop()
     assert hub_checkpoint("team/other", None, "other") == first
+
+
+def test_what_the_cache_lacks_is_said_to_be_the_revision_and_not_the_model(
+    hub: LoopbackHub,
+) -> None:
+    hub_checkpoint("team/other", None, "other")
+    hub.stop()
+    with pytest.raises(HubUnreachableError, match=r"and revision 'step7' of team/other is not in"):
+        hub_checkpoint("team/other", "step7", "other")
+    with pytest.raises(HubUnreachableError, match=r"which revisions team/other has: .* or name"):
+        list_revisions("team/other")
 
 
 def test_a_branch_that_moved_is_fetched_anew(hub: LoopbackHub, repository: Repository) -> None:

@@ -191,7 +191,8 @@ def test_a_pattern_of_folders_may_have_an_at_in_it(
     assert list(_written_out(["org/m@step*"])) == ["org/m@step2", "org/m@step10"]
     monkeypatch.chdir(tmp_path)
     assert list(_written_out(["y@?"])) == ["y@1"]
-    assert asked == ["org/m"]
+    assert list(_written_out(["gpt2-xl@step1?"])) == ["gpt2-xl@step10"]
+    assert asked == ["org/m", "openai-community/gpt2-xl"]
 
 
 def test_a_slash_at_the_end_of_a_folder_is_no_part_of_its_name(
