@@ -59,10 +59,10 @@ def attention_on(
         prepend_bos: whether a BOS token comes first; None for what ``model.to_tokens`` does.
 
     Returns:
-        float64 ``[length, length]``, rounded to three decimals; a row is a query and sums to 1, a
-        column is a key; NaN where the key comes after the query. Rows are indexed by ``query``
-        and ``token``, columns by ``position`` and ``token``, quoted so that a leading space is
-        seen: ``' James'``.
+        float64 ``[length, length]``, rounded to three decimals; a row is a query and sums to 1
+        (to less where sinks take attention: GPT-OSS), a column is a key; NaN where the key comes
+        after the query. Rows are indexed by ``query`` and ``token``, columns by ``position`` and
+        ``token``, quoted so that a leading space is seen: ``' James'``.
 
     Raises:
         ParameterError: the head does not exist, or a BOS token is asked for that the tokenizer
