@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 import pytest
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from analysis import export_figure
 from analysis.models.hub import hub_checkpoint

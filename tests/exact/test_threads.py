@@ -78,15 +78,15 @@ def test_float32_settings_come_back_when_the_last_of_two_threads_is_done(setting
     def first() -> None:
         with full_float32():
             first_in.set()
-            second_in.wait(5)
+            second_in.wait(60)
         seen.append(MATMUL.fp32_precision)
         first_out.set()
 
     def second() -> None:
-        first_in.wait(5)
+        first_in.wait(60)
         with full_float32():
             second_in.set()
-            first_out.wait(5)
+            first_out.wait(60)
             seen.append(MATMUL.fp32_precision)
 
     threads = [threading.Thread(target=run) for run in (first, second)]

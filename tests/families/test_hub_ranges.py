@@ -86,7 +86,7 @@ def test_two_readers_at_a_time_fetch_a_tensor_once(
     before = len(served.ranges)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(readers[0].tensor, name)
-        assert half.wait(10)
+        assert half.wait(60)
         second = pool.submit(readers[1].tensor, name)
         found = [first.result(), second.result()]
     model = tiny_model("llama", len(TOKENIZER))
