@@ -127,7 +127,8 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
     """Precision against recall of several scores, a panel for each class.
 
     A step for each recall that is reached, at the precision with which it is first reached. Scores
-    that coincide show as stripes, the first the widest. The panel of a class without heads says so.
+    that coincide show as stripes, the first on top and the thinnest. The panel of a class without
+    heads says so.
 
     Args:
         curves: by what stands above the panel, frames of
@@ -139,13 +140,13 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
     )
     first = next((col for col, frame in enumerate(curves.values(), 1) if len(frame)), None)
     for col, frame in enumerate(curves.values(), start=1):
-        n_scores = frame["score"].nunique()
-        if not n_scores:
+        if not len(frame):
             fig.add_trace(go.Scatter(x=[], y=[], showlegend=False), row=1, col=col)  # has axes
             fig.add_annotation(
                 text="no head is in this class", x=0.5, y=0.5, showarrow=False, row=1, col=col
             )
-        for number, (name, whole) in enumerate(frame.groupby("score", sort=False)):
+        of_scores = list(enumerate(frame.groupby("score", sort=False)))
+        for number, (name, whole) in reversed(of_scores):
             curve = _steps(whole)
             fig.add_trace(
                 go.Scatter(
@@ -154,10 +155,11 @@ def plot_precision_recall(curves: dict[str, pd.DataFrame], title: str) -> go.Fig
                     mode="lines",
                     name=str(name),
                     legendgroup=str(name),
+                    legendrank=number + 1,
                     showlegend=col == first,
                     line={
                         "color": COLOURS[number % len(COLOURS)],
-                        "width": 2 + 2 * (n_scores - 1 - number),
+                        "width": 3 + 2 * number,
                         "shape": "vh",
                     },
                     customdata=curve["threshold"].round(6).tolist(),

@@ -65,9 +65,11 @@ def test_precision_recall_has_a_line_for_each_score() -> None:
         }
     )
     fig = plot_precision_recall({"one": curve, "two": curve}, "title")
-    assert [trace.name for trace in fig.data] == ["a", "b"] * 2
-    assert fig.data[0].x == (0, 0.5, 1) and fig.data[0].y == (1, 1, 0.5)
-    assert fig.data[0].line.width > fig.data[1].line.width, "where they coincide, both show"
+    assert [trace.name for trace in fig.data] == ["b", "a"] * 2
+    below, first = fig.data[:2]
+    assert first.x == (0, 0.5, 1) and first.y == (1, 1, 0.5)
+    assert below.line.width > first.line.width, "where they coincide, both show, the first on top"
+    assert first.legendrank < below.legendrank
     assert [trace.showlegend for trace in fig.data] == [True, True, False, False]
     assert len({trace.line.color for trace in fig.data}) == 2
 
@@ -79,7 +81,7 @@ def test_the_panel_of_a_class_without_heads_says_so() -> None:
     fig = plot_precision_recall(curves, "title")
     empty, *drawn = fig.data
     assert (empty.xaxis, empty.x, empty.showlegend) == ("x", (), False)
-    assert [(trace.name, trace.xaxis) for trace in drawn] == [("a", "x2"), ("b", "x2")]
+    assert [(trace.name, trace.xaxis) for trace in drawn] == [("b", "x2"), ("a", "x2")]
     assert all(trace.showlegend for trace in drawn)
     said = {note.text: note.xref for note in fig.layout.annotations}
     assert said == {"backup": "paper", "name mover": "paper", "no head is in this class": "x"}
