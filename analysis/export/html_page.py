@@ -11,7 +11,7 @@ import base64
 import gzip
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -23,13 +23,15 @@ from plotly.offline import get_plotlyjs
 from analysis.export.still.render import needs_browser, render
 from analysis.export.still.resolved import plain
 from analysis.plots.heatmap_layout import fit_width, is_heatmap_figure
-from analysis.plots.style import SCREEN_WIDTH
+from analysis.plots.style import FRAME, GAP, GRID, INK, PAPER, QUIET, SCREEN_WIDTH
 
 VIEW_CONFIG = {"displaylogo": False, "showSendToCloud": False, "responsive": False}
 """How plotly shows a figure: without a button that would upload it."""
 
 _NARROW = (300, 360, 440, 560)
 _WIDE = (700, 820, 980, 1180, 1400)
+_OUR_COLOURS = {PAPER, INK, GAP, GRID, QUIET, FRAME}
+"""Colours of the layout of a heatmap figure, which turn in the dark."""
 _TITLES = {
     "layer": "Layer",
     "head": "Head",
@@ -99,7 +101,8 @@ def _layouts(fig: go.Figure) -> dict[str, Any]:
 
     Returns:
         ``data``, and ``layouts``: for each width its ``width``, its ``layout`` and what of the
-        traces is ``changed``; ``dark`` tells whether the figure has a dark scheme.
+        traces is ``changed``; ``fitted`` tells whether the figure has every width, ``dark``
+        whether it has a dark scheme: one whose owner has chosen a colour stays as it is.
     """
     own = float(fig.layout.width or SCREEN_WIDTH)
     widths = {own}
@@ -111,9 +114,11 @@ def _layouts(fig: go.Figure) -> dict[str, Any]:
     light = go.Figure(fig).for_each_trace(lambda trace: trace.update(hovertext=None))
     variants = [_ready(fit_width(light, width)) for width in sorted(widths)]
     base = _ready(fig)["data"]
+    colours = set(_colours([variants[0]["layout"], *(trace.get("colorbar") for trace in base)]))
     return {
         "data": base,
-        "dark": is_heatmap_figure(fig),
+        "fitted": is_heatmap_figure(fig),
+        "dark": is_heatmap_figure(fig) and colours <= _OUR_COLOURS,
         "layouts": [
             {
                 "width": variant["layout"]["width"],
@@ -134,6 +139,19 @@ def _ready(fig: go.Figure) -> dict[str, Any]:
     ready["layout"].pop("meta", None)
     ready["layout"].setdefault("width", SCREEN_WIDTH)
     return ready
+
+
+def _colours(part: Any) -> Iterator[str]:
+    """The colours of a layout, without those of its template."""
+    if isinstance(part, list):
+        for one in part:
+            yield from _colours(one)
+    elif isinstance(part, dict):
+        for name, value in part.items():
+            if name.endswith("color"):
+                yield value
+            elif name != "template":
+                yield from _colours(value)
 
 
 def escaped(text: str) -> str:

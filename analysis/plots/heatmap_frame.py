@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from analysis.errors import ParameterError
 from analysis.plots.heatmap_panels import Panel
 from analysis.plots.marks import legend_title
-from analysis.plots.style import GAP, INK, PAPER, TEXT_PX, TITLE_PX, axis_suffix
+from analysis.plots.style import FRAME, GAP, INK, PAPER, QUIET, TEXT_PX, TITLE_PX, axis_suffix
 from analysis.plots.texts import as_plain
 from analysis.static.head_scores import HeadScores
 from analysis.validation import shown
@@ -43,7 +43,7 @@ def subtitle(scores: HeadScores, dots: str) -> dict[str, Any]:
         "xanchor": "center",
         "yanchor": "top",
         "showarrow": False,
-        "font": {"size": TEXT_PX, "color": "#444444"},
+        "font": {"size": TEXT_PX, "color": QUIET},
     }
 
 
@@ -94,7 +94,7 @@ def frame_of(
             },
             "xanchor": "center",
             "yanchor": "top",
-            "bordercolor": "#bbbbbb",
+            "bordercolor": FRAME,
             "borderwidth": 1,
             "itemsizing": "constant",
         }

@@ -61,7 +61,7 @@ def visit(chromium: Browser, file: Path) -> Iterator[Visit]:
     complaints: list[str] = []
     contexts = []
 
-    def open_page(width: int = 1024, **options: Any) -> Page:
+    def open_page(width: int = 1024, page_file: Path = file, **options: Any) -> Page:
         size = {"width": width, "height": 900}
         context = chromium.new_context(offline=True, viewport=size, **options)
         contexts.append(context)
@@ -69,7 +69,7 @@ def visit(chromium: Browser, file: Path) -> Iterator[Visit]:
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: complaints.append(request.url))
-        page.goto(file.as_uri())
+        page.goto(page_file.as_uri())
         if options.get("java_script_enabled", True):
             page.wait_for_selector("html[data-drawn=yes]")
         return page
@@ -77,7 +77,7 @@ def visit(chromium: Browser, file: Path) -> Iterator[Visit]:
     yield open_page
     for context in contexts:
         context.close()
-    ours = (file.as_uri(), "blob:", "data:")
+    ours = ("file:", "blob:", "data:")
     assert [said for said in complaints if not said.startswith(ours)] == []
 
 
@@ -133,6 +133,33 @@ def test_it_follows_the_window_and_the_scheme(visit: Visit) -> None:
     page.wait_for_function("document.getElementById('figure').clientWidth <= 390")
     assert touching(page.evaluate(TEXTS)) == []
     assert colours()[1] == "rgb(23, 23, 27)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "ground", "ink"),
+    [
+        ({"legend_font_size": 15}, "rgb(23, 23, 27)", "rgb(236, 236, 236)"),
+        ({"paper_bgcolor": "white"}, "rgb(255, 255, 255)", "rgb(0, 0, 0)"),
+        ({"font_color": "black"}, "rgb(255, 255, 255)", "rgb(0, 0, 0)"),
+        (
+            {"title": {"text": "mine", "font": {"color": "#333"}}},
+            "rgb(255, 255, 255)",
+            "rgb(0, 0, 0)",
+        ),
+        ({"legend_bgcolor": "rgba(0,0,0,0)"}, "rgb(255, 255, 255)", "rgb(0, 0, 0)"),
+    ],
+)
+def test_colours_that_the_owner_chose_stay_readable_in_the_dark(
+    visit: Visit, tmp_path: Path, changes: dict[str, Any], ground: str, ink: str
+) -> None:
+    scores = scores_from_counts(np.full((3, 4), 50))
+    fig = plot_heatmaps(scores, marks={"mine": [(0, 0)]}).update_layout(changes)
+    (path, *_) = export_figure(fig, tmp_path / "own", "html")
+    page = visit(1024, page_file=path, color_scheme="dark")
+    look = "([s, a]) => getComputedStyle(document.querySelector(s))[a]"
+    assert page.evaluate(look, ["#figure .main-svg", "backgroundColor"]) == ground
+    assert page.evaluate(look, ["#figure .xtick text", "fill"]) == ink
+    assert page.evaluate(look, ["#figure .legendtext", "fill"]) == "rgb(0, 0, 0)"
 
 
 def test_hovering_tells_the_head(visit: Visit) -> None:
