@@ -207,6 +207,8 @@ def _table(table: pd.DataFrame) -> str:
     first = next(name for name in frame.columns if str(name).endswith("_score"))
     frame = frame.sort_values(first, ascending=False, kind="stable")
     order = {first: ' aria-sort="descending"'}
+    # What is shown is what sorts: counts that differ need scores that differ.
+    digits = max(3, len(str(int(frame["n_pairs"].max()) - 1)))
     cells = "".join(
         f'<th scope="col"{order.get(str(name), "")}><button type="button">'
         f"{html.escape(_TITLES.get(str(name), str(name)))}</button></th>"
@@ -215,7 +217,7 @@ def _table(table: pd.DataFrame) -> str:
     rows = "".join(
         "<tr>"
         + "".join(
-            f"<td>{value:.3f}</td>"
+            f"<td>{value:.{digits}f}</td>"
             if isinstance(value, float)
             else f"<td>{html.escape(str(value))}</td>"
             for value in row

@@ -198,6 +198,17 @@ def test_the_words_and_the_table_around_the_figure(visit: Visit) -> None:
     assert top()[3] == "0.000"
 
 
+def test_scores_of_many_pairs_sort_as_their_counts(visit: Visit, tmp_path: Path) -> None:
+    counts = np.array([[3, 11], [7, 5]])
+    fig = plot_heatmaps(scores_from_counts(counts, n_pairs=40_000))
+    (path, *_) = export_figure(fig, tmp_path / "many", "html")
+    page = visit(1024, page_file=path)
+    page.get_by_role("columnheader", name="Head").get_by_role("button").click()
+    page.get_by_role("columnheader", name="Copying score").get_by_role("button").click()
+    column = page.locator(".scroll tbody tr td:nth-child(5)").all_inner_texts()
+    assert column == ["11", "7", "5", "3"]
+
+
 def test_without_scripts_there_is_a_picture_and_the_table(visit: Visit) -> None:
     page = visit(1024, java_script_enabled=False)
     picture = page.locator("noscript img")
