@@ -16,6 +16,7 @@ from pathlib import Path
 from analysis.cli.exit_status import exit_status
 from analysis.cli.explore import add_options, build_page, build_results, check_options
 from analysis.errors import AnalysisError
+from analysis.explorer.notebook_page import read_notebook
 from analysis.explorer.page import write_page
 from analysis.explorer.site import Missing, export_site
 from analysis.models.load import AUTO
@@ -34,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     check_options(options)
+    figures, notebooks = (
+        path if path.is_dir() else None for path in (Path("figures"), Path("notebooks"))
+    )
+    for path in notebooks.glob("*.ipynb") if notebooks else ():
+        read_notebook(path)  # one that is damaged is told before any model is measured
     pages, missing, every = [], [], []
     taken = {ALL_MODELS}
     for name in options.models:
@@ -45,9 +51,6 @@ def _build(options: argparse.Namespace) -> int:
             print(f"{name}: {error}", file=sys.stderr)
     if len(every) > 1:
         pages.append(write_page(every, options.folder / ALL_MODELS))
-    figures, notebooks = (
-        path if path.is_dir() else None for path in (Path("figures"), Path("notebooks"))
-    )
     index = export_site(
         options.folder, explorers=pages, figures=figures, notebooks=notebooks, missing=missing
     )

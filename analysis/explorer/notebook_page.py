@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +51,26 @@ math[display="block"] { margin: 12px 0; overflow-x: auto; }
 
 def notebook_page(path: Path, css: str) -> tuple[str, str]:
     """The notebook's title and its page, with the CSS that all pages of the site share."""
+    with _as_export_error(path):
+        return _converted(read_notebook(path), path, css)
+
+
+def read_notebook(path: Path) -> Any:
+    """The notebook, if it is one."""
     import nbformat  # this takes two seconds
 
+    with _as_export_error(path):
+        return nbformat.read(path, as_version=4)
+
+
+@contextmanager
+def _as_export_error(path: Path) -> Iterator[None]:
+    """Turn what nbformat and nbconvert raise, many kinds for a damaged notebook, into our error."""
     try:
-        return _converted(nbformat.read(path, as_version=4), path, css)
-    except Exception as error:  # nbformat and nbconvert raise many kinds for a damaged notebook
+        yield
+    except ExportError:
+        raise
+    except Exception as error:
         reason = str(error).strip() or type(error).__name__
         raise ExportError(
             f"{path} cannot be read as a notebook ({reason.splitlines()[0][:200]}): save it again."

@@ -145,6 +145,19 @@ def test_what_is_wrong_is_said_before_a_model_is_loaded(
     assert [path.name for path in tmp_path.iterdir()] == ["names.csv"]
 
 
+def test_a_damaged_notebook_is_told_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("analysis.models.load_model", lambda name: pytest.fail("loaded first"))
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00.ipynb").write_text("<<<<<<< HEAD")
+    assert site.main(["planted"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: notebooks/00.ipynb cannot be read as a notebook")
+    assert not (tmp_path / "site").exists()
+
+
 def test_make_explore_measures_too() -> None:
     root = Path(__file__).parents[2]
     for given, expected in ((["MEASURE=1"], True), ([], False)):
