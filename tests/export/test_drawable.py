@@ -79,6 +79,14 @@ def test_settings_of_axes_that_are_not_drawn(settings: dict[str, Any]) -> None:
     assert needs_browser(figure().update_yaxes(settings)) == [f"{name}={value!r} of an axis"]
 
 
+@pytest.mark.parametrize("place", ["title_text", "xaxis_title_text", "annotations[0].text"])
+def test_superscripts_are_not_drawn_as_if_they_stood_on_the_line(place: str) -> None:
+    fig = figure().update_layout({place: "10<sup>-3</sup> of all"})
+    assert needs_browser(fig) == ["superscripts (<sup>)"]
+    hovering = figure().update_traces(hovertext=[["10<sup>-3</sup>"]], selector={"type": "heatmap"})
+    assert needs_browser(hovering) == []
+
+
 def test_settings_that_no_picture_shows_need_no_browser() -> None:
     fig = figure().update_layout(dragmode="pan", hoverlabel_font_size=9, uirevision="a")
     fig.update_traces(hoverinfo="skip").update_xaxes(fixedrange=True, showspikes=True)

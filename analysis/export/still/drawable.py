@@ -114,7 +114,7 @@ _ONE_VALUE = ("size", "opacity")  # of all markers of a trace
 
 def cannot_draw(figure: Resolved) -> list[str]:
     """What of a figure only a browser draws, in words; nothing for this package's figures."""
-    found = chain(_of_traces(figure), _of_layout(figure), _of_legends(figure))
+    found = chain(_of_traces(figure), _of_layout(figure), _of_legends(figure), _of_texts(figure))
     return sorted(set(found))
 
 
@@ -297,6 +297,25 @@ def _of_points(trace: dict[str, Any]) -> Iterator[str]:
             bars.get("arrayminus") is None
         ):
             yield "error bars of which one side is given and not shown"
+
+
+def _of_texts(figure: Resolved) -> Iterator[str]:
+    """Markup without which a text says something else: 10 with a raised -3 would be 10-3."""
+    if any("<sup>" in text for text in _texts([figure.layout, *figure.traces])):
+        yield "superscripts (<sup>)"
+
+
+def _texts(part: Any) -> Iterator[str]:
+    """All that a picture writes of a part of a figure."""
+    if isinstance(part, Mapping):
+        for name, value in part.items():
+            if name not in ("x", "y", "z", "template") and not _NOT_IN_PICTURES.fullmatch(name):
+                yield from _texts(value)
+    elif isinstance(part, (list, tuple, np.ndarray)):
+        for one in part:
+            yield from _texts(one)
+    elif isinstance(part, str):
+        yield part
 
 
 def _of_legends(figure: Resolved) -> Iterator[str]:
