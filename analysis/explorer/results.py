@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.errors import ParameterError
+from analysis.errors import NamesError, ParameterError
 from analysis.explorer.evidence import Evidence, check_evidence_of
 from analysis.explorer.measuring import first_evidence
 from analysis.explorer.on_prompt import HeadOnPrompt, check_prompt, heads_on_prompt
@@ -266,7 +266,10 @@ def named_pairs(model: TransformerBridge, relations: Relations | None) -> dict[s
     named = {}
     for label, given in relations.items():
         pairs = read_pairs(Path(given)) if isinstance(given, (str, Path)) else given
-        found = token_pairs(model, pairs)
+        try:
+            found = token_pairs(model, pairs)
+        except NamesError as error:
+            raise NamesError(f"the relation {str(label)!r:.80}: {error}") from None
         if found.copying:
             raise ParameterError(
                 f"{label!r:.80} is no relation: every target is its source; give it as names."

@@ -284,6 +284,12 @@ def test_relations_come_from_files_too(planted: TransformerBridge, tmp_path: Pat
             named_pairs(planted, wrong)  # type: ignore[arg-type]
 
 
+def test_a_relation_without_a_usable_pair_is_named(planted: TransformerBridge) -> None:
+    two = {"next": [("Mary", "John")], "far": [("Mary", "no token")]}
+    with pytest.raises(NamesError, match="the relation 'far': none of the 1 given is usable"):
+        named_pairs(planted, two)
+
+
 def test_a_card_shows_hostile_text_as_text(planted: TransformerBridge, related: Results) -> None:
     one = related.sets[0]
     pairs = replace(one.scores.pairs, sources=(HOSTILE, *NAMES[1:]), targets=(HOSTILE, *NAMES[1:]))
