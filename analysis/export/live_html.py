@@ -1,7 +1,8 @@
 """A notebook as HTML whose figures stay live: hovering and zooming work, without a network.
 
 ``jupyter nbconvert --to analysis.export.live_html.LiveHTMLExporter notebooks/03_heatmaps.ipynb``.
-nbconvert's own exporter knows nothing of plotly and shows the figures' pictures.
+nbconvert's own exporter knows nothing of plotly and shows the figures' pictures. The
+explorer's picture is shown here too: a widget's scripts would come from the network.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from nbconvert.exporters.html import HTMLExporter
 from analysis.export.display import MIME_TYPE
 from analysis.export.html_page import escaped, packed_plotly, unpacking
 
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 _PACKED = "packed-plotly"
 _SCRIPT = f"""
 {unpacking(_PACKED)}
@@ -39,9 +41,15 @@ class LiveHTMLExporter(HTMLExporter):
 
 
 def with_live_figures(notebook: Any) -> Any:
-    """A copy of a notebook whose plotly figures are HTML; the last one brings the script."""
+    """A copy of a notebook whose plotly figures are HTML; the last one brings the script.
+
+    Of a widget that has a picture beside it, the picture is left.
+    """
     live = copy.deepcopy(notebook)
     outputs = [output for cell in live.cells for output in cell.get("outputs", ())]
+    for output in outputs:
+        if "image/svg+xml" in output.get("data", {}):
+            output.data.pop(_WIDGET, None)
     figures = [output for output in outputs if MIME_TYPE in output.get("data", {})]
     for output in figures:
         figure = escaped(json.dumps(output.data[MIME_TYPE]))

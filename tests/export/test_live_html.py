@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,21 @@ def test_the_notebook_itself_stays_as_it_is(notebook: nbformat.NotebookNode) -> 
     assert live.count('id=\\"packed-plotly\\"') == 1
     bare = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
     assert with_live_figures(bare) == bare
+
+
+def test_a_widget_leaves_the_picture_beside_it() -> None:
+    """As JupyterLab saves the explorer, with the widget's state; nbconvert prefers the view."""
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "m"}, "text/plain": "it"}
+    picture = "<svg xmlns='http://www.w3.org/2000/svg'></svg>"
+    cells = [
+        nbformat.v4.new_code_cell("it", outputs=[nbformat.v4.new_output("display_data", data)])
+        for data in (view | {"image/svg+xml": picture}, view)
+    ]
+    state: dict[str, object] = {"application/vnd.jupyter.widget-state+json": {"state": {"m": {}}}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": state})
+    page, _ = LiveHTMLExporter().from_notebook_node(notebook)
+    assert b64encode(picture.encode()).decode() in page
+    assert page.count('"model_id": "m"') == 1  # that of the widget without a picture
 
 
 @pytest.mark.chromium
