@@ -26,6 +26,9 @@ NAMES_CSV = data_file("names.csv")
 N_PARTS = 6
 """Tokens that the error of a word of several shows."""
 
+N_NAMED = 3
+"""Names left out for one reason that are named; of more only the number is said."""
+
 
 @dataclass(frozen=True, repr=False)
 class TokenPairs(Sequence[Any]):
@@ -129,12 +132,22 @@ class TokenPairs(Sequence[Any]):
         return hashlib.sha256(lines.encode()).hexdigest()
 
     def __repr__(self) -> str:
-        text = f"{len(self):,} of {self.n_given:,} {self.kind} are usable"
+        verb = "is" if len(self) == 1 else "are"
+        text = f"{len(self):,} of {self.n_given:,} {self.kind} {verb} usable"
         reasons = self.dropped["reason"].value_counts()
         if len(reasons):
-            counts = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
+            counts = ", ".join(
+                f"{n:,} {reason}{self._named(reason)}" for reason, n in reasons.items()
+            )
             text += f"; left out: {counts}"
         return text
+
+    def _named(self, reason: object) -> str:
+        """Which were left out for a reason, where they are few."""
+        words = self.dropped.loc[self.dropped["reason"] == reason, ["source", "target"]]
+        if len(words) > N_NAMED:
+            return ""
+        return f" ({', '.join(shown(s if s == t else f'{s} → {t}') for s, t in words.values)})"
 
 
 def load_names(

@@ -110,7 +110,8 @@ def test_why_a_name_was_left_out_is_said(model: Any) -> None:
         ("", ""): "empty",
     }
     assert str(pairs) == (
-        "2 of 5 names are usable; left out: 1 split into 4 tokens, 1 split into 3 tokens, 1 empty"
+        "2 of 5 names are usable; left out: 1 split into 4 tokens ('Bob'), "
+        "1 split into 3 tokens ('Al'), 1 empty ('')"
     )
 
 
@@ -158,7 +159,9 @@ def test_duplicates_are_counted_once_and_said(model: Any) -> None:
     assert pairs.sources == ("John", "Mary", "Nan")
     assert pairs.n_given == 6
     assert list(pairs.dropped["reason"]) == ["given twice"] * 3
-    assert str(pairs) == "3 of 6 names are usable; left out: 3 given twice"
+    assert str(pairs) == (
+        "3 of 6 names are usable; left out: 3 given twice ('John', 'Mary', 'John')"
+    )
 
 
 def test_only_whole_pairs_are_duplicates(model: Any, recwarn: pytest.WarningsRecorder) -> None:
@@ -189,7 +192,9 @@ def test_a_token_given_as_several_names_is_counted_once_and_said() -> None:
     assert reasons(pairs) == {
         (name, name): "same token as an earlier one" for name in ("mary", "MARY")
     }
-    assert str(pairs) == ("2 of 4 names are usable; left out: 2 same token as an earlier one")
+    assert str(pairs) == (
+        "2 of 4 names are usable; left out: 2 same token as an earlier one ('mary', 'MARY')"
+    )
     given = [("Mary", "John"), ("mary", "JOHN"), ("John", "Mary"), ("Mary", "Nan")]
     with pytest.warns(UserWarning, match="counted once: mary → JOHN$"):
         assert list(token_pairs(model, given)) == [given[0], *given[2:]]
@@ -221,7 +226,15 @@ def test_pairs_keep_their_sources_and_targets_apart(model: Any) -> None:
         ("Nan", "Bob"): "split into 4 tokens",
         ("Al", "John"): "split into 3 tokens",
     }
-    assert str(pairs).startswith("2 of 4 pairs are usable")
+    assert str(pairs) == (
+        "2 of 4 pairs are usable; left out: 1 split into 4 tokens ('Nan → Bob'), "
+        "1 split into 3 tokens ('Al → John')"
+    )
+
+
+def test_of_many_left_out_the_number_is_said_and_of_one_name_that_it_is_usable(model: Any) -> None:
+    pairs = load_names(model, ["John", "Bob", "Ann", "Pat", "Tim"])
+    assert str(pairs) == "1 of 5 names is usable; left out: 4 split into 4 tokens"
 
 
 def test_pairs_of_a_word_with_itself_are_names(model: Any) -> None:
