@@ -67,14 +67,18 @@ class HeadScores:
     n_zero_output: Int[np.ndarray, "n_layers n_heads"] | None = None
 
     def __repr__(self) -> str:
-        frame, verb = self.to_frame(), "copy" if self.pairs.copying else "answer"
-        heads = [high_heads(frame[column]) for column in self.score_columns]
-        top, bottom = (
-            f"{len(high)} ({listed_heads(high, 5)})" if len(high) else "0" for high in heads
-        )
+        frame = self.to_frame()
+        verbs = ("copy", "copies") if self.pairs.copying else ("answer", "answers")
+        said = []
+        for column, (many, one) in zip(
+            self.score_columns, (verbs, ("suppress", "suppresses")), strict=True
+        ):
+            high = high_heads(frame[column])
+            which = f" ({listed_heads(high, 5)})" if len(high) else ""
+            said.append(f"{len(high)}{which} {one if len(high) == 1 else many} at least half")
         return (
             f"{self.model.title}, k = {self.k}, {self.n_pairs} {self.pairs.unit}: of {len(frame)} "
-            f"heads {top} {verb} at least half, {bottom} suppress at least half"
+            f"heads {', '.join(said)}"
         )
 
     @property

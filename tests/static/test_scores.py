@@ -23,6 +23,7 @@ from analysis.provenance import ModelIdentity, model_identity, set_identity
 from analysis.static.scores import score_heads, target_ranks
 from analysis.static.vocabulary import score_vocabulary
 from tests import checkpoints, planted
+from tests.made_up import scores_from_counts
 from tests.planted import COPYING, MAKERS, NAMES, SUPPRESSING
 
 if TYPE_CHECKING:
@@ -291,6 +292,14 @@ def test_printed_scores_name_the_heads_that_copy_and_suppress(
         f"{model_identity(planted_bridge).title}, k = 1, {len(NAMES)} names: of "
         f"{N_LAYERS * N_HEADS} heads {len(COPYING)} ({listed(COPYING)}) copy at least half, "
         f"{len(SUPPRESSING)} ({listed(SUPPRESSING)}) suppress at least half"
+    )
+
+
+def test_one_head_of_its_kind_is_said_in_the_singular() -> None:
+    counts = np.zeros((2, 2), dtype=int)
+    counts[1, 0] = 60
+    assert repr(scores_from_counts(counts)).endswith(
+        "of 4 heads 1 (1.0) copies at least half, 0 suppress at least half"
     )
 
 
