@@ -306,6 +306,9 @@ def test_what_to_run_loads_the_model_that_is_shown(
 
 def test_a_hover_in_the_scatter_rings_the_head_in_the_heatmaps(visit: Open) -> None:
     page = visit("#x=layer&y=head")
+    drawn = page.locator(".nh-scatter text").all_text_contents()
+    assert {"0", "1", "2"} <= set(drawn) and not {"1.000", "2.000"} & set(drawn)
+    assert page.locator(".nh-scales").inner_text().split()[-3:] == ["0", "to", "2."]
     circle = page.locator(".nh-scatter circle").nth(5)
     circle.hover(force=True)
     assert page.locator(".nh-tip strong").inner_text() == "1.1"

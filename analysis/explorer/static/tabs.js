@@ -64,6 +64,10 @@ function tabsPart(app) {
     return found;
   }
 
+  /** Layers, heads and ranks are whole numbers. */
+  const said = (column, value) => (column.group === "place" && Number.isInteger(value)
+    ? String(value) : format(value));
+
   function drawScatter() {
     const width = clamp(app.tabWidth || 600, 280, 980);
     const height = Math.min(width * 0.62, 420);
@@ -99,11 +103,11 @@ function tabsPart(app) {
     niceTicks(ex).map((t) => [
       s("line", { x1: px(t), x2: px(t), y1: m.top, y2: height - m.bottom, stroke: colors.line,
         "stroke-width": 0.5 }),
-      s("text", { x: px(t), y: height - m.bottom + 14, "text-anchor": "middle" }, format(t))]),
+      s("text", { x: px(t), y: height - m.bottom + 14, "text-anchor": "middle" }, said(X, t))]),
     niceTicks(ey).map((t) => [
       s("line", { x1: m.left, x2: width - m.right, y1: py(t), y2: py(t), stroke: colors.line,
         "stroke-width": 0.5 }),
-      s("text", { x: m.left - 6, y: py(t) + 4, "text-anchor": "end" }, format(t))]),
+      s("text", { x: m.left - 6, y: py(t) + 4, "text-anchor": "end" }, said(Y, t))]),
     s("text", { x: (m.left + width) / 2, y: height - 6, "text-anchor": "middle", "font-size": 12,
       fill: colors.text }, X.title),
     s("text", { x: 9, y: (height - m.bottom) / 2, "text-anchor": "middle", "font-size": 12,
@@ -131,10 +135,10 @@ function tabsPart(app) {
       h("div", { class: "nh-axes" }, Object.entries(axes).map(([axis, box]) => h("label", {},
         `${AXES[axis]} `, box))),
       svg, h("p", { class: "nh-muted nh-scales" },
-        C ? [`Colour: ${C.title} from ${format(ec[0])} `, h("span", { class: "nh-gradient",
+        C ? [`Colour: ${C.title} from ${said(C, ec[0])} `, h("span", { class: "nh-gradient",
           style: `background: linear-gradient(90deg, ${VIRIDIS.join(", ")})` }),
-        ` to ${format(ec[1])}. `] : "",
-        Z ? `Size: ${Z.title} from ${format(ez[0])} to ${format(ez[1])}. ` : "",
+        ` to ${said(C, ec[1])}. `] : "",
+        Z ? `Size: ${Z.title} from ${said(Z, ez[0])} to ${said(Z, ez[1])}. ` : "",
         hidden ? `${hidden} of ${data.nHeads} heads have no number here.` : ""));
     markScatter();
   }
