@@ -152,8 +152,8 @@ def describe_disagreements(definitions: pd.DataFrame) -> list[str]:
         never = positive[positive["names copied"] < 0.01]
         copiers = definitions[definitions["names copied"] >= 0.5]
         text = (
-            f"{column}: of {n} head{'s' if n != 1 else ''} above 0.9, {len(never)} "
-            f"{'copies' if len(never) == 1 else 'copy'} fewer than one name in a hundred"
+            f"{column}: of {n} head{'s' if n != 1 else ''} above 0.9, {len(never) or 'none'} "
+            f"{'copy' if len(never) > 1 else 'copies'} fewer than one name in a hundred"
             if n
             else f"{column}: no head is above 0.9"
         )
@@ -185,6 +185,9 @@ def names_against_rest(
     Where the sample holds no names, or nothing else, there is nothing to compare.
     """
     is_name = (kinds == "name").to_numpy()
+    n = int(is_name.sum())
+    sampled = len(scores.tokens) < scores.d_vocab
+    the_names = f"the names in the sample ({n:,})" if sampled else "the names"
     sentences = []
     for head, answers, verb in (
         (copier, scores.copied, "copies"),
@@ -192,11 +195,11 @@ def names_against_rest(
     ):
         row = answers[scores.heads.index(head)]
         if is_name.all():
-            what = f"{row.mean():.0%} of the names; no other tokens were asked about"
+            what = f"{row.mean():.0%} of {the_names}; no other tokens were asked about"
         elif not is_name.any():
             what = f"{row.mean():.1%} of the tokens asked about, none of which is a name"
         else:
             of_names, of_rest = row[is_name].mean(), row[~is_name].mean()
-            what = f"{of_names:.0%} of the names and {of_rest:.1%} of all other tokens"
+            what = f"{of_names:.0%} of {the_names} and {of_rest:.1%} of all other tokens"
         sentences.append(f"Head {head_name(*head)} {verb} {what}.")
     return sentences

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,11 +91,11 @@ def test_shares_and_examples_are_those_of_the_answers(model: Any) -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_names_are_held_against_the_rest_where_there_are_both() -> None:
-    answers = planted_answers()
-    order = answers.tokens.argsort()
-    kinds = pd.Series(["name", "name", *["other"] * (len(order) - 2)])
+    sample = planted_answers()
+    answers = replace(sample, d_vocab=len(sample.tokens))
+    kinds = pd.Series(["name", "name", *["other"] * (len(answers.tokens) - 2)])
 
-    def said(kinds: pd.Series) -> list[str]:
+    def said(kinds: pd.Series, answers: VocabularyScores = answers) -> list[str]:
         return names_against_rest(answers, kinds, (0, 1), (2, 0))
 
     assert said(kinds) == [
@@ -111,6 +112,11 @@ def test_names_are_held_against_the_rest_where_there_are_both() -> None:
         "Head 0.1 copies 43% of the names; no other tokens were asked about.",
         "Head 2.0 suppresses 14% of the names; no other tokens were asked about.",
     ]
+    # Of a sample, how many names a share is of.
+    assert "% of the names in the sample (2) and " in said(kinds, sample)[0]
+    assert (
+        "43% of the names in the sample (7); no" in said(kinds.replace("other", "name"), sample)[0]
+    )
 
 
 def test_definitions_stand_side_by_side(model: Any) -> None:
@@ -134,3 +140,5 @@ def test_where_two_definitions_part() -> None:
     assert "eigenvalue, mlp: of 2 heads above 0.9, 1 copies" in said
     assert "for example 0.1 (0.99, and 0.0% of names)" in said
     assert "the head that copies half of the names or more has 0.95" in said
+    (said,) = describe_disagreements(frame.drop(index=(0, 1)))
+    assert "of 1 head above 0.9, none copies fewer than one name in a hundred" in said
