@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import os
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,12 @@ from analysis.explorer.payload import MAX_RANK
 from analysis.explorer.requests import Requests
 from analysis.explorer.results import Relations, Results, checked_results, collect
 from analysis.explorer.still import still_picture
+from analysis.export.still.render import render_all
 from analysis.models.admission import admit
 from analysis.models.fingerprint import set_loaded
 from analysis.names import TokenPairs
+from analysis.plots.heatmap_layout import fit_width
+from analysis.plots.heatmaps import plot_heatmaps
 from analysis.provenance import model_identity
 from analysis.static.head_scores import check_scores_of
 from analysis.validation import check_flag, check_int, check_model, check_type
@@ -29,8 +33,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 STILL = "NAME_HEADS_STILL"
-"""With this environment variable set to 1, the output holds the picture alone and no live view:
-so the committed notebooks have no random ids in them, and read well where no kernel runs."""
+"""With this environment variable set to 1, the output holds pictures alone and no live view: so the
+committed notebooks have no random ids in them, and read well where no kernel runs."""
 
 
 class Explorer(anywidget.AnyWidget):
@@ -116,9 +120,15 @@ class Explorer(anywidget.AnyWidget):
         )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        picture = still_picture(self.results.scores, self.results.evidence.classes)
-        bundle: dict[str, Any] = {"text/plain": repr(self), "image/svg+xml": picture}
-        live = None if os.environ.get(STILL) == "1" else super()._repr_mimebundle_(**kwargs)
+        scores, classes = self.results.scores, self.results.evidence.classes
+        drawn = still_picture(scores, classes)
+        bundle: dict[str, Any] = {"text/plain": repr(self), "image/svg+xml": drawn}
+        if os.environ.get(STILL) == "1":
+            # JupyterLab shows no SVG of a notebook that it does not trust: one that ran elsewhere.
+            fig = fit_width(plot_heatmaps(scores, classes), None, screen=False)
+            (png,) = render_all(fig, ["png"])
+            return bundle | {"image/png": base64.b64encode(png).decode()}, {}
+        live = super()._repr_mimebundle_(**kwargs)
         return (bundle, {}) if live is None else (live[0] | bundle, live[1])
 
 

@@ -362,13 +362,15 @@ def test_the_output_holds_a_picture_and_with_a_front_end_a_view(
     widget: Explorer, planted: TransformerBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     still, _ = widget._repr_mimebundle_()
-    assert set(still) == {"text/plain", "image/svg+xml"}
+    assert set(still) == {"text/plain", "image/svg+xml", "image/png"}
+    assert base64.b64decode(still["image/png"]).startswith(b"\x89PNG")
     assert "3 layers of 4 heads, 16 names" in still["text/plain"]
     again = explore(planted, list(NAMES))
     assert again._repr_mimebundle_()[0] == still  # nothing random for nbval to trip over
     monkeypatch.delenv(STILL)
     live, _ = explore(planted, list(NAMES))._repr_mimebundle_()
-    assert set(live) == {*still, "application/vnd.jupyter.widget-view+json"}
+    view = "application/vnd.jupyter.widget-view+json"
+    assert set(live) == {"text/plain", "image/svg+xml", view}
     assert live["image/svg+xml"] == still["image/svg+xml"]
 
 
