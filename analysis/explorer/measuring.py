@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from analysis.errors import ArchitectureError, ParameterError
+from analysis.errors import ArchitectureError, ParameterError, PromptError
 from analysis.explorer.evidence import Asked, Evidence, Measure, check_evidence_of
 from analysis.ioi.head_classes import published_classes
 from analysis.names import TokenPairs, load_names
@@ -79,7 +79,8 @@ def measure_all(model: TransformerBridge, scores: HeadScores) -> Evidence:
     """Make every measurement; minutes on a laptop for a model of a hundred million parameters.
 
     Of fewer than ``MIN_NAMES`` names there are no dynamic scores. What cannot be measured of the
-    model's architecture (Gemma 2's heads cannot be patched) is left out, with a warning.
+    model's architecture (Gemma 2's heads cannot be patched), or in its tokens (no place word is a
+    single one), is left out, with a warning.
 
     Args:
         model: that was scored.
@@ -99,7 +100,7 @@ def measure_all(model: TransformerBridge, scores: HeadScores) -> Evidence:
         if scores.n_pairs >= one.least:
             try:
                 evidence = measure(model, scores, what, evidence)
-            except ArchitectureError as error:
+            except (ArchitectureError, PromptError) as error:
                 warnings.warn(f"not measured: {one.title}: {error}", stacklevel=2)
     return evidence
 

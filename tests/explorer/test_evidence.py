@@ -51,6 +51,16 @@ def test_what_an_architecture_does_not_allow_is_left_out() -> None:
     assert evidence.measures
 
 
+def test_what_the_tokens_do_not_allow_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = checkpoints.make_tokenizer(ioi_models.NAMES)
+    model = planted.boot(checkpoints.gpt2_model(len(tokenizer)), tokenizer)
+    scores = score_heads(model, ioi_models.NAMES)
+    causal = {"causal": MEASUREMENTS["causal"]}
+    monkeypatch.setattr("analysis.explorer.measuring.MEASUREMENTS", causal)
+    with pytest.warns(UserWarning, match="^not measured: .* no places for the prompts"):
+        assert measure_all(model, scores).done == ()
+
+
 def note_of(evidence: Evidence, key: str) -> str:
     (note,) = (one.note for one in evidence.measures if one.key == key)
     return note
