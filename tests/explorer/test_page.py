@@ -381,6 +381,25 @@ def test_relations_are_those_of_the_setting_shown(
     assert "These are of all pairs" in section.inner_text()
 
 
+def test_a_token_is_looked_up_for_the_next_head_too(visit: Open, results: Results) -> None:
+    page = visit("#head=1.1")
+    page.get_by_label("Token to look up").fill("Mary")
+    page.get_by_role("button", name="Look up").click()
+    at, scores = NAMES.index("Mary"), results.scores
+    assert scores.ranks_top is not None and scores.ranks_bottom is not None
+    page.get_by_role("button", name="Close").click()
+    for head in ((1, 2), (2, 0)):
+        page.evaluate(f"location.hash = 'head={head[0]}.{head[1]}'")
+        page.locator(".nh-card-title", has_text=f"{head[0]}.{head[1]}").wait_for()
+        more, less = (
+            "100 or more" if (rank := ranks[(*head, at)]) == 100 else str(rank)
+            for ranks in (scores.ranks_top, scores.ranks_bottom)
+        )
+        assert page.locator(".nh-answer p").first.inner_text() == (
+            f"Mary: {more} tokens have a larger logit, {less} a smaller one."
+        )
+
+
 def test_an_answer_goes_with_the_setting_that_it_was_of(visit: Open) -> None:
     page = visit("#head=1.1")
     page.get_by_label("Token to look up").fill("Mary")
@@ -390,7 +409,10 @@ def test_an_answer_goes_with_the_setting_that_it_was_of(visit: Open) -> None:
     page.get_by_label("k, how many").fill("7")
     assert answer.is_visible()
     page.get_by_label("through the first MLP").uncheck()
-    assert answer.count() == 0
+    assert page.locator(".nh-answer p").nth(1).inner_text() == (
+        "The tokens that it writes most and least are not in this page. In Python: "
+        'head_card(model, (1, 1), first_mlp=False).writes_for("Mary")'
+    )
     assert "head_card(model, (1, 1), first_mlp=False).changes_most()" in (
         page.locator(".nh-card").inner_text()
     )

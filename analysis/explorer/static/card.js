@@ -38,14 +38,20 @@ function cardPart(app) {
         "No head is open. Click one, or move with the arrow keys and press Enter."));
       return;
     }
+    // What was asked of the head before is asked of this one.
+    const again = [];
+    const renew = (says, askAgain) => {
+      if (says.hasChildNodes()) again.push(askAgain);
+      says.replaceChildren();
+    };
     if (cardHead !== app.state.head) {
       cardHead = app.state.head;
       app.showAll = new Set();
-      promptSays.replaceChildren();
+      renew(promptSays, app.runPrompt);
     }
     if (cardSetting !== settingOf()) {
       cardSetting = settingOf();
-      tokenSays.replaceChildren();
+      renew(tokenSays, app.lookUp);
       app.changedSays.replaceChildren();
     }
     const focused = card.contains(document.activeElement)
@@ -70,6 +76,7 @@ function cardPart(app) {
       app.drawTokenSearch(), app.drawChanged(), app.drawRelations(i), app.drawPrompt(),
       app.drawMissing());
     if (focused) card.querySelector(`[data-key="${focused}"]`)?.focus();
+    again.forEach((askAgain) => askAgain());
   }
 
   Object.assign(app, { card, tokenQuery, tokenSays, promptText, promptSays, named, drawCard,

@@ -181,11 +181,18 @@ function namesPart(app) {
       const pairs = chosen || Array.from(set.sources.keys())
         .filter((pair) => set.sources[pair] === word.trim());
       const top = extremesOf(i, "top"), bottom = extremesOf(i, "bottom");
-      if (!pairs.length || !top) {
-        sayError(app.tokenSays,
-          !pairs.length ? `"${apart(word)}" is not among this page's names. ` : "Not in this page. ",
-          "In Python: ", h("code", {},
-            `${cardCall()}.writes_for(${JSON.stringify(word.trim())})`));
+      const inPython = ["In Python: ", h("code", {},
+        `${cardCall()}.writes_for(${JSON.stringify(word.trim())})`)];
+      if (!pairs.length) {
+        sayError(app.tokenSays, `"${apart(word)}" is not among this page's names. `, inPython);
+        return;
+      }
+      if (!top) {
+        // For which names it writes nothing, only the tokens tell.
+        app.tokenSays.replaceChildren(
+          ...(nothingFor(i) ? [] : pairs.map((pair) => ownRank(set, i, pair))),
+          h("p", { class: "nh-muted" },
+            "The tokens that it writes most and least are not in this page. ", inPython));
         return;
       }
       const list = (heading, of) => // the same of all pairs that begin alike
@@ -318,5 +325,6 @@ function namesPart(app) {
         tokenList("writes least at the end", least)));
   }
 
-  Object.assign(app, { drawNames, section, drawTokenSearch, changedSays, drawChanged, drawPrompt });
+  Object.assign(app, { drawNames, section, drawTokenSearch, lookUp, changedSays, drawChanged,
+    drawPrompt, runPrompt });
 }
