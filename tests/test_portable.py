@@ -118,7 +118,9 @@ def test_one_name_one_rank_or_one_class_off_is_a_failure(
     assert outcomes == {number: number > n for number in range(1 + 2 * n)}
     unchanged = tmp_path / "unchanged" / "answers.ipynb"
     unchanged.parent.mkdir()
-    cell = nbformat.v4.new_code_cell("{'copies': 1}")
-    cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": cell.source})]
+    cell = nbformat.v4.new_code_cell("{'copies': 1}", execution_count=1)
+    cell.outputs = [
+        nbformat.v4.new_output("execute_result", {"text/plain": cell.source}, execution_count=1)
+    ]
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), unchanged)
     assert compare([str(unchanged)], setting, ["-n0"]) == 0
