@@ -20,10 +20,14 @@ FEW_PAIRS = 30
 
 
 def subtitle(scores: HeadScores, dots: str) -> dict[str, Any]:
-    """The line that says what was scored, and what dots of a colour mean, if there are any."""
+    """The line that says what was scored, and what dots of a colour mean, if there are any.
+
+    It is bold where few names or pairs were asked about.
+    """
+    few = scores.n_pairs < FEW_PAIRS
     count = f"{scores.n_pairs:,} of {scores.pairs.n_given:,} {scores.pairs.kind}"
-    if scores.n_pairs < FEW_PAIRS:
-        count = f"<b>only {scores.n_pairs} {scores.pairs.unit}</b>"
+    if few:
+        count = f"only {scores.n_pairs} {scores.pairs.unit}"
     parts = [
         as_plain(scores.model.title),
         f"k = {scores.k}",
@@ -34,9 +38,10 @@ def subtitle(scores: HeadScores, dots: str) -> dict[str, Any]:
         parts.append(
             f"{'white' if dots == PAPER else 'black'} dot: above 0, too small for its colour"
         )
+    line = " · ".join(parts)
     return {
         "name": "subtitle",
-        "text": " · ".join(parts),
+        "text": f"<b>{line}</b>" if few else line,
         "xref": "paper",
         "yref": "paper",
         "x": 0.5,

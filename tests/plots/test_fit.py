@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -106,6 +107,20 @@ def test_nor_with_marks_beside_classes(which: str) -> None:
     size, boxes = drawn(fit_width(fig, WIDTHS["85 mm"], screen=False))
     assert overlaps(boxes) == []
     assert clipped(size, boxes) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", ["85 mm", "390"])
+def test_nor_where_few_names_are_said_in_bold(width: str) -> None:
+    counts = np.random.default_rng(0).integers(0, 3, (2, 12, 12))
+    few = scores_from_counts(*counts, n_pairs=3, model=MODEL)
+    svg = render(fit_width(plot_heatmaps(few), WIDTHS[width], screen=False), "svg")
+    size, boxes = text_boxes(svg)
+    assert overlaps(boxes) == []
+    assert clipped(size, boxes) == []
+    bold = re.findall(r'<text style="font-weight: 700[^>]*>(.*?)</text>', svg.decode(), re.DOTALL)
+    said = " ".join(re.sub(r"<[^>]*>|\s+", " ", text) for text in bold)
+    assert "k = 1" in said and "only 3 names" in said and "Head" not in said
 
 
 @pytest.mark.slow

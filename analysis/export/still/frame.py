@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from analysis.export.still.resolved import (
     grid,
     plain,
 )
-from analysis.plots.texts import tick_step
+from analysis.plots.texts import BOLD, tick_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +65,7 @@ class Canvas:
 
     def write(self, x: float, y: float, text: str, **style: Any) -> None:
         """A text at a place in shares of the figure."""
-        if re.fullmatch(r"<b>((?!</b>).)*</b>", text):
+        if all(BOLD.fullmatch(line) for line in text.split("<br>")):
             style["fontweight"] = "bold"
         self.figure.text(x, y, plain(text), linespacing=1.15, **style)
 
