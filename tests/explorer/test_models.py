@@ -395,6 +395,27 @@ def test_what_is_shown_is_asked_to_be_exported(visit: Open, widget_file: Path) -
         assert ("of the static scores" in said) == (choice == "minus Other")
 
 
+def test_what_was_asked_of_a_head_is_asked_of_the_next(visit: Open, widget_file: Path) -> None:
+    page = visit(file=widget_file)
+    cells = page.locator(".nh-map").first.locator("[role=gridcell]")
+    cells.nth(0).click()
+    page.get_by_label("Prompt", exact=True).fill("When Mary")
+    page.get_by_role("button", name="Run the model").click()
+    found = "{ tokens: ['When', ' Mary'], attention: [[1, 0], [0.5, 0.5]], most: [], least: [] }"
+    page.evaluate(f"model.answer(model.sent.at(-1).id, {found})")
+    tokens = page.locator(".nh-token")
+    assert tokens.count() == 2
+    page.get_by_label("k, how many").fill("2")
+    assert tokens.count() == 2, "attention is the same for any k"
+    cells.nth(1).click()
+    assert tokens.count() == 0
+    (asked,) = page.evaluate("model.sent.slice(-2).filter((one) => one.ask === 'prompt')")
+    title = page.locator(".nh-card-title").inner_text()
+    assert asked["args"] == {"head": title.removeprefix("Head "), "prompt": "When Mary"}
+    cells.nth(0).click()
+    assert page.evaluate("model.sent.filter((one) => one.ask === 'prompt').length") == 3
+
+
 def test_an_answer_that_comes_late_is_not_shown_for_another_head(
     visit: Open, widget_file: Path
 ) -> None:
