@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import ExportError
+from analysis.export.display import WIDGET_MIME_TYPE
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -51,8 +52,9 @@ math[display="block"] { margin: 12px 0; overflow-x: auto; }
 
 def notebook_page(path: Path, css: str) -> tuple[str, str]:
     """The notebook's title and its page, with the CSS that all pages of the site share."""
+    notebook = read_notebook(path)
     with _as_export_error(path):
-        return _converted(read_notebook(path), path, css)
+        return _converted(notebook, path, css)
 
 
 def read_notebook(path: Path) -> Any:
@@ -68,8 +70,6 @@ def _as_export_error(path: Path) -> Iterator[None]:
     """Turn what nbformat and nbconvert raise, many kinds for a damaged notebook, into our error."""
     try:
         yield
-    except ExportError:
-        raise
     except Exception as error:
         reason = str(error).strip() or type(error).__name__
         raise ExportError(
@@ -99,7 +99,7 @@ def _still(output: Any) -> Any:
     """An output without what needs a script; its picture or table stays."""
     data = output.get("data")
     if data:
-        for kind in ("application/vnd.jupyter.widget-view+json", "application/javascript"):
+        for kind in (WIDGET_MIME_TYPE, "application/javascript"):
             data.pop(kind, None)
         if "image/svg+xml" in data or "image/png" in data:
             data.pop("text/html", None)

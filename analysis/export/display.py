@@ -15,6 +15,7 @@ from analysis.plots.heatmap_layout import fit_width
 from analysis.validation import check_type
 
 MIME_TYPE = "application/vnd.plotly.v1+json"
+WIDGET_MIME_TYPE = "application/vnd.jupyter.widget-view+json"
 
 
 def show_figure(fig: go.Figure) -> None:

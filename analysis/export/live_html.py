@@ -13,10 +13,9 @@ from typing import Any
 
 from nbconvert.exporters.html import HTMLExporter
 
-from analysis.export.display import MIME_TYPE
+from analysis.export.display import MIME_TYPE, WIDGET_MIME_TYPE
 from analysis.export.html_page import escaped, packed_plotly, unpacking
 
-_WIDGET = "application/vnd.jupyter.widget-view+json"
 _PACKED = "packed-plotly"
 _SCRIPT = f"""
 {unpacking(_PACKED)}
@@ -49,7 +48,7 @@ def with_live_figures(notebook: Any) -> Any:
     outputs = [output for cell in live.cells for output in cell.get("outputs", ())]
     for output in outputs:
         if "image/svg+xml" in output.get("data", {}):
-            output.data.pop(_WIDGET, None)
+            output.data.pop(WIDGET_MIME_TYPE, None)
     figures = [output for output in outputs if MIME_TYPE in output.get("data", {})]
     for output in figures:
         figure = escaped(json.dumps(output.data[MIME_TYPE]))

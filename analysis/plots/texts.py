@@ -9,9 +9,9 @@ from analysis.plots.style import text_width
 
 _LABEL_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
-BOLD = re.compile(r"<b>((?:(?!</?b>).)*)</b>")
+_BOLD = re.compile(r"<b>((?:(?!</?b>).)*)</b>")
 """A line that is bold as a whole."""
-BOLDER = 1.15
+_BOLDER = 1.15
 """Width of bold text as a multiple of the usual; seldom too small."""
 
 
@@ -34,8 +34,8 @@ def wrapped(text: str, room: float, size: float) -> list[str]:
     """
     if "<br>" in text:
         return [line for part in text.split("<br>") for line in wrapped(part, room, size)]
-    if bold := BOLD.fullmatch(text):
-        return [f"<b>{line}</b>" for line in wrapped(bold[1], room / BOLDER, size)]
+    if bold := _BOLD.fullmatch(text):
+        return [f"<b>{line}</b>" for line in wrapped(bold[1], room / _BOLDER, size)]
     if line_width(text, size) <= room:
         return [text]
     first, *others = text.split(" · ")

@@ -130,6 +130,23 @@ def test_axes_that_match_show_the_same(letter: str) -> None:
     assert -10 < low < -4 and 30 < high < 36
 
 
+@pytest.mark.parametrize(
+    ("text", "weight"),
+    [
+        ("<b>whole</b>", "bold"),
+        ("<b>two<br>lines</b>", "bold"),
+        ("<b>two</b><br><b>lines</b>", "bold"),
+        ("<b>two</b><br>lines", "normal"),
+        ("<b>in</b> part", "normal"),
+        ("not", "normal"),
+    ],
+)
+def test_a_text_is_bold_where_all_of_it_is(text: str, weight: str) -> None:
+    figure = Figure((7, 5))
+    Canvas(figure, resolve(go.Figure()), 0.75).write(0.5, 0.5, text)
+    assert figure.texts[0].get_fontweight() == weight
+
+
 def test_matching_axes_of_words_have_one_order() -> None:
     fig = make_subplots(cols=2, shared_yaxes=True)
     fig.add_trace(go.Scatter(x=[1, 2], y=["Mary", "John"], mode="markers"), row=1, col=1)

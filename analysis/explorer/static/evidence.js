@@ -122,7 +122,8 @@ function evidencePart(app) {
             onclick: () => app.update({ names: set.key, score: "static" }, true) }, set.label)),
           cell(top, set), interval(top, set), cell(bottom, set), interval(bottom, set)))))
       : others.length ? null : h("p", { class: "nh-muted" }, "No relation has been scored. ",
-        hasKernel ? "Paste pairs such as France > Paris under \"Your own names or relation\", or give them: "
+        hasKernel ? "Paste pairs such as France > Paris under \"Your own names or relation\", "
+          + "or give them: "
           : "In a notebook: ",
       h("code", {}, "explore(model, relations={\"capitals\": \"capitals.csv\"})")),
     remarks.length ? h("p", { class: "nh-muted" }, remarks.join(" ")) : null);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,15 @@ from analysis.export.still.resolved import (
     grid,
     plain,
 )
-from analysis.plots.texts import BOLD, tick_step
+from analysis.plots.texts import tick_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _BAR_STEPS = 128
+_BOLD = re.compile(r"<b>((?!</b>).)*</b>(<br><b>((?!</b>).)*</b>)*")
+"""A text that is bold as a whole, or line by line."""
 _HIDDEN: dict[str, Any] = {
     "showticklabels": False, "ticks": "", "title": {}, "showline": False, "showgrid": False,
     "zeroline": False,
@@ -65,7 +68,7 @@ class Canvas:
 
     def write(self, x: float, y: float, text: str, **style: Any) -> None:
         """A text at a place in shares of the figure."""
-        if all(BOLD.fullmatch(line) for line in text.split("<br>")):
+        if _BOLD.fullmatch(text):
             style["fontweight"] = "bold"
         self.figure.text(x, y, plain(text), linespacing=1.15, **style)
 
