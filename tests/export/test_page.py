@@ -60,6 +60,7 @@ def visit(chromium: Browser, file: Path) -> Iterator[Visit]:
     """Opens the page; afterwards nothing may have been fetched, nor said in the console."""
     complaints: list[str] = []
     contexts = []
+    addresses: list[str] = []
 
     def open_page(width: int = 1024, page_file: Path = file, **options: Any) -> Page:
         size = {"width": width, "height": 900}
@@ -69,7 +70,8 @@ def visit(chromium: Browser, file: Path) -> Iterator[Visit]:
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: complaints.append(request.url))
-        page.goto(page_file.as_uri())
+        addresses.append(page_file.as_uri())
+        page.goto(addresses[-1])
         if options.get("java_script_enabled", True):
             page.wait_for_selector("html[data-drawn=yes]")
         return page
@@ -77,7 +79,7 @@ def visit(chromium: Browser, file: Path) -> Iterator[Visit]:
     yield open_page
     for context in contexts:
         context.close()
-    ours = ("file:", "blob:", "data:")
+    ours = (*addresses, "blob:", "data:")
     assert [said for said in complaints if not said.startswith(ours)] == []
 
 

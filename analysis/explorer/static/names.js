@@ -93,7 +93,7 @@ function namesPart(app) {
       `${apart(set.sources[pair])}${target}`, h("span", { class: "nh-rank" }, rank));
     };
     return h("section", { class: "nh-names" },
-      section(minus ? `Names and their ranks in ${apart(data.model.title)}` : "Names and their ranks"),
+      section(`Names and their ranks${minus ? ` in ${apart(data.model.title)}` : ""}`),
       h("p", { class: "nh-row" }, endButton("top", "From the top"),
         endButton("bottom", "From the bottom"), filter),
       lists.map(([key, heading, what, pairs]) => {

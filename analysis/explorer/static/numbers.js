@@ -57,8 +57,8 @@ function numbersPart(app) {
     if (!minus || setOf(minus)) return "";
     const { first_mlp: mlp, targets } = currentSet();
     return `${apart(minus.model.title)} has not been scored with these `
-      + `${targets ? "pairs" : "names"} and the first MLP ${mlp ? "on" : "off"}, so there is no difference. "Copy the Python", under `
-      + "\"Keep it\", has the lines that compute it.";
+      + `${targets ? "pairs" : "names"} and the first MLP ${mlp ? "on" : "off"}, so there is no `
+      + "difference. \"Copy the Python\", under \"Keep it\", has the lines that compute it.";
   }
 
   const kept = new Map(); // numbers worked out for the state `keptFor`

@@ -15,10 +15,12 @@ function picturePart(app) {
     const set = app.setOf(source);
     if (!set) return `${weightsOf(source)}; not scored alike`;
     const names = set.targets ? "pairs" : "names";
-    const how = set.whole ? `${set.nPairs} of ${set.whole.nPairs} ${names} holding "${apart(set.only)}"`
+    const how = set.whole
+      ? `${set.nPairs} of ${set.whole.nPairs} ${names} holding "${apart(set.only)}"`
       : `${set.nPairs} ${names}`;
-    return `${weightsOf(source)}; ${apart(set.label)}: ${how}, sha256 ${set.checksum.slice(0, 12)}; `
-      + `k = ${app.state.k}; first MLP ${set.first_mlp ? "on" : "off"}`;
+    return `${weightsOf(source)}; ${apart(set.label)}: ${how}, `
+      + `sha256 ${set.checksum.slice(0, 12)}; k = ${app.state.k}; `
+      + `first MLP ${set.first_mlp ? "on" : "off"}`;
   }
   /** What a view of measured numbers was computed with; the static scores' settings are not it. */
   const viewCaption = () => (app.currentView().key === "static" ? caption()
