@@ -79,6 +79,11 @@ def point_at(hub_url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
 
 
+def written(folder: Path) -> set[str]:
+    """The files under a folder, such as a cache."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
 class LoopbackHub:
     """Serve ``repositories`` (by id) on a port of loopback while the ``with`` block runs.
 

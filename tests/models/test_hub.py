@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
+import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from analysis.errors import ModelError
-from analysis.models import hub_listing
+from analysis.models import hub_listing, load_model
 from analysis.models.checkpoint import sha256_of
 from analysis.models.hub import hub_checkpoint
 from analysis.models.hub_download import fetch_blob, link_snapshot
@@ -24,32 +24,9 @@ from tests import checkpoints
 from tests.loopback_hub import LoopbackHub, Repository, point_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 COMMIT = PINNED[GPT2_SMALL]
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokenizer = checkpoints.make_tokenizer()
-    folder = tmp_path_factory.mktemp("gpt2")
-    return checkpoints.save_checkpoint(
-        checkpoints.gpt2_model(len(tokenizer)), tokenizer, folder / "saved"
-    )
-
-
-@pytest.fixture
-def repository(saved: Path, tmp_path: Path) -> Repository:
-    return Repository(shutil.copytree(saved, tmp_path / "served"), COMMIT)
-
-
-@pytest.fixture
-def hub(
-    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[LoopbackHub]:
-    with LoopbackHub({GPT2_SMALL: repository, "team/other": repository}) as running:
-        point_at(running.url, tmp_path / "cache", monkeypatch)
-        yield running
 
 
 def cached_files(tmp_path: Path) -> set[str]:
@@ -314,3 +291,33 @@ def test_offline_mode_is_named_and_sends_nothing(
     with pytest.raises(HubUnreachableError, match="offline mode is set by HF_HUB_OFFLINE"):
         hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
     assert hub.requests == []
+
+
+@pytest.mark.slow
+def test_threads_that_load_at_once_each_get_their_model(hub: LoopbackHub, saved: Path) -> None:
+    import torch
+
+    tokens = torch.tensor([[0, 257, 20]])
+    dtypes = [torch.float32, torch.float64, torch.bfloat16, torch.float32] * 2
+    alone = {dtype: load_model(saved, dtype=dtype)(tokens) for dtype in set(dtypes)}
+    torch.manual_seed(7)
+    expected = torch.get_rng_state()
+    results: list[Any] = [None] * len(dtypes)
+
+    def load(i: int) -> None:
+        try:
+            model = load_model(saved if i % 2 else "team/other", dtype=dtypes[i])
+            results[i] = model(tokens)
+        except BaseException as error:
+            results[i] = error
+
+    threads = [threading.Thread(target=load, args=(i,)) for i in range(len(dtypes))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for dtype, result in zip(dtypes, results, strict=True):
+        assert isinstance(result, torch.Tensor), result
+        assert torch.equal(result, alone[dtype])
+    assert torch.equal(torch.get_rng_state(), expected)
+    assert torch.get_default_dtype() == torch.float32
