@@ -7,7 +7,7 @@ others. Which tokens they are decides how soon a pair is refuted, never whether.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.exact.arithmetic import full_float32, room_for_projections, slices
-from analysis.exact.head_logits import OV, Head, Sources
+from analysis.exact.head_logits import OV, Head, Sources, relative_errors, zero_outputs
 from analysis.exact.sweep import (
     ConfirmedPairs,
     OpenPairs,
@@ -64,12 +64,20 @@ class TopKQuestion:
     @property
     def n_first(self) -> int:
         """Extreme tokens from each end that every pair meets first, a number of eights."""
-        return N_FIRST + self.k // 16 * 8
+        return N_FIRST + self.k // 16 * 64
+
+    def projects_all(self, projected_bytes: int) -> bool:
+        """Whether every token is projected, for most are targets and their projections fit."""
+        many = len(self.targets) > self.vocabulary.size // 2
+        return many and projected_bytes <= room_for_projections()
 
     @property
     def n_extreme(self) -> int:
-        """Extreme tokens from each end, in all; the pairs still open meet the others next."""
-        return N_EXTREME + self.k // 16 * 128
+        """Extreme tokens from each end, in all; the pairs still open meet the others next.
+
+        One token refutes a pair where k is 1, and the first of them nearly always hold it.
+        """
+        return N_EXTREME + self.k // 16 * 128 if self.k > 1 else self.n_first
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class Extremes:
 
 
 def extremes_of(
-    asked: TopKQuestion, heads: Sequence[OV], factored: Sequence[tuple[Tensor, Tensor]]
+    asked: TopKQuestion, heads: Sequence[OV], factored: Sequence[tuple[Tensor, Tensor, Tensor]]
 ) -> list[Extremes]:
     """The extreme tokens of each head, whose weights are ``factored`` as ``factors`` does."""
     vocabulary, reference = asked.vocabulary, asked.reference
@@ -160,104 +168,127 @@ def prefilter(
     asked: TopKQuestion,
     heads: Sequence[OV],
     start: int,
-    factored: Sequence[tuple[Tensor, Tensor]],
+    factored: Sequence[tuple[Tensor, Tensor, Tensor]],
     extremes: Sequence[Extremes],
 ) -> list[Prefiltered]:
-    """Steps 1 and 2 for a few heads, and step 3 where all tokens' projections are at hand.
+    """Steps 1 and 2 for a few heads of one shape, and step 3 where all projections are at hand.
 
     ``start`` is the first one's place among the heads that are decided together.
     """
-    vocabulary = asked.vocabulary
     together = [
-        Head(asked.common if ov.x is None else Sources(ov.x), ov, vocabulary, of)
+        Head(asked.common if ov.x is None else Sources(ov.x), ov, asked.vocabulary, of)
         for ov, of in zip(heads, factored, strict=True)
     ]
+    pairs, zero_output = _every_pair(asked, together, start)
+    left = _meet_extremes(asked, together, start, pairs, ~zero_output, extremes)
     prefiltered = []
-    for i, (head, values) in enumerate(zip(together, _values(asked, together), strict=True)):
-        head.multiply_adds += vocabulary.rows.numel()  # the extreme tokens
-        pairs, zero_output = _open_pairs(asked, head, start + i, values)
-        left = _meet_extremes(asked, head, pairs, ~zero_output, extremes[i])
-        one = Prefiltered(head, zero_output, left, [])
+    for head, nothing, open_ in zip(together, zero_output.unbind(1), left, strict=True):
+        head.multiply_adds += asked.vocabulary.rows.numel()  # the extreme tokens
+        one = Prefiltered(head, nothing, open_, [])
         if head.projects_all:
-            one = replace(one, open=left.keep(slice(0, 0)), confirmed=[one.check(asked)])
+            one = replace(one, open=open_.keep(slice(0, 0)), confirmed=[one.check(asked)])
         prefiltered.append(one)
     return prefiltered
 
 
-def _meet_extremes(
-    asked: TopKQuestion,
-    head: Head,
-    pairs: OpenPairs,
-    possible: Bool[Tensor, "n_pairs"],
-    extremes: Extremes,
-) -> OpenPairs:
-    """The pairs, for the top and for the bottom k, that the head's extreme tokens do not refute."""
-    n, k, tile = min(asked.n_first, len(extremes.most)), asked.k, asked.tile
-    first = torch.cat([extremes.most[:n], extremes.least[:n]])
-    larger, smaller = count_first(head, pairs, first, extremes.projected, k, tile)
-    left = []
-    for top, beyond, tokens in (
-        (True, larger, extremes.most[n:]),
-        (False, smaller, extremes.least[n:]),
-    ):
-        which = (possible & (beyond < k)).nonzero()[:, 0]
-        some = pairs.keep(which) if top else pairs.keep(which).negated()
-        left.append(still_open(head, some, beyond[which], tokens, k, tile))
-    return OpenPairs.joined(left)
+def _every_pair(
+    asked: TopKQuestion, heads: Sequence[Head], start: int
+) -> tuple[OpenPairs, Bool[Tensor, "n_pairs n_heads"]]:
+    """Every pair as an open one for the top k, pair by pair and head by head.
+
+    Also where a head writes nothing.
+    """
+    vocabulary = asked.vocabulary
+    device, n = vocabulary.rows.device, len(asked.targets)
+    written = _written(asked, heads)
+    scale = written.norm(dim=2)
+    zero_output = zero_outputs(heads, scale).to(device)
+    error = relative_errors(heads, scale).to(device)
+    source = written.div_(scale.clamp_min(_TINY)[..., None]).float().to(device)
+    target = asked.targets.to(device)
+    pairs = OpenPairs(
+        head=torch.arange(start, start + len(heads), device=device).repeat(n),
+        pair=torch.arange(n, device=device).repeat_interleave(len(heads)),
+        source=source.flatten(0, 1),
+        target=target.repeat_interleave(len(heads)),
+        target_logit=_target_logits(asked, heads, source, target).flatten(),
+        logit_error=error.flatten(),
+        target_error=(error * vocabulary.norms[target][:, None]).flatten(),
+        negated_source=torch.zeros(n * len(heads), dtype=torch.bool, device=device),
+    )
+    return pairs, zero_output
 
 
-def _values(
-    asked: TopKQuestion, heads: Sequence[Head]
-) -> Iterator[Float[Tensor, "n_pairs d_head"]]:
-    """``x·W_V`` of each head in float64; those of few pairs in one product."""
-    in_one: dict[int, Tensor] = {}
+def _written(asked: TopKQuestion, heads: Sequence[Head]) -> Float[Tensor, "n_pairs n_heads r"]:
+    """``x·W_V·R`` of each head in float64, its values ``x·W_V`` once for heads that share them."""
     shared = {id(head.ov.W_V): head for head in heads if head.ov.x is None}
-    if asked.target_rows is not None and shared:
+    values: dict[int, Tensor] = {}
+    if asked.target_rows is not None and shared:  # few pairs: in one product
         W_V = torch.cat([head.W_V for head in shared.values()], dim=1)
         widths = [head.ov.W_V.shape[1] for head in shared.values()]
-        in_one = dict(zip(shared, (asked.common.x @ W_V).split(widths, 1), strict=True))
+        values = dict(zip(shared, (asked.common.x @ W_V).split(widths, 1), strict=True))
+    r = heads[0].R.shape[1]
+    written = asked.common.x.new_empty(len(asked.targets), len(heads), r)
     last: tuple[Tensor | None, Tensor] = None, asked.common.x
-    for head in heads:
+    for i, head in enumerate(heads):
         W_V = head.ov.W_V
         if head.ov.x is not None or last[0] is not W_V:
             head.multiply_adds += head.sources.x.numel() * W_V.shape[1]
-            known = in_one.get(id(W_V)) if head.ov.x is None else None
-            values = head.sources.x @ head.W_V if known is None else known
-            last = None if head.ov.x is not None else W_V, values
-        yield last[1]
+            known = values.get(id(W_V)) if head.ov.x is None else None
+            own = head.sources.x @ head.W_V if known is None else known
+            last = None if head.ov.x is not None else W_V, own
+        head.multiply_adds += last[1].shape[0] * head.R.numel()
+        torch.mm(last[1], head.R, out=written[:, i])
+    return written
 
 
-def _open_pairs(
-    asked: TopKQuestion, head: Head, number: int, values: Float[Tensor, "m d_head"]
-) -> tuple[OpenPairs, Bool[Tensor, "m"]]:
-    """Every pair as an open one for the top k, and where the head writes nothing.
+def _target_logits(
+    asked: TopKQuestion,
+    heads: Sequence[Head],
+    source: Float[Tensor, "n_pairs n_heads r"],
+    target: Int[Tensor, "n_pairs"],
+) -> Float[Tensor, "n_pairs n_heads"]:
+    """Each source's logit of its target; all tokens are projected where most are targets."""
+    n = len(target)
+    if asked.projects_all(heads[0].projected_bytes):
+        for head in heads:
+            head.project_all()
+    elif asked.target_rows is not None:
+        for head in heads:
+            head.count_projection(n)
+        Q = torch.cat([head.Q for head in heads])
+        return (asked.target_rows @ Q.T).view_as(source).mul_(source).sum(2)
+    target_logit = source.new_empty(n, len(heads))
+    for i, head in enumerate(heads):
+        for s in slices(n, max(1, asked.tile // head.Q.shape[1])):
+            target_logit[s, i] = (source[s, i] * head.project(target[s])).sum(1)
+    return target_logit
 
-    From float64 values ``x·W_V``; ``number`` is the head's place in the batch.
-    """
-    device = head.vocabulary.rows.device
-    written = values @ head.R
-    head.multiply_adds += values.numel() * head.R.shape[1]
-    scale = written.norm(dim=1)
-    zero_output = head.zero_output(scale).to(device)
-    error = head.relative_error(scale).to(device)
-    source = written.div_(scale.clamp_min(_TINY)[:, None]).float().to(device)
-    target = asked.targets.to(device)
-    if len(target) > head.vocabulary.size // 2 and head.projected_bytes <= room_for_projections():
-        head.project_all()
-    if asked.target_rows is not None and not head.projects_all:
-        target_logit = (source * head.project_targets(target, asked.target_rows)).sum(1)
-    else:
-        target_logit = source.new_empty(len(target))
-        for s in slices(len(target), max(1, asked.tile // head.Q.shape[1])):
-            target_logit[s] = (source[s] * head.project(target[s])).sum(1)
-    pairs = OpenPairs(
-        head=torch.full_like(target, number),
-        pair=torch.arange(len(target), device=device),
-        source=source,
-        target=target,
-        target_logit=target_logit,
-        logit_error=error,
-        target_error=error * head.vocabulary.norms[target],
-        negated_source=torch.zeros(len(target), dtype=torch.bool, device=device),
-    )
-    return pairs, zero_output
+
+def _meet_extremes(
+    asked: TopKQuestion,
+    heads: Sequence[Head],
+    start: int,
+    pairs: OpenPairs,
+    possible: Bool[Tensor, "n_pairs n_heads"],
+    extremes: Sequence[Extremes],
+) -> list[OpenPairs]:
+    """Each head's pairs, for the top and bottom k, that its extreme tokens do not refute."""
+    n, k, tile = min(asked.n_first, len(extremes[0].most)), asked.k, asked.tile
+    first = torch.stack([torch.cat([found.most[:n], found.least[:n]]) for found in extremes])
+    projected = [found.projected for found in extremes]
+    larger, smaller = count_first(heads, pairs, first, projected, k, tile)
+    left: list[list[OpenPairs]] = [[] for _ in heads]
+    for top, beyond in ((True, larger), (False, smaller)):
+        which = (possible & (beyond < k)).flatten().nonzero()[:, 0]
+        some = pairs.keep(which) if top else pairs.keep(which).negated()
+        beyond = beyond.flatten()[which]
+        of_head = torch.bincount(some.head - start, minlength=len(heads)).tolist()
+        for i, n_open in enumerate(of_head):
+            if n_open:
+                mine = (some.head == start + i).nonzero()[:, 0]
+                tokens = (extremes[i].most if top else extremes[i].least)[n:]
+                own = some.keep(mine)
+                left[i].append(still_open(heads[i], own, beyond[mine], tokens, k, tile))
+    nothing = pairs.keep(slice(0, 0))
+    return [OpenPairs.joined(parts) if parts else nothing for parts in left]

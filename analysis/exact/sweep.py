@@ -15,13 +15,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from analysis.exact.arithmetic import compare_rows, count_larger, slices
+from analysis.exact.arithmetic import TILE, count_larger, slices
 from analysis.exact.head_logits import Head, ResidualStream
 
 SWEEP_BLOCK = 2048
 """Tokens in the largest blocks of the whole vocabulary's sweep; the first are smaller."""
+MOST = 8
+"""Times as many in a block that few pairs meet."""
 FIRST_BLOCK = 512
 """Tokens in the first."""
+GROUP = 16
+"""Logits of a row whose largest is looked at before they are."""
 NEAR_HELD = 1 << 20
 """Comparisons left to float64 that are held before they are made."""
 
@@ -110,38 +114,43 @@ class ConfirmedPairs:
 
 
 def count_first(
-    head: Head,
+    heads: Sequence[Head],
     pairs: OpenPairs,
-    tokens: Int[Tensor, "n_both"],
-    projected: Float[Tensor, "n_both r"] | None,
+    tokens: Int[Tensor, "n_heads n_both"],
+    projected: Sequence[Float[Tensor, "n_both r"] | None],
     k: int,
     tile: int,
-) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
+) -> tuple[Int[Tensor, "n_pairs n_heads"], Int[Tensor, "n_pairs n_heads"]]:
     """How many of a head's first extreme tokens surely refute each pair, for the top and bottom k.
 
     Args:
-        head: the head asked.
-        pairs: as ones for the top k.
-        tokens: as many that the head writes most, and then least.
+        heads: the heads asked, all of one shape.
+        pairs: as ones for the top k, pair by pair and head by head.
+        tokens: for each head as many that it writes most, and then least.
         projected: of these tokens, where known.
         k: how many refute a pair; of any k or more, k are said.
         tile: logits held at once.
     """
-    tolerance = pairs.target_error + pairs.logit_error * head.vocabulary.norms[tokens].max()
-    above, below = pairs.target_logit + tolerance, pairs.target_logit - tolerance
-    larger = torch.zeros_like(pairs.pair)
-    smaller = torch.zeros_like(pairs.pair)
-    left, right = head.operands(pairs.source, tokens, projected)
-    n = len(tokens) // 2
-    for s in slices(len(pairs), max(1, tile // len(tokens))):
-        logits = left[s] @ right.T
-        if k == 1:
-            larger[s] = (logits[:, :n].amax(1) > above[s]).long()
-            smaller[s] = (logits[:, n:].amin(1) < below[s]).long()
-        else:
-            larger[s] = count_larger(logits[:, :n], above[s])
-            smaller[s] = count_larger(logits[:, n:].neg(), -below[s])
-    return larger.clamp_(max=k), smaller.clamp_(max=k)
+    shape = (-1, len(heads))
+    longest = heads[0].vocabulary.norms[tokens].amax(1)
+    tolerance = pairs.target_error.view(shape) + pairs.logit_error.view(shape) * longest
+    target_logit = pairs.target_logit.view(shape)
+    above, below = (target_logit + tolerance).T, (target_logit - tolerance).T
+    sources = pairs.source.unflatten(0, shape).unbind(1)
+    larger = torch.empty(above.shape, dtype=torch.int64, device=above.device)
+    smaller = torch.empty_like(larger)
+    n = tokens.shape[1] // 2
+    for i, (head, source) in enumerate(zip(heads, sources, strict=True)):
+        left, right = head.operands(source, tokens[i], projected[i])
+        for s in slices(len(source), max(1, tile // len(right))):
+            logits = left[s] @ right.T
+            if k == 1:
+                larger[i, s] = logits[:, :n].amax(1) > above[i, s]
+                smaller[i, s] = logits[:, n:].amin(1) < below[i, s]
+            else:
+                larger[i, s] = count_larger(logits[:, :n], above[i, s])
+                smaller[i, s] = count_larger(logits[:, n:].neg(), -below[i, s])
+    return larger.clamp_(max=k).T, smaller.clamp_(max=k).T
 
 
 def still_open(
@@ -160,7 +169,7 @@ def still_open(
         return pairs
     larger = larger.clone()
     for s, logits, tolerance in _tiles(space, pairs, tokens, tile):
-        larger[s] += _compare(logits, pairs.target_logit[s], tolerance)[0]
+        larger[s] += count_larger(logits, pairs.target_logit[s] + tolerance)
         del logits  # before the next are made
     return pairs.keep(larger < k)
 
@@ -179,14 +188,15 @@ def check_full_vocabulary(
     """
     sweep = _Sweep(heads, pairs, k)
     everything = torch.arange(space.vocabulary.size, device=pairs.pair.device)
-    for tokens in growing_blocks(space.vocabulary.size):
+    alone = isinstance(space, Head)
+    for tokens in growing_blocks(space.vocabulary.size, _largest_block(space, len(pairs), tile)):
         if len(sweep.pairs) == 0:
             break
         for s, logits, tolerance in _tiles(space, sweep.pairs, tokens, tile):
             sure, row, near = _compare(logits, sweep.pairs.target_logit[s], tolerance)
             del logits  # before the next are made
             sweep.count(s, sure, row, everything[tokens][near])
-        sweep.drop_refuted()
+        sweep.drop_refuted(1 / 8 if alone else 0)
     return sweep.confirmed(ranks)
 
 
@@ -214,10 +224,10 @@ class _Sweep:
         if self.n_near > NEAR_HELD:
             self._recheck(torch.ones_like(self.rechecked))
 
-    def drop_refuted(self) -> None:
-        """Forget the pairs that k larger tokens have refuted."""
+    def drop_refuted(self, least: float) -> None:
+        """Forget the pairs that k larger tokens have refuted, if more than this share of them."""
         keep = self.n_larger < self.k
-        if bool(keep.all()):
+        if len(keep) - int(keep.sum()) <= least * len(keep):
             return
         place = keep.cumsum(0) - 1
         row, token = self._near()
@@ -268,12 +278,23 @@ class _Sweep:
             self.n_larger.index_add_(0, rows, (sign > 0).long())
 
 
-def growing_blocks(n: int) -> Iterator[slice]:
-    """``range(n)`` in pieces that double up to ``SWEEP_BLOCK``: the first drop most pairs."""
-    start, size = 0, FIRST_BLOCK
+def _largest_block(space: Head | ResidualStream, n_pairs: int, tile: int) -> int:
+    """More tokens where they and their logits take little memory.
+
+    Where the pairs of several heads meet them, their number does not count: it hangs on the number
+    of threads, which the record of the work must not.
+    """
+    for_logits = tile // 4 // n_pairs if isinstance(space, Head) and n_pairs else tile
+    times = min(2 * TILE // space.vocabulary.rows.shape[1], for_logits) // SWEEP_BLOCK
+    return SWEEP_BLOCK * min(max(1, times), MOST)
+
+
+def growing_blocks(n: int, largest: int) -> Iterator[slice]:
+    """``range(n)`` in pieces that double up to ``largest``: the first drop most pairs."""
+    start, size = 0, min(FIRST_BLOCK, largest)
     while start < n:
         yield slice(start, min(start + size, n))
-        start, size = start + size, min(2 * size, SWEEP_BLOCK)
+        start, size = start + size, min(2 * size, largest)
 
 
 def _tiles(
@@ -291,11 +312,15 @@ def _compare(
 ) -> tuple[Int[Tensor, "m"], Int[Tensor, "l"], Int[Tensor, "l"]]:
     """How many logits of a row surely exceed its target's, and where those within the bound are.
 
-    Only rows whose largest logit comes near the target's are looked at again.
+    Most logits are far below: only groups of them whose largest is not are looked at one by one.
     """
     above, below = target_logit + tolerance, target_logit - tolerance
-    which = (logits.amax(1) >= below).nonzero()[:, 0]
-    looked_at = logits if len(which) == len(logits) else logits[which]
-    larger = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-    larger[which], _, row, token = compare_rows(looked_at, below[which], above[which])
-    return larger, which[row], token
+    size = GROUP if logits.shape[1] % GROUP == 0 else 1
+    groups = logits.unflatten(1, (size, -1))  # tokens of a group lie apart: so maxima are quick
+    row, group = (groups.amax(1) >= below[:, None]).nonzero(as_tuple=True)
+    some = groups[row, :, group]
+    at, member = (some >= below[row, None]).nonzero(as_tuple=True)
+    sure = some[at, member] > above[row[at]]
+    larger = torch.bincount(row[at[sure]], minlength=len(logits))
+    near = at[~sure]
+    return larger, row[near], member[~sure] * groups.shape[2] + group[near]

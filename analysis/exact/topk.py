@@ -47,6 +47,8 @@ from analysis.exact.vocabulary import Vocabulary
 
 N_TASK = 6
 """Heads, about, that a thread takes at a time."""
+ROWS_TASK = 4096
+"""Pairs of those heads, about: few enough that what is made of them stays in the cache."""
 ANSWERS_TOGETHER = 1 << 17
 """Answers, about, that are given together: of so many heads the last open pairs meet the
 vocabulary at the same time."""
@@ -161,15 +163,14 @@ def _heads_together(asked: TopKQuestion, heads: Sequence[OV]) -> int:
 def _decide_together(asked: TopKQuestion, heads: Sequence[OV]) -> Iterator[Decisions]:
     """All answers of some heads."""
     vocabulary = asked.vocabulary
-    device = asked.common.x.device
-    factored = list(vocabulary.map(lambda ov: factors(ov, vocabulary, device), heads))
+    factored = factors(heads, vocabulary, asked.common.x.device)
     extremes = extremes_of(asked, heads, factored)
 
     def meet(some: slice) -> list[Prefiltered]:
         with full_float32():
             return prefilter(asked, heads[some], some.start, factored[some], extremes[some])
 
-    prefiltered = [one for some in vocabulary.map(meet, _tasks(heads)) for one in some]
+    prefiltered = [one for some in vocabulary.map(meet, _tasks(asked, heads)) for one in some]
     batch = [one.head for one in prefiltered]
     alone, together = _shares(prefiltered)
 
@@ -194,9 +195,10 @@ def _decide_together(asked: TopKQuestion, heads: Sequence[OV]) -> Iterator[Decis
         yield _answers(asked, one, one.confirmed + found, multiply_adds)
 
 
-def _tasks(heads: Sequence[OV]) -> list[slice]:
-    """A few heads for a thread at a time; those that share a W_V stay together."""
-    n, starts = min(N_TASK, max(1, len(heads) // 16)), [0]
+def _tasks(asked: TopKQuestion, heads: Sequence[OV]) -> list[slice]:
+    """A few heads of one shape for a thread at a time; those that share a W_V stay together."""
+    n = max(N_TASK, ROWS_TASK // max(1, len(asked.targets)))
+    n, starts = min(n, max(1, len(heads) // 16)), [0]
     for i in range(1, len(heads)):
         size = i - starts[-1]
         if size >= 4 * n or (size >= n and heads[i].W_V is not heads[i - 1].W_V):

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.exact import vocabulary
 from analysis.exact.arithmetic import compare_rows
 from analysis.exact.factors import factor_error, orthonormal_rows
 from analysis.exact.vocabulary import Vocabulary
@@ -68,8 +69,9 @@ def test_rows_are_compared_as_one_number_after_another_is(
 
 @pytest.mark.parametrize(("keep_bytes", "every"), [(1 << 20, 1), (0, 4)])
 def test_extreme_tokens_are_those_of_a_sort_of_the_tokens_looked_at(
-    keep_bytes: int, every: int
+    keep_bytes: int, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(vocabulary, "MANY", 0)
     generator = torch.Generator().manual_seed(1)
     W_U, directions = (torch.randn(n, m, generator=generator) for n, m in ((8, 999), (3, 8)))
     most, least = Vocabulary(W_U, keep_bytes).extreme_tokens(directions, 20)

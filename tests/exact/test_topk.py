@@ -248,15 +248,24 @@ def test_no_more_comparisons_are_held_than_there_is_room_for(
 
 
 def test_threads_and_order_do_not_change_an_answer() -> None:
+    """Nor do threads change the record of the work."""
     layer = random_layer(3)
     before = torch.get_num_threads()
-    results = []
+    results, records = [], []
     try:
-        for threads in (1, 2):
+        for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            results.append(answers(layer.decide(2)))
+            decided = layer.decide(2)
+            results.append(answers(decided))
+            records.append(
+                (
+                    sum(d.multiply_adds for d in decided) // len(decided),
+                    sum(d.n_float64_rechecks for d in decided),
+                )
+            )
     finally:
         torch.set_num_threads(before)
+    assert len(set(records)) == 1
     order = torch.randperm(len(layer.targets), generator=torch.Generator().manual_seed(0))
     shuffled = Layer(layer.x[order], layer.targets[order], layer.W_V, layer.W_O, layer.W_U)
     results.append(tuple(answer[:, order.argsort()] for answer in answers(shuffled.decide(2))))
