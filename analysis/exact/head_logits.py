@@ -134,15 +134,6 @@ class Head:
         """What every token's projection takes."""
         return 4 * self.vocabulary.size * self.Q.shape[0]
 
-    def project_all(self) -> None:
-        """Hold every token's projection, where all of them will be asked for more than once."""
-        self.projects_all = True
-        self.count_projection(self.vocabulary.size)
-        if self.projected is None:
-            self.projected = self.Q.new_empty(self.vocabulary.size, self.Q.shape[0])
-            for s in slices(self.vocabulary.size, max(1, TILE // self.Q.shape[1])):
-                torch.mm(self.vocabulary.block(s), self.Q.T, out=self.projected[s])
-
     def release_projected(self) -> None:
         """Let go of the tokens' projections.
 
@@ -289,6 +280,24 @@ class Head:
         """
         double = 2 * gamma(sum(self.ov.W_V.shape), torch.float64) + factor_error(self.ov.W_O)
         return double * self._size
+
+
+def project_all(heads: Sequence[Head]) -> None:
+    """Hold every token's projections, where all of them will be asked for more than once.
+
+    Those of several heads are one product, which is much quicker than one for each.
+    """
+    for head in heads:
+        head.projects_all = True
+        head.count_projection(head.vocabulary.size)
+    missing = [head for head in heads if head.projected is None]
+    if missing:
+        vocabulary, Q = missing[0].vocabulary, torch.stack([head.Q for head in missing])
+        projected = Q.new_empty(vocabulary.size, *Q.shape[:2])
+        for s in slices(vocabulary.size, max(1, TILE // Q.shape[2])):
+            torch.mm(vocabulary.block(s), Q.flatten(0, 1).T, out=projected[s].flatten(1))
+        for head, own in zip(missing, projected.unbind(1), strict=True):
+            head.projected = own
 
 
 def zero_outputs(

@@ -15,7 +15,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.exact.arithmetic import full_float32, room_for_projections, slices
-from analysis.exact.head_logits import OV, Head, Sources, relative_errors, zero_outputs
+from analysis.exact.head_logits import (
+    OV,
+    Head,
+    Sources,
+    project_all,
+    relative_errors,
+    zero_outputs,
+)
 from analysis.exact.sweep import (
     ConfirmedPairs,
     OpenPairs,
@@ -29,6 +36,8 @@ N_FIRST = 128
 """Extreme tokens from each end that every pair meets first; a few more for a large k."""
 N_EXTREME = 512
 """Extreme tokens from each end, in all; more for a large k."""
+ROWS_CACHED = 4096
+"""Rows of what heads write that are scaled at once, few enough for the processor's cache."""
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -67,8 +76,8 @@ class TopKQuestion:
         return N_FIRST + self.k // 16 * 64
 
     def projects_all(self, projected_bytes: int) -> bool:
-        """Whether every token is projected, for most are targets and their projections fit."""
-        many = len(self.targets) > self.vocabulary.size // 2
+        """Whether every token is projected, for many are targets and their projections fit."""
+        many = len(self.targets) > self.vocabulary.size // 4
         return many and projected_bytes <= room_for_projections()
 
     @property
@@ -200,11 +209,9 @@ def _every_pair(
     """
     vocabulary = asked.vocabulary
     device, n = vocabulary.rows.device, len(asked.targets)
-    written = _written(asked, heads)
-    scale = written.norm(dim=2)
+    source, scale = _sources(asked, heads)
     zero_output = zero_outputs(heads, scale).to(device)
     error = relative_errors(heads, scale).to(device)
-    source = written.div_(scale.clamp_min(_TINY)[..., None]).float().to(device)
     target = asked.targets.to(device)
     pairs = OpenPairs(
         head=torch.arange(start, start + len(heads), device=device).repeat(n),
@@ -219,27 +226,43 @@ def _every_pair(
     return pairs, zero_output
 
 
-def _written(asked: TopKQuestion, heads: Sequence[Head]) -> Float[Tensor, "n_pairs n_heads r"]:
-    """``x·W_V·R`` of each head in float64, its values ``x·W_V`` once for heads that share them."""
+def _sources(
+    asked: TopKQuestion, heads: Sequence[Head]
+) -> tuple[Float[Tensor, "n_pairs n_heads r"], Float[Tensor, "n_pairs n_heads"]]:
+    """What each head writes, ``x·W_V·R``: float32 of length 1, and the lengths in float64."""
+    values = _values(asked, heads)
+    n, r = len(asked.targets), heads[0].R.shape[1]
+    scale = asked.common.x.new_empty(n, len(heads))
+    device = asked.vocabulary.rows.device
+    source = torch.empty(n, len(heads), r, dtype=torch.float32, device=device)
+    for s in slices(n, max(1, ROWS_CACHED // len(heads))):
+        written = scale.new_empty(s.stop - s.start, len(heads), r)
+        for i, head in enumerate(heads):
+            torch.mm(values[i][s], head.R, out=written[:, i])
+        scale[s] = written.norm(dim=2)
+        source[s] = written.div_(scale[s].clamp_min(_TINY)[..., None])
+    return source, scale
+
+
+def _values(asked: TopKQuestion, heads: Sequence[Head]) -> list[Float[Tensor, "n_pairs d_head"]]:
+    """``x·W_V`` of each head in float64, computed once for heads that share it."""
     shared = {id(head.ov.W_V): head for head in heads if head.ov.x is None}
-    values: dict[int, Tensor] = {}
-    if asked.target_rows is not None and shared:  # few pairs: in one product
+    known: dict[int, Tensor] = {}
+    if asked.target_rows is not None and shared:
         W_V = torch.cat([head.W_V for head in shared.values()], dim=1)
         widths = [head.ov.W_V.shape[1] for head in shared.values()]
-        values = dict(zip(shared, (asked.common.x @ W_V).split(widths, 1), strict=True))
-    r = heads[0].R.shape[1]
-    written = asked.common.x.new_empty(len(asked.targets), len(heads), r)
-    last: tuple[Tensor | None, Tensor] = None, asked.common.x
+        known = dict(zip(shared, (asked.common.x @ W_V).split(widths, 1), strict=True))
+    values: list[Tensor] = []
     for i, head in enumerate(heads):
         W_V = head.ov.W_V
-        if head.ov.x is not None or last[0] is not W_V:
+        if i and head.ov.x is None and heads[i - 1].ov.x is None and heads[i - 1].ov.W_V is W_V:
+            values.append(values[-1])
+        else:
             head.multiply_adds += head.sources.x.numel() * W_V.shape[1]
-            known = values.get(id(W_V)) if head.ov.x is None else None
-            own = head.sources.x @ head.W_V if known is None else known
-            last = None if head.ov.x is not None else W_V, own
-        head.multiply_adds += last[1].shape[0] * head.R.numel()
-        torch.mm(last[1], head.R, out=written[:, i])
-    return written
+            ready = known.get(id(W_V)) if head.ov.x is None else None
+            values.append(head.sources.x @ head.W_V if ready is None else ready)
+        head.multiply_adds += len(values[-1]) * head.R.numel()
+    return values
 
 
 def _target_logits(
@@ -248,11 +271,10 @@ def _target_logits(
     source: Float[Tensor, "n_pairs n_heads r"],
     target: Int[Tensor, "n_pairs"],
 ) -> Float[Tensor, "n_pairs n_heads"]:
-    """Each source's logit of its target; all tokens are projected where most are targets."""
+    """Each source's logit of its target; all tokens are projected where many are targets."""
     n = len(target)
-    if asked.projects_all(heads[0].projected_bytes):
-        for head in heads:
-            head.project_all()
+    if asked.projects_all(len(heads) * heads[0].projected_bytes):
+        project_all(heads)
     elif asked.target_rows is not None:
         for head in heads:
             head.count_projection(n)
@@ -260,7 +282,7 @@ def _target_logits(
         return (asked.target_rows @ Q.T).view_as(source).mul_(source).sum(2)
     target_logit = source.new_empty(n, len(heads))
     for i, head in enumerate(heads):
-        for s in slices(n, max(1, asked.tile // head.Q.shape[1])):
+        for s in slices(n, max(1, min(ROWS_CACHED, asked.tile // head.Q.shape[1]))):
             target_logit[s, i] = (source[s, i] * head.project(target[s])).sum(1)
     return target_logit
 

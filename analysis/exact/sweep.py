@@ -142,7 +142,7 @@ def count_first(
     n = tokens.shape[1] // 2
     for i, (head, source) in enumerate(zip(heads, sources, strict=True)):
         left, right = head.operands(source, tokens[i], projected[i])
-        for s in slices(len(source), max(1, tile // len(right))):
+        for s in slices(len(source), max(1, tile // 8 // len(right))):
             logits = left[s] @ right.T
             if k == 1:
                 larger[i, s] = logits[:, :n].amax(1) > above[i, s]

@@ -197,7 +197,8 @@ def _decide_together(asked: TopKQuestion, heads: Sequence[OV]) -> Iterator[Decis
 
 def _tasks(asked: TopKQuestion, heads: Sequence[OV]) -> list[slice]:
     """A few heads of one shape for a thread at a time; those that share a W_V stay together."""
-    n = max(N_TASK, ROWS_TASK // max(1, len(asked.targets)))
+    few = len(asked.targets) <= ROWS_TASK
+    n = max(N_TASK, ROWS_TASK // max(1, len(asked.targets))) if few else 1
     n, starts = min(n, max(1, len(heads) // 16)), [0]
     for i in range(1, len(heads)):
         size = i - starts[-1]
