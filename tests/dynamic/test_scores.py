@@ -377,9 +377,10 @@ def test_ten_heads_of_smollm2_are_as_computed_plainly(
     tokens = torch.cat([smollm2.to_tokens(template.replace(SLOT, n)) for n in few.sources])
     _, cache = smollm2.run_with_cache(tokens)
     targets = torch.tensor(few.target_tokens)
+    W_U = unembedding_matrix(smollm2).double()
     heads = [(0, 0), (3, 4), (10, 8), (16, 2), (21, 5), (23, 0), (23, 2), (23, 3), (24, 4), (29, 7)]
     for layer, head in heads:
-        W_O, W_U = parts(smollm2, layer, head)
+        W_O = output_weights(smollm2, layer)[head]
         z = cache[f"blocks.{layer}.attn.hook_z"][:, -1, head]
         agrees(found, (0, 0, layer, head), plain_answers(z, W_O, W_U, targets, 1))
         x = cache[f"blocks.{layer}.hook_in"][:, -1].double()  # the name is the last token
