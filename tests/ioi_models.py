@@ -8,6 +8,7 @@ already.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,12 @@ def random_model(kind: str) -> TransformerBridge:
     tokenizer = make_tokenizer()
     model = planted.MAKERS[kind](len(tokenizer))
     return planted.boot(model, tokenizer, name=f"random-{kind}")
+
+
+@functools.cache
+def shared_model(kind: str) -> TransformerBridge:
+    """``random_model`` once for all tests of a process, none of which changes it."""
+    return random_model(kind)
 
 
 def planted_bridge(**options: Any) -> TransformerBridge:

@@ -31,7 +31,7 @@ def cache_of(model: TransformerBridge, prompts: IOIPrompts, prompt: int) -> dict
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_attention_and_what_is_written_for_it(kind: str) -> None:
-    model = ioi_models.random_model(kind)
+    model = ioi_models.shared_model(kind)
     prompts = ioi_prompts(model, 10)
     clean = run_prompts(model, prompts)
     layer, head = 1, 2

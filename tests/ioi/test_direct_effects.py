@@ -108,7 +108,7 @@ def effects_of(model: TransformerBridge, prompts: IOIPrompts, **options: Any) ->
 @pytest.mark.parametrize("freeze_mlps", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_head_of_a_small_model(kind: str, freeze_mlps: bool) -> None:
-    model = ioi_models.random_model(kind)
+    model = ioi_models.shared_model(kind)
     prompts = ioi_prompts(model, 12)
     effects = effects_of(model, prompts, freeze_mlps=freeze_mlps).numpy()
     heads = [(layer, head) for layer in range(3) for head in range(4)]
@@ -121,7 +121,7 @@ def test_every_head_of_a_small_model(kind: str, freeze_mlps: bool) -> None:
 
 @pytest.mark.slow
 def test_chosen_heads_are_those_of_all() -> None:
-    model = ioi_models.random_model("llama")
+    model = ioi_models.shared_model("llama")
     prompts = ioi_prompts(model, 6)
     some = effects_of(model, prompts, heads=[(2, 1), (1, 3)])
     torch.testing.assert_close(some, effects_of(model, prompts)[:, [7, 9]])
@@ -129,7 +129,7 @@ def test_chosen_heads_are_those_of_all() -> None:
 
 @pytest.mark.slow
 def test_the_two_ways_are_different_quantities() -> None:
-    model = ioi_models.random_model("gpt2")
+    model = ioi_models.shared_model("gpt2")
     prompts = ioi_prompts(model, 6)
     again, frozen = (effects_of(model, prompts, freeze_mlps=f) for f in (False, True))
     assert (again - frozen).abs().max() > 0.01
@@ -159,7 +159,7 @@ def test_heads_of_smollm2(smollm2: TransformerBridge, monkeypatch: pytest.Monkey
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_ablation_it_is_the_same_with_the_heads_replaced(kind: str) -> None:
-    model = ioi_models.random_model(kind)
+    model = ioi_models.shared_model(kind)
     prompts = ioi_prompts(model, 12, templates=TEMPLATES[:3])
     other = run_prompts(model, prompts, counterfactual=True)
     cases = [[(0, 1), (1, 2)], [(1, 0)]]
@@ -190,7 +190,7 @@ def test_after_ablation_it_is_the_same_with_the_heads_replaced(kind: str) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_runs_of_end_alone_are_whole_runs(kind: str) -> None:
-    model = ioi_models.random_model(kind)
+    model = ioi_models.shared_model(kind)
     prompts = ioi_prompts(model, 20)
     z = torch.randn(20, model.cfg.d_head, generator=torch.Generator().manual_seed(0))
     cases = [{}, {(1, 2): z, (2, 0): -z}]
@@ -208,7 +208,7 @@ def test_runs_of_end_alone_are_whole_runs(kind: str) -> None:
 def test_attribution_is_that_of_transformer_lens(kind: str) -> None:
     from transformer_lens.tools.analysis import direct_logit_attribution
 
-    model, folded = ioi_models.random_model(kind), ioi_models.random_model(kind)
+    model, folded = ioi_models.shared_model(kind), ioi_models.random_model(kind)
     # Its value biases stay where they are: folded away, they would be no head's.
     folded.enable_compatibility_mode(fold_value_biases=False, disable_warnings=True)
     prompts = ioi_prompts(model, 4)

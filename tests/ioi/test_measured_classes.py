@@ -75,7 +75,7 @@ def test_planted_heads_are_found_wherever_they_are() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpt2", "gpt-neox", "llama"])
 def test_a_random_model_has_none(kind: str) -> None:
-    model = ioi_models.random_model(kind)
+    model = ioi_models.shared_model(kind)
     measured = measure_heads(model, ioi_prompts(model, 64))
     assert not measured.performance.solved
     assert measured.classes.empty
