@@ -68,11 +68,14 @@ def answers(kind: str) -> dict[str, np.ndarray]:
 
 
 def trained_answers(folder: Path) -> dict[str, np.ndarray]:
-    """The weights of a model that is trained a little, before and after."""
+    """The bits of the weights of a model that is trained a little, before and after."""
     found: dict[str, np.ndarray] = {}
     for path in train(folder, TrainingRun(n_names=12, batch=16, steps=(0, 20))):
         weights = load_file(path / "model.safetensors")
-        found |= {f"trained {path.name} {name}": weights[name].numpy() for name in weights}
+        found |= {
+            f"trained {path.name} {name}": weight.view(torch.int32).numpy()
+            for name, weight in weights.items()
+        }
     return found
 
 

@@ -274,9 +274,11 @@ def _new_model(run: TrainingRun, tokenizer: Any) -> GPT2LMHeadModel:
         embd_pdrop=0.0,
         attn_pdrop=0.0,
     )
-    config._attn_implementation = "eager"
+    config._attn_implementation = "sdpa"
     with torch.random.fork_rng(devices=[]):
         model = GPT2LMHeadModel(config).double().train()
+    for block in model.transformer.h:
+        block.mlp.act = torch.nn.GELU(approximate="tanh")  # GPT-2's, in one operation
     random = np.random.default_rng(run.seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -290,8 +292,9 @@ def _new_model(run: TrainingRun, tokenizer: Any) -> GPT2LMHeadModel:
 
 @torch.no_grad()
 def _round(model: GPT2LMHeadModel) -> None:
+    """Weights to the grid, -0 to 0: which of the two it is, is rounding too."""
     for parameter in model.parameters():
-        parameter.div_(GRID).round_().mul_(GRID)
+        parameter.div_(GRID).round_().mul_(GRID).add_(0.0)
 
 
 def _loss(model: GPT2LMHeadModel, tokens: Int[Tensor, "n length"]) -> Tensor:
@@ -304,10 +307,10 @@ def _loss(model: GPT2LMHeadModel, tokens: Int[Tensor, "n length"]) -> Tensor:
     for rows in lengths.argsort(stable=True).chunk(4):
         longest = int(lengths[rows].max())
         read, wanted = tokens[rows, :longest], tokens[rows, 1 : longest + 1]
-        logits = model(read, attention_mask=torch.ones_like(read)).logits
-        total = total + torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), wanted.flatten(), ignore_index=0, reduction="sum"
-        )
+        said = wanted != 0
+        run = model.transformer(read, attention_mask=torch.ones_like(read), use_cache=False)
+        logits = model.lm_head(run.last_hidden_state[said])
+        total = total + torch.nn.functional.cross_entropy(logits, wanted[said], reduction="sum")
     return total / lengths.sum()
 
 
