@@ -33,7 +33,7 @@ from analysis.exact.sweep import (
 from analysis.exact.vocabulary import Vocabulary
 
 N_FIRST = 128
-"""Extreme tokens from each end that every pair meets first; a few more for a large k."""
+"""Extreme tokens from each end that every pair meets first; more for a large k."""
 N_EXTREME = 512
 """Extreme tokens from each end, in all; more for a large k."""
 ROWS_CACHED = 4096

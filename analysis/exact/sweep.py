@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from analysis.exact.arithmetic import TILE, count_larger, slices
+from analysis.exact.arithmetic import TILE, compare_rows, count_larger, slices
 from analysis.exact.head_logits import Head, ResidualStream
 
 SWEEP_BLOCK = 2048
@@ -312,12 +312,16 @@ def _compare(
 ) -> tuple[Int[Tensor, "m"], Int[Tensor, "l"], Int[Tensor, "l"]]:
     """How many logits of a row surely exceed its target's, and where those within the bound are.
 
-    Most logits are far below: only groups of them whose largest is not are looked at one by one.
+    Most logits are far below: only groups of them whose largest is not are looked at one by one,
+    unless these are many.
     """
     above, below = target_logit + tolerance, target_logit - tolerance
     size = GROUP if logits.shape[1] % GROUP == 0 else 1
     groups = logits.unflatten(1, (size, -1))  # tokens of a group lie apart: so maxima are quick
     row, group = (groups.amax(1) >= below[:, None]).nonzero(as_tuple=True)
+    if 4 * len(row) * size > logits.numel():
+        larger, _, row, token = compare_rows(logits, below, above)
+        return larger, row, token
     some = groups[row, :, group]
     at, member = (some >= below[row, None]).nonzero(as_tuple=True)
     sure = some[at, member] > above[row[at]]

@@ -201,8 +201,9 @@ def _tasks(asked: TopKQuestion, heads: Sequence[OV]) -> list[slice]:
     n = max(N_TASK, ROWS_TASK // max(1, len(asked.targets))) if few else 1
     n, starts = min(n, max(1, len(heads) // 16)), [0]
     for i in range(1, len(heads)):
-        size = i - starts[-1]
-        if size >= 4 * n or (size >= n and heads[i].W_V is not heads[i - 1].W_V):
+        size, before = i - starts[-1], heads[i - 1]
+        full = size >= 4 * n or (size >= n and heads[i].W_V is not before.W_V)
+        if full or heads[i].W_O.shape != before.W_O.shape:
             starts.append(i)
     return list(map(slice, starts, [*starts[1:], len(heads)]))
 

@@ -273,6 +273,41 @@ def test_threads_and_order_do_not_change_an_answer() -> None:
         assert torch.equal(top, results[0][0]) and torch.equal(bottom, results[0][1])
 
 
+def test_heads_of_different_widths_are_decided_together() -> None:
+    """As in models whose layers differ; so many heads that a thread takes several at a time."""
+    wide, narrow = random_layer(5), random_layer(6)
+    narrow = replace(wide, W_V=narrow.W_V[..., :3].clone(), W_O=narrow.W_O[:, :3].clone())
+    layers, n_times = (wide, narrow), 16
+    heads = [head for layer in layers for head in layer_heads(layer.W_V, layer.W_O)[:3]] * n_times
+    with full_float32():
+        decided = list(decide_heads(wide.x, wide.targets, heads, Vocabulary(wide.W_U), 3))
+    for found, side in zip(answers(decided), (0, 1), strict=True):
+        expected = torch.cat([layer.ranks()[side][:3] < 3 for layer in layers])
+        assert torch.equal(found, expected.repeat(n_times, 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.sampled_from([1, 16, 31, 32, 160]),
+    tolerance=st.integers(0, 2),
+    most=st.sampled_from([-4, 0, 3, 6]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_logits_near_the_target_are_found_wherever_they_are(
+    n: int, tolerance: int, most: int, seed: int
+) -> None:
+    """From rows of which nearly nothing comes near the target to rows of which everything does."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randint(-4, 5, (7, n), generator=generator).float()
+    target = torch.full((7,), float(most))
+    larger, row, token = sweep._compare(logits, target, torch.full((7,), float(tolerance)))
+    assert larger.tolist() == (logits > most + tolerance).sum(1).tolist()
+    near = (logits - most).abs() <= tolerance
+    assert sorted(map(list, zip(row.tolist(), token.tolist(), strict=True))) == (
+        near.nonzero().tolist()
+    )
+
+
 def near_ties() -> Layer:
     """Each target has a rival whose logit differs by far less than a float32 rounding error.
 
