@@ -225,7 +225,10 @@ class _Sweep:
             self._recheck(torch.ones_like(self.rechecked))
 
     def drop_refuted(self, least: float) -> None:
-        """Forget the pairs that k larger tokens have refuted, if more than this share of them."""
+        """Forget the pairs that k larger tokens have refuted, if these are more than this share.
+
+        To copy what is left takes longer than to keep a few.
+        """
         keep = self.n_larger < self.k
         if len(keep) - int(keep.sum()) <= least * len(keep):
             return
@@ -279,10 +282,10 @@ class _Sweep:
 
 
 def _largest_block(space: Head | ResidualStream, n_pairs: int, tile: int) -> int:
-    """More tokens where they and their logits take little memory.
+    """Tokens in the largest blocks: more where they and their logits take little memory.
 
-    Where the pairs of several heads meet them, their number does not count: it hangs on the number
-    of threads, which the record of the work must not.
+    The number of pairs counts for one head alone. How many pairs of several heads are together
+    depends on the number of threads, and the record of the work must not.
     """
     for_logits = tile // 4 // n_pairs if isinstance(space, Head) and n_pairs else tile
     times = min(2 * TILE // space.vocabulary.rows.shape[1], for_logits) // SWEEP_BLOCK

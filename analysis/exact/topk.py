@@ -108,8 +108,8 @@ def pairs_at_once(d_model: int, d_head: int) -> int:
     """How many pairs ``decide_heads`` may be given so that all it holds stays within ``MEMORY``.
 
     Half of it is for the source vectors, in float64, for their targets' rows of the unembedding,
-    and for what each thread holds of a pair while it decides one head: its values and what it
-    writes in float64, its unit source in float32 and copies of that for the pairs of either
+    and for what each thread holds of a pair while it decides the few heads that share its values:
+    these in float64, what each head writes in float32, copies of that for the pairs of either
     direction that are open, and their numbers.
     """
     each = 12 * d_model + torch.get_num_threads() * ((2 * 8 + 8 + 4 * 4) * d_head + 200)
