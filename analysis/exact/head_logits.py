@@ -59,6 +59,21 @@ class OV:
     margin: float = 0.0
 
 
+@dataclass(frozen=True)
+class Factors:
+    """A head's ``W_O = R·Q`` with orthonormal rows in Q.
+
+    Attributes:
+        R: float64, where the sources are.
+        Q: float32, on the vocabulary's device.
+        size: float64, W_O's Frobenius norm.
+    """
+
+    R: Float[Tensor, "d_head r"]
+    Q: Float[Tensor, "r d_model"]
+    size: Float[Tensor, ""]
+
+
 class Head:
     """One head's weights, factored as ``W_O = R·Q``, and the multiplications done with them.
 
@@ -79,15 +94,16 @@ class Head:
         sources: Sources,
         ov: OV,
         vocabulary: Vocabulary,
-        factored: tuple[Tensor, Tensor, Tensor] | None = None,
+        factored: Factors | None = None,
     ) -> None:
         """Factor W_O, unless it is at hand as ``factors`` gives it."""
         self.sources, self.ov, self.vocabulary = sources, ov, vocabulary
         self.n_near_ties = 0
         device = sources.x.device
-        self.R, self.Q, size = factored or factors([ov], vocabulary, device)[0]
+        factored = factored or factors([ov], vocabulary, device)[0]
+        self.R, self.Q = factored.R, factored.Q
         value_size = torch.linalg.vector_norm(ov.W_V.to(device), dtype=torch.float64)
-        self._size = float(value_size * size)
+        self._size = float(value_size * factored.size)
         known = vocabulary.known(self._key)
         self.projected: Float[Tensor, "d_vocab r"] | None = None if known is None else known[0]
         self.projects_all = False
@@ -260,18 +276,6 @@ class Head:
         d_model = self.ov.W_O.shape[1]
         return 2 * gamma(2 * max(d_in, d_model) + d_head + 4, torch.float64) * self._size
 
-    def zero_output(self, scale: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
-        """The sources for which the head writes exactly nothing.
-
-        Where what it writes is no longer than its rounding error, it is summed again in the fixed
-        order.
-        """
-        nothing = scale <= 1.01 * self.scale_error() * self.sources.lengths
-        if bool(nothing.any()) and bool(self.W_V.any()) and bool(self.W_O.any()):
-            for row in (nothing & self.sources.x.any(1)).nonzero()[:, 0].tolist():
-                nothing[row] = not self.written_in_order(row).any()
-        return nothing
-
     def scale_error(self) -> float:
         """Bound on float64's own error in what the head writes, over ``|x|``.
 
@@ -300,46 +304,48 @@ def project_all(heads: Sequence[Head]) -> None:
             head.projected = own
 
 
-def zero_outputs(
-    heads: Sequence[Head], scale: Float[Tensor, "n n_heads"]
-) -> Bool[Tensor, "n n_heads"]:
-    """``Head.zero_output`` of several heads, most of which write something for every source."""
-    nothing = scale <= 1.01 * _scale_errors(heads)
-    for i in nothing.any(0).nonzero()[:, 0].tolist():
-        nothing[:, i] = heads[i].zero_output(scale[:, i])
-    return nothing
-
-
-def relative_errors(
-    heads: Sequence[Head], scale: Float[Tensor, "n n_heads"]
-) -> Float[Tensor, "n n_heads"]:
-    """Bound on a logit's rounding error over ``|w_v|``, for unit sources; float32.
-
-    ``scale`` is the length, in float64, of what each head, all of one shape, writes for each
-    source.
-    """
-    r, d_model = heads[0].Q.shape
-    single = math.sqrt(r) * gamma(d_model + 1, torch.float32) + gamma(r + 3, torch.float32)
-    # float64's own error matters only where what the head writes nearly vanishes.
-    bound = 1.01 * (single + _scale_errors(heads) / scale)
-    # No logit of a unit source is off by more than 2: it is at most |w_v| long to either side.
-    return torch.where(scale > 0, bound, torch.inf).clamp(max=2.1).float()
-
-
-def _scale_errors(heads: Sequence[Head]) -> Float[Tensor, "n n_heads"]:
+def scale_errors(heads: Sequence[Head]) -> Float[Tensor, "n n_heads"]:
     """Bound on float64's own error in what each head writes for each source."""
     lengths = [head.sources.lengths for head in heads]
     each = lengths[0].new_tensor([head.scale_error() for head in heads])
     return torch.stack(lengths, dim=1) * each
 
 
-def factors(
-    heads: Sequence[OV], vocabulary: Vocabulary, device: torch.device
-) -> list[tuple[Float[Tensor, "d_head r"], Float[Tensor, "r d_model"], Float[Tensor, ""]]]:
-    """Each head's ``W_O = R·Q``: R in float64 on the device, Q in float32 on the vocabulary's.
+def zero_outputs(
+    heads: Sequence[Head], scale: Float[Tensor, "n n_heads"], error: Float[Tensor, "n n_heads"]
+) -> Bool[Tensor, "n n_heads"]:
+    """The sources for which each head writes exactly nothing.
 
-    Also W_O's Frobenius norm, float64.
+    Where what it writes, of length ``scale``, is no longer than its ``error`` (``scale_errors``),
+    it is summed again in the fixed order.
     """
+    nothing = scale <= 1.01 * error
+    for i in nothing.any(0).nonzero()[:, 0].tolist():
+        head = heads[i]
+        if bool(head.W_V.any()) and bool(head.W_O.any()):
+            for row in (nothing[:, i] & head.sources.x.any(1)).nonzero()[:, 0].tolist():
+                nothing[row, i] = not head.written_in_order(row).any()
+    return nothing
+
+
+def relative_errors(
+    heads: Sequence[Head], scale: Float[Tensor, "n n_heads"], error: Float[Tensor, "n n_heads"]
+) -> Float[Tensor, "n n_heads"]:
+    """Bound on a logit's rounding error over ``|w_v|``, for unit sources; float32.
+
+    ``scale`` is the length, in float64, of what each head, all of one shape, writes for each
+    source, and ``error`` the bound on its error (``scale_errors``).
+    """
+    r, d_model = heads[0].Q.shape
+    single = math.sqrt(r) * gamma(d_model + 1, torch.float32) + gamma(r + 3, torch.float32)
+    # float64's own error matters only where what the head writes nearly vanishes.
+    bound = 1.01 * (single + error / scale)
+    # No logit of a unit source is off by more than 2: it is at most |w_v| long to either side.
+    return torch.where(scale > 0, bound, torch.inf).clamp(max=2.1).float()
+
+
+def factors(heads: Sequence[OV], vocabulary: Vocabulary, device: torch.device) -> list[Factors]:
+    """Each head's, kept by the vocabulary; ``device`` is that of the sources."""
 
     def factor(place: int) -> tuple[Tensor, Tensor, Tensor]:
         W_O = heads[place].W_O.cpu().double()
@@ -348,7 +354,7 @@ def factors(
 
     keys = [None if ov.key is None else ("factors", ov.key) for ov in heads]
     found = vocabulary.kept_each(keys, lambda places: list(vocabulary.map(factor, places)))
-    return [(R, Q, size) for R, Q, size in found]
+    return [Factors(*kept) for kept in found]
 
 
 class ResidualStream:

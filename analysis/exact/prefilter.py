@@ -17,10 +17,12 @@ from torch import Tensor
 from analysis.exact.arithmetic import full_float32, room_for_projections, slices
 from analysis.exact.head_logits import (
     OV,
+    Factors,
     Head,
     Sources,
     project_all,
     relative_errors,
+    scale_errors,
     zero_outputs,
 )
 from analysis.exact.sweep import (
@@ -75,11 +77,6 @@ class TopKQuestion:
         """Extreme tokens from each end that every pair meets first, a number of eights."""
         return N_FIRST + self.k // 16 * 64
 
-    def projects_all(self, projected_bytes: int) -> bool:
-        """Whether every token is projected, for many are targets and their projections fit."""
-        many = len(self.targets) > self.vocabulary.size // 4
-        return many and projected_bytes <= room_for_projections()
-
     @property
     def n_extreme(self) -> int:
         """Extreme tokens from each end, in all; the pairs still open meet the others next.
@@ -87,6 +84,11 @@ class TopKQuestion:
         One token refutes a pair where k is 1, and the first of them nearly always hold it.
         """
         return N_EXTREME + self.k // 16 * 128 if self.k > 1 else self.n_first
+
+    def projects_all(self, projected_bytes: int) -> bool:
+        """Whether every token is projected, for many are targets and their projections fit."""
+        many = len(self.targets) > self.vocabulary.size // 4
+        return many and projected_bytes <= room_for_projections()
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Extremes:
 
 
 def extremes_of(
-    asked: TopKQuestion, heads: Sequence[OV], factored: Sequence[tuple[Tensor, Tensor, Tensor]]
+    asked: TopKQuestion, heads: Sequence[OV], factored: Sequence[Factors]
 ) -> list[Extremes]:
     """The extreme tokens of each head, whose weights are ``factored`` as ``factors`` does."""
     vocabulary, reference = asked.vocabulary, asked.reference
@@ -128,7 +130,7 @@ def extremes_of(
                 return most[i], least[i]
             with full_float32():
                 rows = vocabulary.block(torch.cat([most[i, :n], least[i, :n]]))
-                return most[i], least[i], rows @ factored[which[i]][1].T
+                return most[i], least[i], rows @ factored[which[i]].Q.T
 
         return list(vocabulary.map(project, range(len(which))))
 
@@ -177,7 +179,7 @@ def prefilter(
     asked: TopKQuestion,
     heads: Sequence[OV],
     start: int,
-    factored: Sequence[tuple[Tensor, Tensor, Tensor]],
+    factored: Sequence[Factors],
     extremes: Sequence[Extremes],
 ) -> list[Prefiltered]:
     """Steps 1 and 2 for a few heads of one shape, and step 3 where all projections are at hand.
@@ -210,8 +212,9 @@ def _every_pair(
     vocabulary = asked.vocabulary
     device, n = vocabulary.rows.device, len(asked.targets)
     source, scale = _sources(asked, heads)
-    zero_output = zero_outputs(heads, scale).to(device)
-    error = relative_errors(heads, scale).to(device)
+    scale_error = scale_errors(heads)
+    zero_output = zero_outputs(heads, scale, scale_error).to(device)
+    error = relative_errors(heads, scale, scale_error).to(device)
     target = asked.targets.to(device)
     pairs = OpenPairs(
         head=torch.arange(start, start + len(heads), device=device).repeat(n),
@@ -246,23 +249,22 @@ def _sources(
 
 def _values(asked: TopKQuestion, heads: Sequence[Head]) -> list[Float[Tensor, "n_pairs d_head"]]:
     """``x·W_V`` of each head in float64, computed once for heads that share it."""
+    own = [head for head in heads if head.ov.x is not None]
     shared = {id(head.ov.W_V): head for head in heads if head.ov.x is None}
-    known: dict[int, Tensor] = {}
-    if asked.target_rows is not None and shared:
+    for head in (*own, *shared.values()):
+        head.multiply_adds += head.sources.x.numel() * head.ov.W_V.shape[1]
+    if asked.target_rows is not None and shared:  # few pairs: in one product
         W_V = torch.cat([head.W_V for head in shared.values()], dim=1)
         widths = [head.ov.W_V.shape[1] for head in shared.values()]
-        known = dict(zip(shared, (asked.common.x @ W_V).split(widths, 1), strict=True))
-    values: list[Tensor] = []
-    for i, head in enumerate(heads):
-        W_V = head.ov.W_V
-        if i and head.ov.x is None and heads[i - 1].ov.x is None and heads[i - 1].ov.W_V is W_V:
-            values.append(values[-1])
-        else:
-            head.multiply_adds += head.sources.x.numel() * W_V.shape[1]
-            ready = known.get(id(W_V)) if head.ov.x is None else None
-            values.append(head.sources.x @ head.W_V if ready is None else ready)
-        head.multiply_adds += len(values[-1]) * head.R.numel()
-    return values
+        values = dict(zip(shared, (asked.common.x @ W_V).split(widths, 1), strict=True))
+    else:
+        values = {key: asked.common.x @ head.W_V for key, head in shared.items()}
+    for head in heads:
+        head.multiply_adds += len(asked.targets) * head.R.numel()
+    return [
+        values[id(head.ov.W_V)] if head.ov.x is None else head.sources.x @ head.W_V
+        for head in heads
+    ]
 
 
 def _target_logits(

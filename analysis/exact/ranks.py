@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.exact.arithmetic import TILE, compare_rows, slices
-from analysis.exact.head_logits import OV, Head, Sources
+from analysis.exact.head_logits import OV, Head, Sources, scale_errors, zero_outputs
 from analysis.exact.vocabulary import Vocabulary
 
 BLOCK = 1024
@@ -51,7 +51,8 @@ def rank_targets(
     targets = targets.to(x.device)
     W_O = head.W_O
     values = x @ head.W_V
-    zero_output = head.zero_output((values @ W_O).norm(dim=1))
+    scale = (values @ W_O).norm(dim=1)
+    zero_output = zero_outputs([head], scale[:, None], scale_errors([head]))[:, 0]
     norms = vocabulary.norms.to(x.device).double()
     d_model = ov.W_V.shape[0]
     error = head.float64_error() * head.sources.lengths

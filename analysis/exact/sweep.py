@@ -17,11 +17,12 @@ from torch import Tensor
 
 from analysis.exact.arithmetic import TILE, compare_rows, count_larger, slices
 from analysis.exact.head_logits import Head, ResidualStream
+from analysis.exact.vocabulary import Vocabulary
 
 SWEEP_BLOCK = 2048
 """Tokens in the largest blocks of the whole vocabulary's sweep; the first are smaller."""
-MOST = 8
-"""Times as many in a block that few pairs meet."""
+BLOCKS_OF_FEW = 8
+"""Times as many, at most, where few pairs meet them."""
 FIRST_BLOCK = 512
 """Tokens in the first."""
 GROUP = 16
@@ -189,7 +190,8 @@ def check_full_vocabulary(
     sweep = _Sweep(heads, pairs, k)
     everything = torch.arange(space.vocabulary.size, device=pairs.pair.device)
     alone = isinstance(space, Head)
-    for tokens in growing_blocks(space.vocabulary.size, _largest_block(space, len(pairs), tile)):
+    largest = _largest_block(space.vocabulary, len(pairs) if alone else 1, tile)
+    for tokens in growing_blocks(space.vocabulary.size, largest):
         if len(sweep.pairs) == 0:
             break
         for s, logits, tolerance in _tiles(space, sweep.pairs, tokens, tile):
@@ -281,15 +283,14 @@ class _Sweep:
             self.n_larger.index_add_(0, rows, (sign > 0).long())
 
 
-def _largest_block(space: Head | ResidualStream, n_pairs: int, tile: int) -> int:
-    """Tokens in the largest blocks: more where they and their logits take little memory.
+def _largest_block(vocabulary: Vocabulary, n_pairs: int, tile: int) -> int:
+    """Tokens in the largest blocks: more where they and the logits of the pairs take little memory.
 
-    The number of pairs counts for one head alone. How many pairs of several heads are together
-    depends on the number of threads, and the record of the work must not.
+    How many pairs of several heads are together depends on the number of threads, and the record of
+    the work must not: these count as one.
     """
-    for_logits = tile // 4 // n_pairs if isinstance(space, Head) and n_pairs else tile
-    times = min(2 * TILE // space.vocabulary.rows.shape[1], for_logits) // SWEEP_BLOCK
-    return SWEEP_BLOCK * min(max(1, times), MOST)
+    most = min(2 * TILE // vocabulary.rows.shape[1], tile // 4 // max(1, n_pairs))
+    return SWEEP_BLOCK * min(max(1, most // SWEEP_BLOCK), BLOCKS_OF_FEW)
 
 
 def growing_blocks(n: int, largest: int) -> Iterator[slice]:

@@ -112,7 +112,7 @@ def pairs_at_once(d_model: int, d_head: int) -> int:
     these in float64, what each head writes in float32, copies of that for the pairs of either
     direction that are open, and their numbers.
     """
-    each = 12 * d_model + torch.get_num_threads() * ((2 * 8 + 8 + 4 * 4) * d_head + 200)
+    each = 12 * d_model + torch.get_num_threads() * ((8 + 4 * 4 + 4 * 4) * d_head + 200)
     return max(1, MEMORY // 2 // each)
 
 
@@ -197,8 +197,8 @@ def _decide_together(asked: TopKQuestion, heads: Sequence[OV]) -> Iterator[Decis
 
 def _tasks(asked: TopKQuestion, heads: Sequence[OV]) -> list[slice]:
     """A few heads of one shape for a thread at a time; those that share a W_V stay together."""
-    few = len(asked.targets) <= ROWS_TASK
-    n = max(N_TASK, ROWS_TASK // max(1, len(asked.targets))) if few else 1
+    n_pairs = max(1, len(asked.targets))
+    n = max(N_TASK, ROWS_TASK // n_pairs) if n_pairs <= ROWS_TASK else 1
     n, starts = min(n, max(1, len(heads) // 16)), [0]
     for i in range(1, len(heads)):
         size, before = i - starts[-1], heads[i - 1]

@@ -16,8 +16,8 @@ from analysis.exact.threads import map_heads
 
 SAMPLED = 4
 """Of so many tokens one is looked at for extreme tokens that serve one call alone."""
-MANY = 8192
-"""Tokens of a vocabulary of which only some are looked at."""
+SAMPLED_FROM = 8192
+"""Tokens, at least, of a vocabulary of which only some are looked at."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -118,7 +118,7 @@ class Vocabulary:
         Returns:
             Two int64 ``[n_directions, min(n, d_vocab)]``, the most extreme token first.
         """
-        step = 1 if self._keep_bytes or self.size < max(MANY, 4 * SAMPLED * n) else SAMPLED
+        step = 1 if self._keep_bytes or self.size < max(SAMPLED_FROM, 4 * SAMPLED * n) else SAMPLED
         n_tokens = -(-self.size // step)
         n = min(n, n_tokens)
         logits = directions.new_empty(len(directions), n_tokens)

@@ -71,7 +71,7 @@ def test_rows_are_compared_as_one_number_after_another_is(
 def test_extreme_tokens_are_those_of_a_sort_of_the_tokens_looked_at(
     keep_bytes: int, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vocabulary, "MANY", 0)
+    monkeypatch.setattr(vocabulary, "SAMPLED_FROM", 0)
     generator = torch.Generator().manual_seed(1)
     W_U, directions = (torch.randn(n, m, generator=generator) for n, m in ((8, 999), (3, 8)))
     most, least = Vocabulary(W_U, keep_bytes).extreme_tokens(directions, 20)
