@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from baselines import FactoredLoop, plain_counts
@@ -14,12 +15,13 @@ from analysis.embeddings import effective_embedding
 from analysis.exact.batches import N_REFERENCE
 from analysis.exact.head_logits import OV, Sources
 from analysis.exact.prefilter import Reference
-from analysis.exact.topk import decide_heads, layer_heads
+from analysis.exact.topk import Decisions, decide_heads, layer_heads
 from analysis.exact.vocabulary import Vocabulary
 from analysis.weights import embedding_matrix, output_weights, unembedding_matrix, value_weights
 
 Counts = list[tuple[int, int]]
 KEEP_BYTES = 1 << 28
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Case:
     def exact(self, k: int, ranks: bool = False) -> tuple[Counts, float]:
         """The scorer's counts for all heads, and its share of the dense product."""
         later = [ov for layer in self.layers[1:] for ov in layer]
-        decided = []
+        decided: list[Decisions] = []
         for x, heads in ((self.x_first, self.layers[0]), (self.x_later, later)):
             reference = self.references[x is not self.x_first]
             decided += decide_heads(
@@ -70,7 +72,7 @@ class Case:
         return [(int(d.in_top_k.sum()), int(d.in_bottom_k.sum())) for d in decided], work / dense
 
 
-def seconds(do: Callable[[], object]) -> tuple[float, object]:
+def seconds(do: Callable[[], T]) -> tuple[float, T]:
     """How long it took, and what it gave."""
     start = time.perf_counter()
     result = do()

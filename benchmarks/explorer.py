@@ -79,7 +79,9 @@ def made_up(small: Results, n_layers: int, n_heads: int) -> Results:
     ids = np.array(list(small.words))
     extremes = {
         head: ExtremeTokens(
-            rng.choice(ids, (scores.n_pairs, 5)), rng.choice(ids, (scores.n_pairs, 5))
+            rng.choice(ids, (scores.n_pairs, 5)),
+            rng.choice(ids, (scores.n_pairs, 5)),
+            zero_output=np.zeros(scores.n_pairs, bool),
         )
         for head in strongest(sets[0].scores, N_HEADS_WITH_TOKENS)
     }

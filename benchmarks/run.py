@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from functools import partial
 
 import torch
 from cases import Case, random_case, seconds, smollm2, spread
@@ -39,7 +40,7 @@ def compare(case: Case, k: int, n_sampled: int, repeats: int) -> dict[str, objec
     _, (ours, share) = seconds(lambda: case.exact(k))
     for _ in range(repeats):
         for name in ("factored", "plain"):
-            took, counts = seconds(lambda name=name: case.baseline(name, sample, k))
+            took, counts = seconds(partial(case.baseline, name, sample, k))
             times[name].append(took * scale)
             for head, count in zip(sample, counts, strict=True):
                 mine = ours[rows.index(head)]

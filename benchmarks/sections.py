@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("results.md")
 
 
-def markdown(rows: Sequence[dict[str, object]]) -> str:
+def markdown(rows: Sequence[Mapping[str, object]]) -> str:
     """Rows as a table."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(map(str, row.values()) for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

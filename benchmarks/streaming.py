@@ -101,7 +101,8 @@ def write_checkpoint(shape: dict[str, Any], folder: Path, holes: bool = False) -
         layer = next((part for part in name.split(".") if part.isdigit()), "rest")
         if not (name == "lm_head.weight" and config.tie_word_embeddings):
             files.setdefault(layer, []).append((name, parameter.shape))
-    index, n_bytes = {}, 0
+    index: dict[str, str] = {}
+    n_bytes = 0
     for number, (layer, entries) in enumerate(files.items(), 1):
         file = f"model-{number:05}-of-{len(files):05}.safetensors"
         left_out = UNREAD if holes and layer not in ("rest", "0") else ()
@@ -119,7 +120,8 @@ def _write_file(
     left_out: Sequence[str],
 ) -> int:
     """A safetensors file, with holes for the tensors left out; the bytes of all others."""
-    header, place = {}, 0
+    header: dict[str, dict[str, Any]] = {}
+    place = 0
     for name, shape in entries:
         end = place + shape.numel() * dtype.itemsize
         kind = "F32" if dtype == torch.float32 else "BF16"
