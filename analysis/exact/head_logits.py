@@ -84,6 +84,7 @@ class Head:
         Q: float32 ``[r, d_model]``, on the vocabulary's device.
         projected: float32 ``[d_vocab, r]``, every token's projection, where it is held.
         projects_all: whether all of them were asked for.
+        ready: a block of tokens and their projections, made with those of other heads.
         multiply_adds: of the work that was asked for. What an earlier call has left counts as if
             it were computed, so that the number does not depend on earlier calls.
         n_near_ties: comparisons of different logits that the ``margin`` made a tie so far.
@@ -108,6 +109,7 @@ class Head:
         self.projected: Float[Tensor, "d_vocab r"] | None = None if known is None else known[0]
         self.projects_all = False
         self._blocks: list[Tensor] = []  # of projections, made one after another
+        self.ready: tuple[slice, Tensor] | None = None
         self._keeps = self._key is not None and vocabulary.keeps_projected(self.projected_bytes)
         self.multiply_adds = 0
         self._ordered: tuple[np.ndarray, ...] | None = None
@@ -132,10 +134,18 @@ class Head:
     def _projection(self, tokens: slice | Int[Tensor, "n"]) -> Float[Tensor, "n r"]:
         if self.projected is not None:
             return self.projected[tokens]
-        projected = (self.Q @ self.vocabulary.block(tokens).T).T  # quicker than the other way
+        if isinstance(tokens, slice) and self.ready is not None and self.ready[0] == tokens:
+            projected = self.ready[1]
+        else:
+            projected = (self.Q @ self.vocabulary.block(tokens).T).T  # quicker than the other way
         if self._keeps and self._is_next(tokens):
-            self._blocks.append(projected)
+            self._blocks.append(projected.clone())
         return projected
+
+    def asks_for(self, n_sources: int, tokens: slice) -> bool:
+        """Whether so many sources would have a block of tokens projected."""
+        many = n_sources >= self.Q.shape[0] or self._goes_on(n_sources, tokens)
+        return many and self.projected is None
 
     def count_projection(self, n_tokens: int) -> None:
         """Count the projection of so many tokens as done."""
@@ -158,7 +168,7 @@ class Head:
         """
         if sum(map(len, self._blocks)) == self.vocabulary.size:
             self.vocabulary.keep_projected(self._key, self._blocks)
-        self.projected, self._blocks = None, []
+        self.projected, self._blocks, self.ready = None, [], None
 
     def operands(
         self,
@@ -186,13 +196,15 @@ class Head:
         sources are very few.
         """
         r = self.Q.shape[0]
-        go_on = 4 * len(source) >= r and len(self._blocks) > 0 and self._is_next(tokens)
-        if self.projected is not None or go_on:
+        if self.projected is not None or self._goes_on(len(source), tokens):
             left, right = source, self._projection(tokens)
         else:
             left, right = source @ self.Q, self.vocabulary.block(tokens)
         self.multiply_adds += len(source) * self.Q.shape[1] * (r + len(right))
         return left, right
+
+    def _goes_on(self, n_sources: int, tokens: slice | Int[Tensor, "n"]) -> bool:
+        return 4 * n_sources >= self.Q.shape[0] and len(self._blocks) > 0 and self._is_next(tokens)
 
     def _is_next(self, tokens: slice | Int[Tensor, "n"]) -> bool:
         """Whether a block follows on those whose projections were made."""
@@ -302,6 +314,19 @@ def project_all(heads: Sequence[Head]) -> None:
             torch.mm(vocabulary.block(s), Q.flatten(0, 1).T, out=projected[s].flatten(1))
         for head, own in zip(missing, projected.unbind(1), strict=True):
             head.projected = own
+
+
+def project_block(heads: Sequence[Head], n_sources: Sequence[int], tokens: slice) -> None:
+    """Have a block of tokens ready for the heads that will ask for its projections.
+
+    Those of several heads are one product, which is much quicker than one for each.
+    """
+    some = [head for head, n in zip(heads, n_sources, strict=True) if head.asks_for(n, tokens)]
+    if len(some) > 1:
+        Q = torch.cat([head.Q for head in some])
+        projected = Q @ some[0].vocabulary.block(tokens).T
+        for head, own in zip(some, projected.split([len(head.Q) for head in some]), strict=True):
+            head.ready = tokens, own.T
 
 
 def scale_errors(heads: Sequence[Head]) -> Float[Tensor, "n n_heads"]:

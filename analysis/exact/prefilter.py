@@ -28,7 +28,7 @@ from analysis.exact.head_logits import (
 from analysis.exact.sweep import (
     ConfirmedPairs,
     OpenPairs,
-    check_full_vocabulary,
+    check_each,
     count_first,
     still_open,
 )
@@ -75,7 +75,7 @@ class TopKQuestion:
     @property
     def n_first(self) -> int:
         """Extreme tokens from each end that every pair meets first, a number of eights."""
-        return N_FIRST + self.k // 16 * 64
+        return N_FIRST + self.k // 16 * 24
 
     @property
     def n_extreme(self) -> int:
@@ -83,7 +83,7 @@ class TopKQuestion:
 
         One token refutes a pair where k is 1, and the first of them nearly always hold it.
         """
-        return N_EXTREME + self.k // 16 * 128 if self.k > 1 else self.n_first
+        return N_EXTREME + self.k // 16 * 48 if self.k > 1 else self.n_first
 
     def projects_all(self, projected_bytes: int) -> bool:
         """Whether every token is projected, for many are targets and their projections fit."""
@@ -160,19 +160,20 @@ class Prefiltered:
         """Whether so many pairs are open that the vocabulary is best projected for them."""
         return len(self.open) >= self.head.Q.shape[0]
 
-    def check(self, asked: TopKQuestion) -> ConfirmedPairs:
-        """Step 3 for this head alone."""
-        own = replace(self.open, head=torch.zeros_like(self.open.head))
-        confirmed = check_full_vocabulary(
-            self.head, [self.head], own, asked.k, asked.ranks, asked.tile
-        )
-        self.head.release_projected()
-        return confirmed
-
     def in_residual_stream(self) -> OpenPairs:
         """The open pairs with their sources as the head writes them."""
         self.head.multiply_adds += self.open.source.numel() * self.head.Q.shape[1]
         return replace(self.open, source=self.open.source @ self.head.Q)
+
+
+def check_alone(asked: TopKQuestion, some: Sequence[Prefiltered]) -> list[ConfirmedPairs]:
+    """Step 3 for some heads, each in its own dimensions."""
+    heads = [one.head for one in some]
+    own = [replace(one.open, head=torch.zeros_like(one.open.head)) for one in some]
+    confirmed = check_each(heads, own, asked.k, asked.ranks, asked.tile)
+    for head in heads:
+        head.release_projected()
+    return confirmed
 
 
 def prefilter(
@@ -197,7 +198,7 @@ def prefilter(
         head.multiply_adds += asked.vocabulary.rows.numel()  # the extreme tokens
         one = Prefiltered(head, nothing, open_, [])
         if head.projects_all:
-            one = replace(one, open=open_.keep(slice(0, 0)), confirmed=[one.check(asked)])
+            one = replace(one, open=open_.keep(slice(0, 0)), confirmed=check_alone(asked, [one]))
         prefiltered.append(one)
     return prefiltered
 

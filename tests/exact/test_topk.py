@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from analysis.exact import prefilter, sweep, topk
 from analysis.exact.arithmetic import TILE, full_float32
-from analysis.exact.head_logits import OV
+from analysis.exact.head_logits import OV, Head, project_block
 from analysis.exact.prefilter import Reference
 from analysis.exact.ranks import rank_targets
 from analysis.exact.topk import Decisions, decide_heads, layer_heads
@@ -90,14 +90,21 @@ def test_blocks_do_not_change_an_answer(
 def test_heads_decided_together_or_apart_answer_the_same(
     threads: int, n_task: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twelve heads: a few at a time, those with many open pairs alone, all others together."""
+    """Those with many open pairs project the vocabulary together; the others meet it together."""
     layer = random_layer(3)
-    layer = replace(layer, W_V=layer.W_V.repeat(3, 1, 1), W_O=layer.W_O.repeat(3, 1, 1))
+    layer = replace(layer, W_V=layer.W_V.repeat(12, 1, 1), W_O=layer.W_O.repeat(12, 1, 1))
     larger, smaller = layer.ranks()
     monkeypatch.setattr(topk, "N_TASK", n_task)
     monkeypatch.setattr(topk, "ANSWERS_TOGETHER", 1)
     monkeypatch.setattr(prefilter, "N_FIRST", 8)
     monkeypatch.setattr(prefilter, "N_EXTREME", 16)
+    groups = []
+
+    def project(heads: list[Head], *of: Any) -> None:
+        groups.append(len(heads))
+        project_block(heads, *of)
+
+    monkeypatch.setattr(sweep, "project_block", project)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -106,6 +113,7 @@ def test_heads_decided_together_or_apart_answer_the_same(
         torch.set_num_threads(before)
     for ranks, counted in zip(ranks_of(decided), (larger, smaller), strict=True):
         assert torch.equal(ranks, counted.clamp(max=4))
+    assert n_task < 6 or max(groups) > 1
 
 
 @pytest.mark.slow

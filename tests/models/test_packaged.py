@@ -23,7 +23,7 @@ from analysis.provenance import ModelIdentity, model_identity
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-ROOT = Path(packaged.__file__).parents[1]
+ROOT = Path(packaged.__file__).parents[2]
 FAKE_GGUF = b"GGUF" + bytes(range(256)) * 8
 
 # A stand-in for pip and for transformers: what is fetched and converted is small, and each step
