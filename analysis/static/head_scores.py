@@ -46,9 +46,10 @@ class HeadScores:
         model: which model was scored.
         provenance: everything else that made the result, ready for JSON.
         max_rank: up to which ranks are known; None where they were not asked for.
-        ranks_top: uint8 (int16 for ``max_rank`` above 255) ``[n_layers, n_heads, n_pairs]``, how
-            many tokens have a strictly larger logit than the target, ``max_rank`` where there are
-            as many or more, or where the head writes nothing; None without ``max_rank``.
+        ranks_top: uint8 (int16 for ``max_rank`` above 255, int32 above 32,767) ``[n_layers,
+            n_heads, n_pairs]``, how many tokens have a strictly larger logit than the target,
+            ``max_rank`` where there are as many or more, or where the head writes nothing; None
+            without ``max_rank``.
         ranks_bottom: likewise, how many have a strictly smaller logit.
         n_zero_output: int64 ``[n_layers, n_heads]``, pairs for which the head writes exactly
             nothing, which count neither in the top nor in the bottom k; None if not known.

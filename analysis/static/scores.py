@@ -30,7 +30,7 @@ from analysis.validation import check_flag, check_int
 from analysis.weights import unembedding_matrix
 
 LARGEST_MAX_RANK = 32_767
-"""Ranks are kept as 16-bit numbers."""
+"""Ranks are kept as 16-bit numbers, but for a k above this."""
 
 
 @torch.no_grad()
@@ -87,8 +87,7 @@ def score_heads(
     asked = _batch(model, pairs, chosen_heads(model, None), first_mlp, n_tokens)
     shape = (len(asked.heads), len(pairs))
     top, bottom, zero_output = (np.zeros(shape, dtype=bool) for _ in range(3))
-    dtype = np.uint8 if (max_rank or 0) <= 255 else np.int16
-    ranks = None if max_rank is None else np.zeros((2, *shape), dtype=dtype)
+    ranks = None if max_rank is None else np.zeros((2, *shape), dtype=_rank_dtype(max_rank))
     n_float64_rechecks = multiply_adds = 0
     decisions = asked.decisions(max_rank or k, "scoring heads", ranks=max_rank is not None)
     for place, part, decided in decisions:
@@ -139,6 +138,13 @@ def score_heads(
         ranks_bottom=None if ranks is None else ranks[1].reshape(cells),
         n_zero_output=zero_output.sum(1).reshape(cells[:2]),
     )
+
+
+def _rank_dtype(max_rank: int) -> type[np.integer]:
+    """The smallest numbers that hold ranks up to ``max_rank``, which a k may have raised."""
+    if max_rank <= 255:
+        return np.uint8
+    return np.int16 if max_rank <= LARGEST_MAX_RANK else np.int32
 
 
 @torch.no_grad()

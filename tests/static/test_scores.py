@@ -522,3 +522,15 @@ def test_what_is_no_model_or_no_truth_value_is_an_error(bridge: TransformerBridg
         score_heads(3, NAMES)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="first_mlp must be True or False"):
         score_heads(bridge, NAMES, first_mlp="no")  # type: ignore[arg-type]
+
+
+def test_ranks_hold_a_k_above_16_bits() -> None:
+    """A k above ``max_rank`` raises it, also beyond the 32,767 that may be asked for."""
+    bridge = planted.boot(checkpoints.gpt2_model(40_000, n_layer=1, n_embd=16), TOKENIZER)
+    plain = score_heads(bridge, NAMES, k=39_000, include_padding=True)
+    kept = score_heads(bridge, NAMES, k=39_000, include_padding=True, max_rank=10)
+    assert kept.ranks_top is not None and kept.ranks_bottom is not None
+    for ranks in (kept.ranks_top, kept.ranks_bottom):
+        assert ranks.min() >= 0 and ranks.max() > 32_767
+    assert np.array_equal(kept.in_top_k, plain.in_top_k)
+    assert np.array_equal(kept.in_bottom_k, plain.in_bottom_k)
