@@ -87,7 +87,7 @@ def sweep_frame(
     Args:
         source: what ``sweep`` returned, or a folder: then the answer of each model and question
             that was last asked for, given by the present versions of the code and of
-            ``data/names.csv``, under the name that it was first asked for by. A warning says how
+            ``data/names.csv``, under the name that it was last asked for by. A warning says how
             many others are left out.
         question: only the answers to this one: a :class:`Question`, or its label, such as
             ``static`` or ``static k=10``.
@@ -255,9 +255,10 @@ def _planned(
                     rows.append(about | {"status": "same weights", "reason": f"as {same}"})
                     store.drop_failure(**about)
                 elif store.has(key := question.key(checksum)):
-                    store.renew(key)  # the weights may be back that it was asked of before others
-                    rows.append(about | {"status": "kept", "reason": ""})
                     kept[key] = {"model": name, "title": identity.title}
+                    # The weights may be back that it was asked of before others.
+                    store.renew(key, **kept[key])
+                    rows.append(about | {"status": "kept", "reason": ""})
                     store.drop_failure(**about)
                 else:
                     whole = about | {

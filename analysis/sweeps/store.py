@@ -71,16 +71,21 @@ class Store:
         table = answer.reset_index().assign(**columns)
         self._write_answer(key, pa.Table.from_pandas(table, preserve_index=False))
 
-    def renew(self, key: str) -> None:
-        """Make an answer that is there the newest of its model and question."""
+    def renew(self, key: str, **about: str) -> None:
+        """Make an answer that is there the newest of its model and question.
+
+        ``about`` are columns that it is to have from now on: the ``model``'s name as it is asked
+        for now, which may not be that of before, when the older name may be another model's.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
             table = pq.ParquetFile(self.answer_file(key)).read()
-            written = table.schema.get_field_index("written")
-            now = pa.array([time.time()] * len(table))
-            self._write_answer(key, table.set_column(written, "written", now))
+            for column, value in (about | {"written": time.time()}).items():
+                place = table.schema.get_field_index(column)
+                table = table.set_column(place, column, pa.array([value] * len(table)))
+            self._write_answer(key, table)
         except pa.ArrowException as error:
             raise _unreadable(self.folder, error) from error
 

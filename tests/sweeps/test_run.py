@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -411,6 +412,30 @@ def test_a_folder_has_the_answers_of_the_last_sweep_whose_weights_were_there_bef
         checksums.append(checksum)
     assert statuses == ["kept"]
     assert checksums[0] == checksums[2] != checksums[1]
+
+
+def test_a_folder_never_gives_the_weights_of_one_model_for_those_of_another(made: Path) -> None:
+    """``A`` was asked first with the weights that ``B`` alone has now."""
+    store = Store(Path("sweep").resolve())
+    shutil.copytree(made, "B")
+
+    def ask() -> list[str]:
+        rows: list[dict[str, str]] = []
+        for task in _planned(["A", "B"], [Question("eigenvalue")], store, rows, {}):
+            _answer(str(store.folder), task)
+        return [row["status"] for row in rows]
+
+    assert ask() == ["same weights"]
+    weights = made / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    assert ask() == ["kept"]  # B, and A is done
+    assert ask() == ["kept", "kept"]
+    found = sweep_frame(store.folder)
+    own = {name: load_model(name).identity for name in ("A", "B")}
+    for name, rows in found.groupby("model"):
+        assert set(rows["checksum"]) == {own[name].checksum}
+        assert set(rows["title"]) == {own[name].title}
+    assert len(found) == 2 * 2
 
 
 @pytest.mark.parametrize("name", ["x@y", "~/x@y"])
