@@ -75,7 +75,7 @@ class Block:
         written: Float[Tensor, "n d_model"],
     ) -> Float[Tensor, "n d_model"]:
         """What leaves a block of ``block_without_attention``, its attention writing ``written``."""
-        given = self.hf_model.get_submodule(f"{self.paths.block(0)}.{self.paths.attention}")
+        given = self.hf_model.get_submodule(self.paths.attention_of(0))
         given.written = written
         try:
             return self._run(rows, "")
@@ -110,10 +110,9 @@ def block_without_attention(
 
     No weight is copied but into float64, and ``keep_bytes`` of these copies are kept between runs.
     """
-    paths = reader.paths
-    inside = f"{paths.block(layer)}.{paths.attention}."
+    inside = f"{reader.paths.attention_of(layer)}."
     block = _built(reader, d_embedding, layer, lambda name: name.startswith(inside))
-    path = f"{paths.block(0)}.{paths.attention}"
+    path = reader.paths.attention_of(0)
     given = GivenAttention(block.hf_model.get_submodule(path))
     replace_submodule(block.hf_model, path, given)
     return replace(block, mode=Float64Mode(keep_bytes=keep_bytes))
@@ -126,16 +125,15 @@ def block_without_biases(reader: WeightReader, d_embedding: int, *, folded: bool
     b_V.
     """
     paths = reader.paths
-    inside = f"{paths.block(0)}.{paths.attention}."
-    unread = tuple(inside + part for part in paths.unread)
+    inside, unread = f"{paths.attention_of(0)}.", paths.unread_of(0)
     norm_bias = f"{paths.block(0)}.{paths.norm}.bias"
 
     def left_out(name: str) -> bool:
         bias = name.startswith(inside) and name.endswith("bias")
-        return bias or (folded and name == norm_bias) or name.startswith(unread or ("\0",))
+        return bias or (folded and name == norm_bias) or name.startswith(unread)
 
     block = _built(reader, d_embedding, 0, left_out)
-    switch_sinks_off(block.hf_model.get_submodule(f"{paths.block(0)}.{paths.attention}"))
+    switch_sinks_off(block.hf_model.get_submodule(paths.attention_of(0)))
     return block
 
 

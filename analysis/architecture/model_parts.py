@@ -61,6 +61,14 @@ class ModelPaths:
         """The name of one block."""
         return f"{self.blocks}.{layer}"
 
+    def attention_of(self, layer: int) -> str:
+        """The name of one block's attention."""
+        return f"{self.block(layer)}.{self.attention}"
+
+    def unread_of(self, layer: int) -> tuple[str, ...]:
+        """Beginnings of the names of the parameters that make one block's queries and keys only."""
+        return tuple(f"{self.attention_of(layer)}.{part}" for part in self.unread)
+
 
 def model_paths(adapter: Any) -> ModelPaths:
     """The names that transformer_lens' adapter of an architecture knows.

@@ -140,15 +140,14 @@ def attention_identity(model: ReadableModel) -> Identity:
 def _attention_output(reader: WeightReader, layer: int, x: Tensor) -> Tensor:
     """What transformers' attention module gives for one token."""
     paths = reader.paths
-    inside = f"{paths.block(layer)}.{paths.attention}."
-    unread = tuple(inside + part for part in paths.unread)
+    inside, unread = f"{paths.attention_of(layer)}.", paths.unread_of(layer)
 
     def tensor(name: str) -> Tensor | None:
-        read = name.startswith(inside) and not name.startswith(unread or ("\0",))
+        read = name.startswith(inside) and not name.startswith(unread)
         return reader.tensor(name) if read else None
 
     hf_model = one_block(reader.hf_config, paths, layer, tensor, reader.device)
-    attention = hf_model.get_submodule(f"{paths.block(0)}.{paths.attention}")
+    attention = hf_model.get_submodule(paths.attention_of(0))
     switch_sinks_off(attention)
     token = torch.zeros(1, 1, dtype=torch.long, device=x.device)
     with Float64Mode(), probed(attention, instead=x) as probe:

@@ -151,12 +151,10 @@ class LazyCheckpoint:
     def _names_of(self, layer: int) -> list[str]:
         """Parameters that a layer's heads and norms read: no queries, keys, MLP or embedding."""
         mine, whole = f"{self.paths.block(0)}.", f"{self.paths.block(layer)}."
-        inside = f"{mine}{self.paths.attention}."
+        inside, unread = f"{self.paths.attention_of(0)}.", self.paths.unread_of(0)
         found = []
         for name, n_dimensions in dimensions(self.hf_config, self.paths, layer).items():
-            attention = name.startswith(inside) and not name.startswith(
-                tuple(inside + part for part in self.paths.unread) or ("\0",)
-            )
+            attention = name.startswith(inside) and not name.startswith(unread)
             norm = n_dimensions == 1 and not name.startswith(f"{self.paths.unembedding}.")
             if attention or (norm and not name.startswith(inside)):
                 found.append(name.replace(mine, whole, 1))
@@ -164,15 +162,11 @@ class LazyCheckpoint:
 
     def needed(self) -> list[str]:
         """Names in the files of all tensors that static scores read, folded weights included."""
-        first, inside = f"{self.paths.block(0)}.", f"{self.paths.block(0)}.{self.paths.attention}."
-        unread = tuple(inside + part for part in self.paths.unread)
+        first, unread = f"{self.paths.block(0)}.", self.paths.unread_of(0)
         if self.paths.positions:
             unread += (f"{self.paths.positions}.",)
-        wanted = [
-            name
-            for name in dimensions(self.hf_config, self.paths, 0)
-            if not name.startswith(unread or ("\0",))
-        ]
+        names = dimensions(self.hf_config, self.paths, 0)
+        wanted = [name for name in names if not name.startswith(unread)]
         for layer in range(1, int(self.cfg.n_layers)):
             wanted += self._names_of(layer)
         found = [self.stored_as.get(name) for name in wanted]
