@@ -134,7 +134,8 @@ class HubTensors:
     def alone(self) -> Iterator[None]:
         """While this process writes into the folder, no other does."""
         lock = self.folder / "tensors.lock"
-        with _cannot_write(self.folder), one_at_a_time(self.repo, lock, self._came):
+        disk = cannot_write(f"the cache folder {self.folder}", CACHE_VARIABLE)
+        with disk, one_at_a_time(self.repo, lock, self._came):
             yield
 
     def _came(self) -> int:
@@ -229,7 +230,7 @@ def hub_tensors(repo: str, listing: Listing, names: Sequence[str], cache: Path) 
     files = {name: expected_file(repo, listing, name) for name in names}
     tensors = HubTensors(repo, commit, folder, files)
     places: dict[str, TensorPlace] = {}
-    for name, file in tensors.files.items():
+    for name, file in files.items():
         places |= _header(tensors, name, file.size or 0)
     tensors.places = places
     tensors.checksums = tensors.recorded()
@@ -252,7 +253,3 @@ def _header(tensors: HubTensors, name: str, size: int) -> dict[str, TensorPlace]
         staged.write_bytes(header)
         staged.replace(kept)
     return places
-
-
-def _cannot_write(folder: Path) -> contextlib.AbstractContextManager[None]:
-    return cannot_write(f"the cache folder {folder}", CACHE_VARIABLE)

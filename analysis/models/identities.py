@@ -113,6 +113,10 @@ class Identity:
         return self.error <= self.limit
 
 
+def _relative_error(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-300))
+
+
 def layers_compared(model: ReadableModel) -> list[int]:
     """Layers to look at: all of a loaded model, first and last of a checkpoint on disk."""
     n_layers = model.cfg.n_layers
@@ -130,7 +134,7 @@ def attention_identity(model: ReadableModel) -> Identity:
     for layer in layers_compared(model):
         theirs = _attention_output(reader, layer, x)
         ours = _sum_of_heads(model, layer, x.flatten())
-        error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-300))
+        error = _relative_error(ours, theirs)
         if not error <= worst:  # NaN too
             worst = error
     where = "the sum over heads of x·W_V·W_O and the attention module's output"
@@ -178,16 +182,13 @@ def first_block_identities(model: ReadableModel) -> list[Identity]:
     found = []
     d_vocab = embedding_matrix(model).shape[0]
     tokens = torch.linspace(0, d_vocab - 1, min(N_TOKENS, d_vocab)).long()
-    for kind in ("embedding", "mlp"):
+    for kind, what in (
+        ("embedding", "the embedding that enters the first block"),
+        ("mlp", "the first MLP's output"),
+    ):
         ours = effective_embedding(model, tokens, kind)
-        theirs = _as_run(model, tokens, kind).to(ours)
-        error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-300))
-        where = (
-            "the embedding that enters the first block"
-            if kind == "embedding"
-            else ("the first MLP's output")
-        )
-        where = f"{where} and that of the model as it runs"
+        error = _relative_error(ours, _as_run(model, tokens, kind).to(ours))
+        where = f"{what} and that of the model as it runs"
         found.append(Identity("first block", error, _limit(model), where))
     return found
 
@@ -326,13 +327,12 @@ def direct_identities(model: Any) -> list[Identity]:
         bias = model.blocks[layer].attn.b_O
         added = added if bias is None else added + bias.detach().double()
         change = cache[f"{at}.hook_out"][0].double() - cache[f"{at}.hook_in"][0].double()
-        error = float((change - added).abs().max() / change.abs().max().clamp_min(1e-300))
+        error = _relative_error(added, change)
         worst = error if not error <= worst else worst
     where = "what a block adds to the residual stream and the sum of its heads and MLP"
     stream = Identity("residual stream", worst, _limit(model), where)
     final = cache[f"blocks.{model.cfg.n_layers - 1}.hook_out"][0].double()
     W_U = unembedding_matrix(model).to(final)
-    ours, theirs = normalise(final_norm(model), final) @ W_U, logits[0].double()
-    error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-300))
+    error = _relative_error(normalise(final_norm(model), final) @ W_U, logits[0].double())
     where = "the logits and W_U applied to the final norm of the residual stream"
     return [stream, Identity("direct path", error, _limit(model), where)]

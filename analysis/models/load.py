@@ -147,24 +147,20 @@ def asked_for(name: str | os.PathLike[str], revision: str | None) -> Asked:
     """What a name and a revision mean, checked before anything is looked for."""
     if revision is not None and (not isinstance(revision, str) or not revision.strip()):
         raise ParameterError(f"revision must be a branch, tag or commit, not {shown(revision)}.")
-    text = (
-        check_text("name", name, "a hub id such as 'gpt2', or a folder")
-        if isinstance(name, str)
-        else None
-    )
-    if text is not None and not text.strip():
-        raise ParameterError(
-            f"name must be a hub id such as 'gpt2', or a folder, not {text!r:.200}."
-        )
-    if text is None or (text not in (AUTO, PACKAGED, *ALIASES) and _is_path(text)):
+    if isinstance(name, str):
+        what = "a hub id such as 'gpt2', or a folder"
+        name = check_text("name", name, what)
+        if not name.strip():
+            raise ParameterError(f"name must be {what}, not {name!r:.200}.")
+    if not isinstance(name, str) or (name not in (AUTO, PACKAGED, *ALIASES) and _is_path(name)):
         asked = Asked("folder", folder=check_path("name", name))
-    elif text in (AUTO, PACKAGED):
-        asked = Asked("auto" if text == AUTO else "package")
+    elif name in (AUTO, PACKAGED):
+        asked = Asked("auto" if name == AUTO else "package")
     else:
-        repo, at, suffix = text.partition("@")
+        repo, at, suffix = name.partition("@")
         if at and (revision is not None or not suffix):
             raise ParameterError(
-                f"give one revision: {text!r:.200} and revision={revision!r:.200}."
+                f"give one revision: {name!r:.200} and revision={revision!r:.200}."
             )
         repo = ALIASES.get(repo, repo)
         return Asked("hub", repo, suffix or revision)
