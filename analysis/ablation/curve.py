@@ -26,7 +26,7 @@ import pandas as pd
 
 from analysis.ablation.head_ablator import MODES, Answers, HeadAblator
 from analysis.errors import ParameterError
-from analysis.heads import HeadPair, check_heads
+from analysis.heads import HeadPair, all_heads, check_heads
 from analysis.models.admission import admit_runs
 from analysis.models.precision import MARGIN, plain_settings
 from analysis.names import TokenPairs
@@ -326,7 +326,7 @@ def _random_orders(
 ) -> list[list[HeadPair]]:
     """Orders in which other heads are removed, as many as are given."""
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    others = [(la, h) for la in range(n_layers) for h in range(n_heads) if (la, h) not in heads]
+    others = [head for head in all_heads(n_layers, n_heads) if head not in heads]
     if len(others) < len(heads):
         raise ParameterError(
             f"{len(heads)} of {n_layers * n_heads} heads leave only {len(others)} to draw random "

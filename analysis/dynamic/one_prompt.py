@@ -17,7 +17,7 @@ from analysis.embeddings import source_vectors
 from analysis.exact.head_logits import OV
 from analysis.exact.prepared import PREPARED
 from analysis.exact.ranks import rank_targets
-from analysis.heads import HeadPair, check_heads
+from analysis.heads import HeadPair, check_head
 from analysis.models.admission import admit_runs
 from analysis.models.precision import MARGIN, exact_forward, plain_settings
 from analysis.names import TokenPairs, token_pairs
@@ -28,11 +28,11 @@ from analysis.prompts.templates import (
     fill_template,
     leading_tokens,
 )
-from analysis.static.padding import n_real_tokens
+from analysis.static.padding import token_unembeddings
 from analysis.static.top_tokens import extreme_ids, logits_of
 from analysis.tokenizers import encode, token_texts
 from analysis.validation import check_int
-from analysis.weights import embedding_matrix, ov_weights, unembedding_matrix
+from analysis.weights import embedding_matrix, ov_weights
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -71,7 +71,7 @@ def attention_on(
         ArchitectureError: the model cannot be run exactly (``admit_runs``).
     """
     admit_runs(model)
-    ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
+    layer, number = check_head(head, model.cfg.n_layers, model.cfg.n_heads)
     prompt = check_prompt(prompt)
     own = encode(model.tokenizer, prompt)
     ids = torch.tensor([[*leading_tokens(model, prompt, prepend_bos), *own]])
@@ -121,9 +121,9 @@ def top_logits_of_head(
         ArchitectureError: the model cannot be run exactly (``admit_runs``).
     """
     admit_runs(model)
-    ((layer, number),) = check_heads([head], model.cfg.n_layers, model.cfg.n_heads)
-    n_tokens = n_real_tokens(model)
-    n = check_int("n", n, 1, n_tokens, "the vocabulary's size")
+    layer, number = check_head(head, model.cfg.n_layers, model.cfg.n_heads)
+    W_U = token_unembeddings(model)
+    n = check_int("n", n, 1, W_U.shape[1], "the vocabulary's size")
     names: TokenPairs = token_pairs(model, [name])
     W_V, W_O = ov_weights(model, layer, number)
     z = head_z(model, fill_template(model, template, names, prepend_bos))
@@ -131,8 +131,7 @@ def top_logits_of_head(
     values = {"from the weights": source @ W_V} | {
         f"{context} context": z[context][layer][:, number].to(W_O) for context in CONTEXTS[::-1]
     }
-    vocabulary = PREPARED.vocabulary(model, n_tokens)
-    W_U = unembedding_matrix(model)[:, :n_tokens]
+    vocabulary = PREPARED.vocabulary(model, W_U.shape[1])
     target = torch.tensor(names.target_tokens)
     itself = torch.eye(len(W_O), dtype=torch.float64, device=W_O.device)
     rows = {}

@@ -290,7 +290,7 @@ def strongest(scores: HeadScores, n: int) -> list[HeadPair]:
     top, bottom = ranks_of(scores)
     near = np.maximum((top < MAX_RANK).sum(2), (bottom < MAX_RANK).sum(2)).ravel()
     order = np.argsort(-near, kind="stable")[:n]
-    return [(int(i) // scores.n_heads, int(i) % scores.n_heads) for i in order]
+    return [divmod(int(i), scores.n_heads) for i in order]
 
 
 def _with_extremes(model: TransformerBridge, one: NameSet, heads: list[HeadPair]) -> NameSet:

@@ -173,17 +173,14 @@ def _run_together(
 
         return hook
 
-    def read_end(into: dict[int, Tensor], layer: int) -> Any:
+    def read_end(into: dict[Any, Tensor], key: int | str) -> Any:
         def hook(value: Tensor, hook: Any) -> None:
-            into[layer] = value[batch, end].cpu()
+            into[key] = value[batch, end].cpu()
 
         return hook
 
     def read_at_names(value: Tensor, hook: Any) -> None:
         kept["resid_post_0_at_names"] = value[batch[:, None], names].cpu()
-
-    def read_final(value: Tensor, hook: Any) -> None:
-        kept["resid_final"] = value[batch, end].cpu()
 
     def only_end(value: Tensor, hook: Any) -> Tensor:
         return value[batch, end][:, None]  # spares the logits of all other positions
@@ -194,7 +191,7 @@ def _run_together(
         *((f"blocks.{layer}.attn.hook_pattern", read_attention(layer)) for layer in layers),
         *((name, read_end(mlp_input, layer)) for layer, name in enumerate(before_mlps)),
         ("blocks.0.hook_out", read_at_names),
-        ("ln_final.hook_in", read_final),
+        ("ln_final.hook_in", read_end(kept, "resid_final")),
         ("unembed.hook_in", only_end),
     ]
     logits = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, 0].cpu()

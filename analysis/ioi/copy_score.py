@@ -23,8 +23,8 @@ from analysis.heads import all_heads, head_index
 from analysis.ioi.activations import Activations
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
-from analysis.static.padding import n_real_tokens
-from analysis.weights import ov_weights, unembedding_matrix
+from analysis.static.padding import token_unembeddings
+from analysis.weights import ov_weights
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -60,7 +60,7 @@ def copy_scores(
     gain, bias = norm_parameters(model, model.ln_final, torch.device("cpu"))
     shares = np.zeros((2, n_layers, n_heads))
     with full_float32(), progress_bar(n_layers * n_heads, "copy scores", "head") as bar:
-        vocabulary = Vocabulary(unembedding_matrix(model)[:, : n_real_tokens(model)])
+        vocabulary = Vocabulary(token_unembeddings(model))
         for layer in range(n_layers):
             x = normalise(model.blocks[layer].ln1, named)
             each = [_values(model, layer, head, x) for head in range(n_heads)]

@@ -63,16 +63,14 @@ class ColourScale:
         if self.kind == "sqrt":
             shares = np.array([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0])
             values = self.vmin + shares * (self.vmax - self.vmin)
-            labels = [f"{value:.{self._digits(0.01)}f}" for value in values]
+            digits = max(2, -math.floor(math.log10(0.01 * (self.vmax - self.vmin)) + 1e-9))
+            labels = [f"{value:.{digits}f}" for value in values]
             return _apart(dict(zip(np.sqrt(shares).tolist(), labels, strict=True)))
         step = tick_step(self.vmax - self.vmin, _MOST_TICKS - 1)
         first, last = math.ceil(self.vmin / step - 1e-9), math.floor(self.vmax / step + 1e-9)
         values = np.array([n * step for n in range(first, last + 1)])
         digits = max(1, -math.floor(math.log10(step) + 1e-9))
         return [round(v, 10) for v in values.tolist()], [f"{value:.{digits}f}" for value in values]
-
-    def _digits(self, share: float) -> int:
-        return max(2, 1 - math.floor(math.log10(share * (self.vmax - self.vmin)) + 1e-9) - 1)
 
 
 def colour_scale(kind: str, vmin: object, vmax: object) -> ColourScale:
@@ -89,12 +87,11 @@ def colour_scale(kind: str, vmin: object, vmax: object) -> ColourScale:
 
 def _mean_ranks(scores: np.ndarray) -> np.ndarray:
     """Ranks from 0 for the lowest score to 1 for the highest; ties share their mean."""
-    values, where, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    if len(values) == 1:
-        return np.zeros_like(scores, dtype=float)
-    ends = np.cumsum(counts)
-    mean = ends - (counts + 1) / 2
-    return np.asarray(((mean - mean[0]) / (mean[-1] - mean[0]))[where].reshape(scores.shape))
+    from scipy.stats import rankdata
+
+    ranks = rankdata(scores).reshape(scores.shape)
+    ranks -= ranks.min()
+    return np.asarray(ranks / (ranks.max() or 1.0))
 
 
 def _apart(ticks: dict[float, str]) -> tuple[list[float], list[str]]:

@@ -292,7 +292,7 @@ def _place_marks(fig: go.Figure, placer: Placer, boxes: list[Box]) -> None:
         min(box.width / len(fig.data[0].z[0]), box.height / len(fig.data[0].z)) for box in boxes
     ]
     for number, trace in enumerate(fig.data):
-        part = (trace.meta or {}) if isinstance(trace.meta, dict) else {}
+        part = trace.meta if isinstance(trace.meta, dict) else {}
         if "relative_size" not in part:
             continue
         cell = cells[min(part["panel"], len(cells) - 1)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import plotly.graph_objects as go
 
 from analysis.heads import HeadPair, head_name
 from analysis.plots.style import BLUE, GRID
+from analysis.plots.texts import tick_step
 from analysis.statistics import wilson_interval
 
 N_NAMED = 10
@@ -29,7 +29,7 @@ def sorted_traces(
     order = np.argsort(-flat, kind="stable")
     score = flat[order] / n_pairs
     low, high = (end[order] for end in wilson_interval(flat, n_pairs))
-    heads = [(int(at) // counts.shape[1], int(at) % counts.shape[1]) for at in order]
+    heads = [divmod(int(at), counts.shape[1]) for at in order]
     axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "showlegend": False}
     rank = np.arange(1, len(order) + 1)
     points = go.Scatter(
@@ -76,15 +76,13 @@ def sorted_traces(
 
 def sorted_axes(n_heads: int, score_name: str) -> dict[str, dict[str, Any]]:
     """The axes of one panel, by ``x`` and ``y``."""
-    steps = (m * 10**power for power in itertools.count() for m in (1, 2, 5))
-    step = next(s for s in steps if n_heads / s <= 8)
     start = 1 - 0.02 * n_heads - 0.5
     with_names = (_column(n_heads) - _NAME_ROOM * start) / (1 - _NAME_ROOM)
     return {
         "x": {
             "range": [start, max(n_heads * 1.01 + 0.5, with_names)],
             "tick0": 0,
-            "dtick": step,
+            "dtick": int(max(1, tick_step(n_heads, 8))),
             "title": {"text": "Heads in order of score"},
         },
         "y": {

@@ -297,9 +297,8 @@ def _control(curve: AblationCurve) -> list[str]:
     for name, row in curve.controls.iterrows():
         before, after = (curve.given(_first_mode(curve), str(name)).iloc[i] for i in (0, -1))
         parts.append(
-            f"{name} goes from {before['accuracy']:.0%} to {after['accuracy']:.0%} (95 %: "
-            f"{after['accuracy_low']:.0%} to {after['accuracy_high']:.0%}; {row['shared']:.0%} of "
-            "its own best heads are among the removed)"
+            f"{name} goes from {before['accuracy']:.0%} to {after['accuracy']:.0%} "
+            f"({_shares(after)}; {row['shared']:.0%} of its own best heads are among the removed)"
         )
     chosen = curve.control
     verdict = (

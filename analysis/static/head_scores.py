@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Integer
 
 from analysis.errors import ParameterError
-from analysis.heads import HeadPair, all_heads, check_heads, head_index, listed_heads
+from analysis.heads import HeadPair, all_heads, check_head, head_index, listed_heads
 from analysis.models.admission import admit
 from analysis.names import TokenPairs, check_pairs_of
 from analysis.provenance import ModelIdentity, check_made_of
@@ -180,8 +180,7 @@ class HeadScores:
         Raises:
             ParameterError: the head does not exist.
         """
-        ((layer, head_number),) = check_heads([head], self.n_layers, self.n_heads)
-        here = (layer, head_number)
+        here = check_head(head, self.n_layers, self.n_heads)
         pairs = self.pairs
         index = (
             pd.Index(pairs.sources, name="name")
