@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
+from torch import nn
 
 from analysis.explorer.answers import Answers
 from analysis.explorer.evidence import Evidence
@@ -180,8 +181,8 @@ def _twin(model: TransformerBridge) -> TransformerBridge:
     the hooks of a question, and the question would read the cell's activations.
     """
     weights = admit(model).weights
-    inner = getattr(model, "original_model", None)
-    if inner is None:  # a checkpoint that is read layer by layer is never run
+    inner = model.original_model
+    if not isinstance(inner, nn.Module):  # a checkpoint that is read layer by layer is never run
         return model
     kept: list[Any] = [*inner.parameters(), *inner.buffers(), model.tokenizer]
     twin = copy.deepcopy(model, {id(one): one for one in kept})

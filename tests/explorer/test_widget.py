@@ -26,7 +26,9 @@ from analysis.explorer.results import collect
 from analysis.explorer.still import still_picture
 from analysis.explorer.widget import STILL, Explorer, explore
 from analysis.export.files import export_figure
+from analysis.models.open_checkpoint import open_checkpoint
 from analysis.plots.marks import class_sets
+from tests import checkpoints
 from tests.explorer.test_payload import array, unpacked
 from tests.planted import NAMES
 
@@ -56,6 +58,20 @@ def answer(widget: Explorer, question: str, /, **args: object) -> dict[str, Any]
     widget.requests.wait(60)
     json.dumps(sent)  # every message can be sent
     return sent[-1]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_read_layer_by_layer_is_explored_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STILL, "1")
+    tokenizer = checkpoints.make_tokenizer()
+    model = checkpoints.gpt2_model(len(tokenizer))
+    folder = checkpoints.save_checkpoint(model, tokenizer, tmp_path / "tiny")
+    widget = explore(open_checkpoint(folder), checkpoints.NAMES[:2])
+    asked = {"head": "1.1", "first_mlp": True}
+    assert "result" in answer(widget, "token", **asked, token=checkpoints.NAMES[0])
+    assert "cannot be run" in answer(widget, "prompt", **asked, prompt="Mary")["error"]
 
 
 @pytest.mark.slow
