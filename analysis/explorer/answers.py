@@ -93,7 +93,7 @@ class Answers:
         first_mlp = bool(args.get("first_mlp", True))
         names = args.get("names")
         if names is None:
-            known = self._set(args.get("key"), not first_mlp)
+            known = _set(self.results, args.get("key"), not first_mlp)
             new = score_names(
                 self.model,
                 known.scores.pairs,
@@ -123,7 +123,7 @@ class Answers:
 
     def extremes(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """The tokens around every name for one head."""
-        one = self._set(args.get("key"), bool(args.get("first_mlp", True)))
+        one = _set(self.results, args.get("key"), bool(args.get("first_mlp", True)))
         found = extreme_tokens(
             self.model, _head(args), one.scores.pairs, N_EXTREMES, first_mlp=one.scores.first_mlp
         )
@@ -209,9 +209,6 @@ class Answers:
         with progress_bar(1, "packing the results", "result"):  # a last step: it may stop here
             self.results = results
             self._changed(results)
-
-    def _set(self, key: object, first_mlp: bool) -> NameSet:
-        return _set(self.results, key, first_mlp)
 
     def _own_label(self, key: str, label: str) -> str:
         """The label, with a number where other names have it already."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from analysis.errors import ExportError
 from analysis.export.display import WIDGET_MIME_TYPE
+from analysis.models.checkpoint import first_line
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -71,9 +72,8 @@ def _as_export_error(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).strip() or type(error).__name__
         raise ExportError(
-            f"{path} cannot be read as a notebook ({reason.splitlines()[0][:200]}): save it again."
+            f"{path} cannot be read as a notebook ({first_line(error)}): save it again."
         ) from error
 
 

@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 def _static(
     model: TransformerBridge, names: Sequence[str] | None, *, k: int = 1, first_mlp: bool = True
 ) -> pd.DataFrame:
-    from analysis.names import load_names
     from analysis.static.scores import score_heads
 
-    scores = score_heads(model, load_names(model, names), k=k, first_mlp=first_mlp)
+    scores = score_heads(model, name_lists.load_names(model, names), k=k, first_mlp=first_mlp)
     return scores.to_frame(intervals=True).assign(n_names=scores.n_pairs)
 
 
@@ -69,10 +68,9 @@ def _dynamic(
     n_names: int | None = None,
 ) -> pd.DataFrame:
     from analysis.dynamic.scores import dynamic_scores
-    from analysis.names import load_names
 
-    usable = load_names(model, names)
-    some = load_names(model, usable.sources[:n_names])
+    usable = name_lists.load_names(model, names)
+    some = name_lists.load_names(model, usable.sources[:n_names])
     means = dynamic_scores(model, some, k=k).means().unstack("context")
     means.columns = [f"{score}_{context}" for score, context in means.columns]
     return means

@@ -23,11 +23,14 @@ from uuid import uuid4
 import pandas as pd
 
 from analysis.errors import ExportError, ParameterError
+from analysis.models.checkpoint import first_line
 from analysis.sweeps import questions
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+COLUMNS = ("model", "title", "checksum", "question", "n_layers", "layer", "head")
+"""Columns of every answer, whatever the question."""
 OWN_COLUMNS = ("code", "names_file", "written")
 """Columns of an answer's file that are no part of the answer: versions of the code and of
 ``data/names.csv`` (empty where that is not asked about), and when it was last asked for."""
@@ -173,9 +176,8 @@ def read_answers(
                 f"there is no answer to {question!r:.200} in {folder}: those that there are answer "
                 f"{', '.join(known)}."
             )
-    first = ["model", "title", "checksum", "question", "n_layers", "layer", "head"]
-    left_out = {*first, *OWN_COLUMNS, "key"}
-    columns = [*first, *(column for column in table if column not in left_out)]
+    left_out = {*COLUMNS, *OWN_COLUMNS, "key"}
+    columns = [*COLUMNS, *(column for column in table if column not in left_out)]
     ordered = table.sort_values(["model", "question", "layer", "head"], kind="stable")
     return ordered[columns].reset_index(drop=True)
 
@@ -195,8 +197,7 @@ def _read(folder: Path, files: Sequence[Path]) -> pd.DataFrame:
             ).df()
     except duckdb.Error as error:
         raise _unreadable(folder, error) from error
-    needed = ("model", "title", "checksum", "question", "n_layers", "layer", "head")
-    if absent := [column for column in needed if column not in table]:
+    if absent := [column for column in COLUMNS if column not in table]:
         raise ParameterError(
             f"the Parquet files in {folder} are no answers of a sweep, they have no column "
             f"{', '.join(absent)}: give the folder of one."
@@ -205,10 +206,9 @@ def _read(folder: Path, files: Sequence[Path]) -> pd.DataFrame:
 
 
 def _unreadable(folder: Path, error: Exception) -> ParameterError:
-    reason = str(error).splitlines()[0][:300]
     return ParameterError(
-        f"the answers in {folder} cannot be read ({reason}): remove the damaged file and "
-        "run sweep(...) again."
+        f"the answers in {folder} cannot be read ({first_line(error)}): remove the damaged file "
+        "and run sweep(...) again."
     )
 
 

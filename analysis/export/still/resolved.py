@@ -107,15 +107,10 @@ def _words(axis: Mapping[str, Any], traces: list[dict[str, Any]], letter: str) -
     words: dict[str, None] = {}
     for trace in traces:
         values = trace.get(letter)
-        if values is None or not len(values):
-            continue
-        found = array(values)
-        if axis.get("type") == "category" or found.dtype.kind in "UO":
-            if axis.get("type") != "category" and all(
-                value is None or isinstance(value, (int, float)) for value in found.tolist()
-            ):
-                continue
-            words |= dict.fromkeys(str(value) for value in found.tolist() if value is not None)
+        known = [] if values is None else [v for v in array(values).tolist() if v is not None]
+        numbers = all(isinstance(value, (int, float)) for value in known)
+        if axis.get("type") == "category" or not numbers:
+            words |= dict.fromkeys(map(str, known))
     return list(words)
 
 
