@@ -1,6 +1,7 @@
 """The causal check: remove heads while the model copies names, and see what breaks.
 
-1. Few-shot prompts (``tasks``) are read once, up to the positions that predict the answer.
+1. Few-shot prompts (``prompts.few_shot``) are read once, up to the positions that predict the
+   answer.
 2. At those positions alone, and nowhere else, the z of the removed heads is replaced: by nothing
    (*zero*), or by its mean over the task's own clean prompts (*mean*).
 3. Accuracy (the answer is the likeliest continuation) and the answer's log-probability are

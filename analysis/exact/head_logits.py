@@ -143,12 +143,12 @@ class Head:
         return projected
 
     def asks_for(self, n_sources: int, tokens: slice) -> bool:
-        """Whether so many sources would have a block of tokens projected."""
+        """Whether ``n_sources`` would have a block of tokens projected."""
         many = n_sources >= self.Q.shape[0] or self._goes_on(n_sources, tokens)
         return many and self.projected is None
 
     def count_projection(self, n_tokens: int) -> None:
-        """Count the projection of so many tokens as done."""
+        """Count the projection of ``n_tokens`` as done."""
         self.multiply_adds += n_tokens * self.Q.numel()
 
     @property

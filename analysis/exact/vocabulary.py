@@ -15,7 +15,7 @@ from analysis.exact.arithmetic import TILE, gamma, room_for_projections, slices
 from analysis.exact.threads import map_heads
 
 SAMPLED = 4
-"""Of so many tokens one is looked at for extreme tokens that serve one call alone."""
+"""One token in this many is looked at for extreme tokens that serve one call alone."""
 SAMPLED_FROM = 8192
 """Tokens, at least, of a vocabulary of which only some are looked at."""
 
@@ -33,7 +33,7 @@ class Vocabulary:
     """
 
     def __init__(self, W_U: Float[Tensor, "d_model d_vocab"], keep_bytes: int = 0) -> None:
-        """Read the length of every row; keep at most so many bytes of heads for later calls."""
+        """Read the length of every row; keep ``keep_bytes`` at most of heads for later calls."""
         self.rows = W_U.T
         self.n_bytes_kept = self._n_bytes_projected = 0
         self._keep_bytes = keep_bytes
@@ -81,7 +81,7 @@ class Vocabulary:
                 self._n_bytes_projected += n_bytes
 
     def keeps_projected(self, n_bytes: int) -> bool:
-        """Whether so many bytes of one more head would be kept.
+        """Whether ``n_bytes`` of one more head would be kept.
 
         Half of what may be kept is left to the factors and extreme tokens of all heads.
         """

@@ -170,7 +170,7 @@ class AskedHead:
         Float[Tensor, "d_model n_tokens"],
         int,
     ]:
-        """The head's W_V and W_O, W_U without padding, and n if there are so many tokens."""
+        """The head's W_V and W_O, W_U without padding, and n if there are that many tokens."""
         model = self.model
         admit(model)
         layer, number = check_head(self.head, model.cfg.n_layers, model.cfg.n_heads)

@@ -163,7 +163,7 @@ def explore(
     Raises:
         NamesError: no name is usable.
         ParameterError: k is out of its range, or the evidence is another model's.
-        ArchitectureError: the model's weights would not be read rightly.
+        ArchitectureError: the model's weights would be misread.
     """
     check_model(model)
     beside = checked_results("beside", beside)

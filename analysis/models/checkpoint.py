@@ -217,7 +217,7 @@ def cannot_write(folder: str, variable: str) -> Iterator[None]:
 
 
 def check_room(what: str, size: int, folder: Path, called: str, variable: str) -> None:
-    """Refuse to write so many bytes into a folder whose disk has fewer left."""
+    """Refuse to write ``size`` bytes into a folder whose disk has fewer left."""
     free = shutil.disk_usage(folder).free
     if size > free:
         raise ModelError(

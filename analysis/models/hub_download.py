@@ -36,7 +36,6 @@ from analysis.models.hub_errors import (
 )
 from analysis.models.hub_listing import expected_file
 from analysis.progress import lasting_bar
-from analysis.validation import is_file_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -112,7 +111,7 @@ def _new(path: Path) -> Iterator[Path]:
 
 def _check_room(partial: Path, name: str, expected: ExpectedFile) -> None:
     size = expected.size or 0
-    if not is_file_name(name) or (name.endswith(".json") and size > MAX_JSON):
+    if name.endswith(".json") and size > MAX_JSON:
         raise ModelError(f"{name} has {size:,} bytes, so it is not downloaded: use another model.")
     size -= size_so_far(partial)
     check_room(name, size, partial.parent, *_cache())

@@ -1,4 +1,4 @@
-"""The identities that hold on the weights of a model that is read rightly.
+"""The identities that hold on the weights of a model that is read correctly.
 
 1. **attention**: for a single token Σ_heads (x·W_V + b_V)·W_O + b_O is what transformers' attention
    module gives for x, in float64, for every layer;

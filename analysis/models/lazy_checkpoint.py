@@ -1,7 +1,7 @@
 """A checkpoint that is read one layer at a time and never held whole.
 
-``LazyCheckpoint`` has the reading interface of a loaded model (``analysis.weights.ReadableModel``),
-so that ``score_heads``, ``score_vocabulary`` and ``eigenvalue_scores`` take either:
+``LazyCheckpoint`` has the reading interface of a loaded model (``architecture.readable``), so
+that ``score_heads``, ``score_vocabulary`` and ``eigenvalue_scores`` take either:
 
 1. the config alone says what the model is; it is built without memory;
 2. for each layer that is asked for, a model of one block is built on the tensors of that layer,
@@ -250,8 +250,7 @@ def lazy_checkpoint(
 
     Raises:
         ArchitectureError: transformer_lens cannot boot the architecture, or the files hold weights
-            or ids that the model has no place for, or weights of a dtype that is
-            not read.
+            or ids that the model has no place for, or weights of a dtype that is not read.
         ModelError: the config describes another model than the files hold.
     """
     title = identity.title

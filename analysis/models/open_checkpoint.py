@@ -1,9 +1,9 @@
 """A name -> a checkpoint that is read layer by layer, from a folder, a package or the hub.
 
 What is on disk is read where it lies; all bytes of its weight files are read once, for their
-checksum. Of a model on the hub only the tensors that static scores
-read are fetched: embedding and unembedding, the first block's norm and MLP, and every layer's
-values, outputs and norms. Out of the hub's reach, a whole copy in the cache is read.
+checksum. Of a model on the hub only the tensors that static scores read are fetched: embedding and
+unembedding, the first block's norm and MLP, and every layer's values, outputs and norms. Out of the
+hub's reach, a whole copy in the cache is read.
 """
 
 from __future__ import annotations

@@ -82,21 +82,14 @@ def frame_of(
     for number, panel in enumerate(panels):
         suffix = axis_suffix(number)
         n_layers, n_heads = panel.counts.shape
-        # One zoom moves both panels, so that the same heads stay side by side.
-        linked = {"x": {"matches": "x"}, "y": {"matches": "y"}} if number else {"x": {}, "y": {}}
-        layout[f"xaxis{suffix}"] = (
-            axis | linked["x"] | {"anchor": f"y{suffix}", "range": [-0.5, n_layers - 0.5]}
-        )
-        layout[f"yaxis{suffix}"] = (
-            axis | linked["y"] | {"anchor": f"x{suffix}", "range": [-0.5, n_heads - 0.5]}
-        )
-        layout[f"xaxis{suffix}"].title.text = "Layer"
-        layout[f"yaxis{suffix}"].title.text = "Head"
+        for x, y, title, n in (("x", "y", "Layer", n_layers), ("y", "x", "Head", n_heads)):
+            # One zoom moves both panels, so that the same heads stay side by side.
+            linked = {"matches": x} if number else {}
+            ends = {"anchor": f"{y}{suffix}", "range": [-0.5, n - 0.5]}
+            layout[f"{x}axis{suffix}"] = axis | linked | ends
+            layout[f"{x}axis{suffix}"].title.text = title
         layout[f"legend{suffix}"] = {
-            "title": {
-                "text": legend_title(panel.sets),
-                "font": {"size": 14},
-            },
+            "title": {"text": legend_title(panel.sets), "font": {"size": 14}},
             "xanchor": "center",
             "yanchor": "top",
             "bordercolor": FRAME,

@@ -25,7 +25,7 @@ from analysis.sweeps.frames import STEP, model_labels, of_one_run, one_score_eac
 
 SCORES = {COPYING_SCORE: "Copying score", SUPPRESSION_SCORE: "Suppression score"}
 N_NAMED = 5
-"""At most so many heads of a panel have a colour and a name: those that end highest, above 0."""
+"""Heads of a panel, at most, with a colour and a name: those that end highest, above 0."""
 _LINE_COLOURS = tuple(colour for colour in COLOURS if colour != GREY)
 
 

@@ -68,7 +68,7 @@ def label_step(cell_px: float, label_px: float) -> int:
 
 
 def tick_step(span: float, most: float) -> float:
-    """The distance of ticks, 1, 2 or 5 times a power of ten, with at most so many in a span."""
+    """The distance of ticks, 1, 2 or 5 times a power of ten: at most ``most`` fit in a span."""
     raw = span / most
     power = 10.0 ** math.floor(math.log10(raw))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))

@@ -154,11 +154,11 @@ def few_shot(
     Raises:
         NamesError: fewer than 30 pairs are usable.
     """
-    shown = "".join(f" {source}-> {target};" for source, target in shots)
+    examples = "".join(f" {source}-> {target};" for source, target in shots)
     asked = [pair for pair in pairs if pair not in shots]
-    prompts = [f"{shown} {source}->" for source, _ in asked]
+    prompts = [f"{examples} {source}->" for source, _ in asked]
     texts = [f"{prompt} {target}" for prompt, (_, target) in zip(prompts, asked, strict=True)]
-    lead = leading_tokens(model, shown, prepend_bos)
+    lead = leading_tokens(model, examples, prepend_bos)
     words = [f" {source}" for source, _ in asked]
     usable = {}
     encoded = (encode_inside(model.tokenizer, of) for of in (words, prompts, texts))

@@ -215,8 +215,7 @@ def _check_templates(templates: Sequence[str]) -> None:
         if not {*"ABS"} <= {*slots} or {*slots} - {*"ABS", "place", "object"}:
             raise PromptError(
                 f"the template {template!r:.200} has the slots {slots}: it needs {{A}}, {{B}} "
-                f"and {{S}} "
-                "and may have {place} and {object}, nothing else."
+                "and {S} and may have {place} and {object}, nothing else."
             )
         if template in templates[:place]:  # intervals would take one sentence for two
             raise ParameterError(f"templates must be different; given twice: {shown(template)}.")
@@ -224,7 +223,7 @@ def _check_templates(templates: Sequence[str]) -> None:
         if len(names) > len("ABS") or names[-1] != "S":
             raise PromptError(
                 f"the template {template!r:.200} must name {{A}}, {{B}} and {{S}} once each, "
-                f"{{S}} last."
+                "{S} last."
             )
 
 

@@ -194,11 +194,9 @@ def _what_is_wrong(model: TransformerBridge, template: str, name: str) -> str:
     if alone and len(touching) > 1:
         return (
             f"the name {name!r:.200} becomes {len(touching)} tokens inside {template!r:.200} "
-            f"({pieces}): "
-            "change what follows the slot, or leave the name out."
+            f"({pieces}): change what follows the slot, or leave the name out."
         )
     return (
         f"the slot of {template!r:.200} is tokenised together with its neighbour (with "
-        f"{name!r:.200}: "
-        f"{pieces}): put a space or punctuation beside it."
+        f"{name!r:.200}: {pieces}): put a space or punctuation beside it."
     )

@@ -167,12 +167,10 @@ def _highest(ordered: pd.Series) -> str:
 def _where(frame: pd.DataFrame) -> list[str]:
     """In which layers the heads lie that do either for at least half of the names."""
     strong = frame[(frame >= HIGH).any(axis=1)]
-    if not len(strong):
-        return []
     last = int(frame.index.get_level_values("layer").max())
-    layers = strong.index.get_level_values("layer")
-    if last == 0:
+    if not len(strong) or last == 0:
         return []
+    layers = strong.index.get_level_values("layer")
     if len(strong) == 1:
         return [f"Head {head_name(*strong.index[0])} is in layer {layers[0]} of 0 to {last}."]
     where = (
