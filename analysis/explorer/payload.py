@@ -61,7 +61,6 @@ def build_payload(
     sets: Sequence[NameSet],
     evidence: Evidence | None = None,
     *,
-    d_vocab: int,
     words: Mapping[int, str] | None = None,
     prompts: Mapping[str, Mapping[HeadPair, HeadOnPrompt]] | None = None,
 ) -> dict[str, Any]:
@@ -70,7 +69,6 @@ def build_payload(
     Args:
         sets: lists of names, the one shown first in front; all of one model.
         evidence: measured numbers and classes; none if None.
-        d_vocab: size of the vocabulary.
         words: text of every token that ``sets`` hold as extremes.
         prompts: by its text, what every head does on a prompt; none if None.
 
@@ -83,19 +81,18 @@ def build_payload(
     check_type("scores", scores, HeadScores, "score_heads")
     if not all(is_same_model(one.scores.model, scores.model) for one in sets):
         raise ParameterError("the explorer shows one model: these scores are of several.")
-    evidence = evidence or Evidence()
-    places = {token: place for place, token in enumerate(sorted(words or {}))}
+    evidence, words = evidence or Evidence(), dict(sorted((words or {}).items()))
+    places = {token: place for place, token in enumerate(words)}
     return {
         "format": FORMAT,
         "version": VERSION,
         "model": asdict(scores.model),
         "n_layers": scores.n_layers,
         "n_heads": scores.n_heads,
-        "d_vocab": d_vocab,
         "max_rank": MAX_RANK,
         "k": scores.k,
         "sets": [pack_set(one, places) for one in sets],
-        "words": [(words or {})[token] for token in sorted(words or {})],
+        "words": list(words.values()),
         "classes": pack_classes(evidence.classes),
         "marks": [_pack_mark(mark) for mark in CLASS_MARKS],
         "measures": [pack_measure(measure) for measure in evidence.measures],

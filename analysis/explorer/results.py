@@ -34,7 +34,6 @@ from analysis.static.head_scores import HeadScores
 from analysis.static.scores import score_heads
 from analysis.tokenizers import token_texts
 from analysis.validation import check_int, check_list, check_type
-from analysis.weights import unembedding_matrix
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -57,14 +56,12 @@ class Results:
     Attributes:
         sets: lists of names, scored with ranks.
         evidence: measured numbers and classes.
-        d_vocab: size of the vocabulary.
         words: text of the extreme tokens that the sets hold.
         prompts: by its text, what every head does on a prompt.
     """
 
     sets: tuple[NameSet, ...]
     evidence: Evidence
-    d_vocab: int
     words: dict[int, str] = field(default_factory=dict, repr=False)
     prompts: Mapping[str, Mapping[HeadPair, HeadOnPrompt]] = field(default_factory=dict, repr=False)
 
@@ -75,13 +72,7 @@ class Results:
 
     def payload(self) -> dict[str, Any]:
         """As the front end reads it (``analysis.explorer.payload``)."""
-        return build_payload(
-            self.sets,
-            self.evidence,
-            d_vocab=self.d_vocab,
-            words=self.words,
-            prompts=self.prompts,
-        )
+        return build_payload(self.sets, self.evidence, words=self.words, prompts=self.prompts)
 
     @property
     def has_relations(self) -> bool:
@@ -240,7 +231,6 @@ def collect(
     return Results(
         sets=tuple(sets),
         evidence=evidence.beside(sets[0].scores),
-        d_vocab=int(unembedding_matrix(model).shape[1]),
         words=words,
         prompts=read,
     )

@@ -34,6 +34,11 @@ def open_head(page: Page, layer: int, head: int, fragment: str = "") -> None:
     page.locator(".nh-card-title", has_text=title).first.wait_for()
 
 
+def reload(page: Page) -> None:
+    page.reload()
+    page.locator(".nh-map [role=gridcell]").first.wait_for()
+
+
 def colors(page: Page, panel: int = 0) -> list[str]:
     return page.evaluate(
         "(n) => [...document.querySelectorAll('.nh-map')[n].querySelectorAll('[role=gridcell]')]"

@@ -58,7 +58,7 @@ def test_the_card_of_ten_heads_says_what_the_functions_say(
     scores = score_heads(planted, list(NAMES))
     static = scores.to_frame(intervals=True)
     eigenvalue = eigenvalue_scores(planted)["eigenvalue_score"]
-    shares = score_vocabulary(planted, n_tokens=results.d_vocab).to_frame()
+    shares = score_vocabulary(planted, n_tokens=planted.cfg.d_vocab).to_frame()
     null = compare_with_nulls(planted, scores).frame
     for head in TEN_HEADS:
         table = card_of(planted, head, results).table

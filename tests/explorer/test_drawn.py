@@ -42,7 +42,7 @@ def made_up(n_layers: int, n_heads: int, title: str, label: str) -> Results:
             ranks_top=top, ranks_bottom=bottom, max_rank=100,
         )  # fmt: skip
         sets.append(NameSet(relation, f"{label}_{relation}", scores))
-    return Results(sets=tuple(sets), evidence=Evidence(), d_vocab=5000)
+    return Results(sets=tuple(sets), evidence=Evidence())
 
 
 RIGHT_ENDS = """([part, within]) => [...document.querySelectorAll(part)].map((one) =>

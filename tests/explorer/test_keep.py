@@ -12,7 +12,7 @@ import pytest
 from analysis.explorer.page import write_page
 from analysis.explorer.results import collect, holding
 from tests.explorer.conftest import RELATIONS
-from tests.explorer.reading import Open, card_numbers, colors, kept, scope_of
+from tests.explorer.reading import Open, card_numbers, colors, kept, reload, scope_of
 from tests.planted import NAMES
 
 if TYPE_CHECKING:
@@ -101,11 +101,6 @@ def set_k(page: Page, k: int) -> None:
     box = page.get_by_label("k, from 1 to 100").first
     box.fill(str(k))
     box.press("Enter")
-
-
-def reload(page: Page) -> None:
-    page.reload()
-    page.locator(".nh-map [role=gridcell]").first.wait_for()
 
 
 def test_a_page_with_a_state_remembers_what_is_set_back(

@@ -21,6 +21,7 @@ from tests.explorer.reading import (
     colors,
     kept,
     open_head,
+    reload,
     scope_of,
 )
 from tests.planted import NAMES
@@ -228,11 +229,6 @@ def ks(page: Page) -> list[str]:
     """The k of every explorer shown."""
     boxes = page.locator(".nh:visible").get_by_label("k, from 1 to 100").all()
     return [box.input_value() for box in boxes]
-
-
-def reload(page: Page) -> None:
-    page.reload()
-    page.locator(".nh-map [role=gridcell]").first.wait_for()
 
 
 def test_what_models_side_by_side_have_in_common_stays_so(

@@ -109,7 +109,7 @@ def test_equal_results_give_equal_bytes(planted: TransformerBridge, results: Res
 
 def test_text_goes_through_as_it_is(results: Results) -> None:
     hostile = "</script><img src=x onerror=alert(1)> \u2028 é"
-    payload = build_payload(results.sets, d_vocab=results.d_vocab, words=results.words)
+    payload = build_payload(results.sets, words=results.words)
     payload["words"][0] = hostile
     assert json.loads(gzip.decompress(pack(payload)))["words"][0] == hostile
 
@@ -127,9 +127,9 @@ def test_other_names_take_the_place_of_both_settings_of_the_old_ones(
 def test_scores_without_ranks_are_refused(planted: TransformerBridge, results: Results) -> None:
     bare = score_heads(planted, list(NAMES))
     with pytest.raises(ParameterError, match="max_rank=100"):
-        build_payload([replace(results.sets[0], scores=bare)], d_vocab=results.d_vocab)
+        build_payload([replace(results.sets[0], scores=bare)])
     with pytest.raises(ParameterError, match="at least one"):
-        build_payload([], d_vocab=results.d_vocab)
+        build_payload([])
     with pytest.raises(ParameterError, match="from 1 to 100"):
         results.scores.at_k(101)
 
