@@ -35,3 +35,9 @@ class ClassesError(AnalysisError):
 
 class ExportError(AnalysisError):
     """A figure cannot be written."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, short enough to stand inside one of ours."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".:")[:300]

@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from analysis.errors import ExportError
+from analysis.errors import ExportError, first_line
 from analysis.export.display import WIDGET_MIME_TYPE
-from analysis.models.checkpoint import first_line
 
 PAGE = """<!doctype html>
 <html lang="en">

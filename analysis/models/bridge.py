@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from analysis.errors import ArchitectureError, ModelError
+from analysis.errors import ArchitectureError, ModelError, first_line
 from analysis.models.building import building_a_model
-from analysis.models.checkpoint import ADAPTER, CONFIG, Checkpoint, first_line, read_json
+from analysis.models.checkpoint import ADAPTER, CONFIG, Checkpoint, read_json
 from analysis.models.config import model_config
 from analysis.models.fingerprint import set_loaded
 from analysis.models.tensor_files import local_tensors

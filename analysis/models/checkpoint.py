@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from analysis.errors import ModelError
+from analysis.errors import ModelError, first_line
 from analysis.progress import progress_bar
 from analysis.validation import is_file_name
 
@@ -228,12 +228,6 @@ def check_room(what: str, size: int, folder: Path, called: str, variable: str) -
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
-
-
-def first_line(error: BaseException) -> str:
-    """What a library's error says, short enough to stand inside one of ours."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".:")[:300]
 
 
 def sha256_of(path: Path, after_block: Callable[[], object] = lambda: None) -> str:

@@ -16,9 +16,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import ArchitectureError, ModelError
+from analysis.errors import ArchitectureError, ModelError, first_line
 from analysis.models.building import load_libraries
-from analysis.models.checkpoint import CONFIG, first_line
+from analysis.models.checkpoint import CONFIG
 from analysis.models.families import check_architecture
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import ModelError
-from analysis.models.checkpoint import CONFIG, MAX_JSON, cannot_write, check_room, first_line
+from analysis.errors import ModelError, first_line
+from analysis.models.checkpoint import CONFIG, MAX_JSON, cannot_write, check_room
 from analysis.models.hub_errors import (
     HubError,
     HubUnreachableError,

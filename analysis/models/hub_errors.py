@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from analysis.errors import ModelError
-from analysis.models.checkpoint import first_line
+from analysis.errors import ModelError, first_line
 from analysis.models.packaged import NAME as PACKAGED
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@|(?<![\w/])[^\s/:@'\"(]+:[^\s/'\"]+@")

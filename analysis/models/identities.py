@@ -37,8 +37,7 @@ from analysis.architecture.model_parts import (
 from analysis.architecture.norms import normalise
 from analysis.architecture.readable import ReadableModel, WeightReader
 from analysis.embeddings import effective_embedding
-from analysis.errors import AnalysisError, ArchitectureError
-from analysis.models.checkpoint import first_line
+from analysis.errors import AnalysisError, ArchitectureError, first_line
 from analysis.weights import (
     attention_output_weights,
     embedding_matrix,

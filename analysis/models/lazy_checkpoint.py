@@ -33,9 +33,9 @@ from analysis.architecture.model_parts import (
     one_block,
     plain_model,
 )
-from analysis.errors import ArchitectureError, ModelError, WeightsError
+from analysis.errors import ArchitectureError, ModelError, WeightsError, first_line
 from analysis.models.bridge import boot, wrapped_part
-from analysis.models.checkpoint import CONFIG, first_line
+from analysis.models.checkpoint import CONFIG
 from analysis.models.tensor_files import DTYPES, TensorFiles
 from analysis.models.tokenizer import check_ids
 from analysis.models.weight_headers import check_all_read, check_described

@@ -23,14 +23,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import ModelError
+from analysis.errors import ModelError, first_line
 from analysis.models.building import load_libraries
 from analysis.models.checkpoint import (
     WEIGHTS,
     Checkpoint,
     cannot_write,
     check_room,
-    first_line,
     read_json,
     sha256_of,
 )

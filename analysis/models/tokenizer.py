@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import ArchitectureError, ModelError
-from analysis.models.checkpoint import first_line, read_json
+from analysis.errors import ArchitectureError, ModelError, first_line
+from analysis.models.checkpoint import read_json
 from analysis.tokenizers import PROBES, encode
 
 if TYPE_CHECKING:

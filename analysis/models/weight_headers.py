@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from analysis.errors import ArchitectureError, ModelError
-from analysis.models.checkpoint import CONFIG, first_line
+from analysis.errors import ArchitectureError, ModelError, first_line
+from analysis.models.checkpoint import CONFIG
 from analysis.models.tensor_files import DTYPES
 
 if TYPE_CHECKING:

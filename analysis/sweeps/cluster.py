@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.errors import ParameterError
-from analysis.models.checkpoint import first_line
+from analysis.errors import ParameterError, first_line
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster

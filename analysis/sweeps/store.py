@@ -22,8 +22,7 @@ from uuid import uuid4
 
 import pandas as pd
 
-from analysis.errors import ExportError, ParameterError
-from analysis.models.checkpoint import first_line
+from analysis.errors import ExportError, ParameterError, first_line
 from analysis.sweeps import questions
 
 if TYPE_CHECKING:
