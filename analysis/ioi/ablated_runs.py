@@ -6,7 +6,7 @@ prompt, its keys and values kept, and END alone runs again for every set of repl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.exact.arithmetic import slices
-from analysis.ioi.activations import Replaced, check_measurable, mlp_inputs
+from analysis.heads import HeadPair
+from analysis.ioi.activations import check_measurable, mlp_inputs
 from analysis.models.precision import exact_forward, plain_settings
 from analysis.progress import progress_bar
 from analysis.prompts.indirect_object import IOIPrompts
@@ -23,6 +24,9 @@ from analysis.prompts.prefix_cache import PrefixCache, build_prefix_cache, prefi
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+Replaced = Mapping[HeadPair, Float[Tensor, "n d_head"]]
+"""What stands for a head's z at END, for every prompt."""
 
 PROMPTS_TOGETHER = 50
 """Prompts, all of one length, whose keys and values are held at once."""

@@ -7,7 +7,7 @@ model runs in float64 throughout (``models.precision``), and what is kept is flo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 RUN_TOGETHER = 25
 """Prompts that go through the model at once, filled up to the longest."""
-
-Replaced = Mapping[tuple[int, int], Float[Tensor, "n d_head"]]
-"""By (layer, head), what stands for a head's z at END, for every prompt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +70,8 @@ def run_prompts(
     prompts: IOIPrompts,
     *,
     counterfactual: bool = False,
-    replaced: Replaced | None = None,
 ) -> Activations:
-    """Run the prompts, or their counterfactuals, once, with z at END of some heads replaced.
+    """Run the prompts, or their counterfactuals, once.
 
     Of counterfactuals, too, IO and S stay the prompts'.
 
@@ -91,7 +87,7 @@ def run_prompts(
     what = "counterfactuals" if counterfactual else "prompts"
     with progress_bar(len(prompts), f"running {what}", "prompt") as bar, exact_forward(model):
         for rows in torch.arange(len(prompts)).split(RUN_TOGETHER):
-            parts.append(_run_together(model, prompts, tokens, rows, replaced or {}, before_mlps))
+            parts.append(_run_together(model, prompts, tokens, rows, before_mlps))
             bar.update(len(rows))
     return Activations(
         **{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
@@ -137,7 +133,6 @@ def _run_together(
     prompts: IOIPrompts,
     all_tokens: Int[Tensor, "n longest"],
     asked: Int[Tensor, "n_asked"],
-    replaced: Replaced,
     before_mlps: Sequence[str],
 ) -> Activations:
     """One pass; where fewer prompts are asked for, the last of them fills it up."""
@@ -153,19 +148,6 @@ def _run_together(
     attention: dict[int, Tensor] = {}
     mlp_input: dict[int, Tensor] = {}
     kept: dict[str, Tensor] = {}
-
-    def read_z(layer: int) -> Any:
-        heads = {h: value[rows] for (at, h), value in replaced.items() if at == layer}
-
-        def hook(value: Tensor, hook: Any) -> Tensor:
-            if heads:
-                value = value.clone()
-                for head, instead in heads.items():
-                    value[batch, end, head] = instead.to(value)
-            z[layer] = value[batch, end].cpu()
-            return value
-
-        return hook
 
     def read_attention(layer: int) -> Any:
         def hook(value: Tensor, hook: Any) -> None:
@@ -187,7 +169,7 @@ def _run_together(
 
     layers = range(model.cfg.n_layers)
     hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = [
-        *((f"blocks.{layer}.attn.hook_z", read_z(layer)) for layer in layers),
+        *((f"blocks.{layer}.attn.hook_z", read_end(z, layer)) for layer in layers),
         *((f"blocks.{layer}.attn.hook_pattern", read_attention(layer)) for layer in layers),
         *((name, read_end(mlp_input, layer)) for layer, name in enumerate(before_mlps)),
         ("blocks.0.hook_out", read_at_names),

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.heads import HeadPair
-from analysis.ioi.ablated_runs import run_with_replaced
-from analysis.ioi.activations import Activations, Replaced
+from analysis.ioi.ablated_runs import Replaced, run_with_replaced
+from analysis.ioi.activations import Activations
 from analysis.ioi.direct_effects import path_effects
 from analysis.prompts.indirect_object import IOIPrompts
 

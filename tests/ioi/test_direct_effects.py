@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from analysis.prompts.indirect_object import TEMPLATES, IOIPrompts, ioi_prompts
 from tests import ioi_models
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from transformer_lens.model_bridge import TransformerBridge
 
 KINDS = ["gpt2", "gpt-neox", "llama"]
@@ -187,6 +190,30 @@ def test_after_ablation_it_is_the_same_with_the_heads_replaced(kind: str) -> Non
     assert float(found[0].effects[:, wanted.index((0, 1))].abs().max()) < 1e-12
 
 
+@contextmanager
+def replacing(
+    model: TransformerBridge, prompts: IOIPrompts, replaced: dict[tuple[int, int], Tensor]
+) -> Iterator[None]:
+    """Let z at END of some heads be something else while all prompts run at once."""
+    rows = torch.arange(activations.RUN_TOGETHER).clamp(max=len(prompts) - 1)
+    end = prompts.column("end_position")[rows]
+    handles = []
+    for (layer, head), instead in replaced.items():
+
+        def replace(_: Any, __: Any, z: Tensor, head: int = head, to: Tensor = instead) -> Tensor:
+            z = z.clone()
+            by_head = z.view(len(rows), -1, model.cfg.n_heads, model.cfg.d_head)
+            by_head[torch.arange(len(rows)), end, head] = to[rows].to(z)
+            return z
+
+        handles.append(model.blocks[layer].attn.hook_z.register_forward_hook(replace))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_runs_of_end_alone_are_whole_runs(kind: str) -> None:
@@ -197,7 +224,8 @@ def test_runs_of_end_alone_are_whole_runs(kind: str) -> None:
     for counterfactual in (False, True):
         found = run_with_replaced(model, prompts, cases, counterfactual=counterfactual)
         for at_end, replaced in zip(found, cases, strict=True):
-            whole = run_prompts(model, prompts, counterfactual=counterfactual, replaced=replaced)
+            with replacing(model, prompts, replaced):
+                whole = run_prompts(model, prompts, counterfactual=counterfactual)
             for name in vars(at_end):
                 mine, theirs = getattr(at_end, name), getattr(whole, name)
                 torch.testing.assert_close(mine, theirs, atol=TOLERANCE, rtol=1e-6)
