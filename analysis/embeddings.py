@@ -152,7 +152,7 @@ def _vectors(
 
 @torch.no_grad()
 def mlp_output(
-    model: ReadableModel, x: Float[Tensor, "n d_model"], layer: int = 0
+    model: ReadableModel, x: Float[Tensor, "n d_model"], layer: int
 ) -> Float[Tensor, "n d_model"]:
     """What a block's MLP adds to float64 residual streams ``x``, through its own norms."""
     d_embedding = embedding_matrix(model).shape[1]

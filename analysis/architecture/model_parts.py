@@ -186,12 +186,11 @@ def _empty_model(config: Any) -> Any:
 
 
 class _Skeletons:
-    """The last models built without memory, each as its blocks and all the rest."""
+    """The last two models built without memory, each as its blocks and all the rest."""
 
-    def __init__(self, n_kept: int = 2) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[Any, list[nn.Module]]] = {}
-        self._n_kept = n_kept
 
     def of(self, config: Any, paths: ModelPaths) -> tuple[Any, list[nn.Module]]:
         """The model of ``config`` without its blocks, and these; neither is to be changed."""
@@ -201,7 +200,7 @@ class _Skeletons:
                 model = _empty_model(config)
                 blocks = list(model.get_submodule(paths.blocks).children())
                 replace_submodule(model, paths.blocks, nn.ModuleList())
-                while len(self._kept) >= self._n_kept:
+                if len(self._kept) == 2:
                     self._kept.pop(next(iter(self._kept)))
                 self._kept[key] = model, blocks
             return self._kept[key]

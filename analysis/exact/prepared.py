@@ -41,8 +41,8 @@ class PreparedWeights:
         self._lock = threading.Lock()
         self._kept: _Kept | None = None
 
-    def vocabulary(self, model: ReadableModel, n_tokens: int | None = None) -> Vocabulary:
-        """The model's unembedding, made anew where its weights are not those of the last call.
+    def vocabulary(self, model: ReadableModel, n_tokens: int) -> Vocabulary:
+        """The unembedding of ``n_tokens``, made anew where weights are not those of the last call.
 
         They are those that were admitted, so ``admit`` comes first.
 
@@ -50,7 +50,6 @@ class PreparedWeights:
             WeightsError: a weight is NaN or infinite.
         """
         W_U = unembedding_matrix(model)
-        n_tokens = W_U.shape[1] if n_tokens is None else n_tokens
         if not isinstance(model, torch.nn.Module):  # a checkpoint, which is never held
             return Vocabulary(W_U[:, :n_tokens])
         admission = getattr(model, "admission", None)

@@ -288,8 +288,8 @@ MEASUREMENTS: dict[str, Measurement] = {
 """What can be measured, in the order shown."""
 
 
-def absent_measurements(evidence: Evidence, *, relations: bool = False) -> list[dict[str, str]]:
-    """What has not been measured, and what would measure it.
+def absent_measurements(evidence: Evidence, *, relations: bool) -> list[dict[str, str]]:
+    """What has not been measured, and what would measure it; ``relations``: whether any is scored.
 
     Returns:
         For each ``what`` (a key of ``MEASUREMENTS``, empty where only lines of Python measure it),

@@ -20,17 +20,15 @@ VIRIDIS = (
     "#fde725",
 )  # fmt: skip
 ZERO = "#f1f2f5"
-_LEFT, _TOP, _BELOW, _GAP, _LINE = 34, 52, 62, 20, 16
+_WIDTH, _LEFT, _TOP, _BELOW, _GAP, _LINE = 900, 34, 52, 62, 20, 16
 
 
-def still_picture(
-    scores: HeadScores, classes: pd.DataFrame | None = None, *, width: int = 900
-) -> str:
-    """Copying (left) and suppression (right) of every head as SVG, ``width`` CSS pixels wide.
+def still_picture(scores: HeadScores, classes: pd.DataFrame | None = None) -> str:
+    """Copying (left) and suppression (right) of every head as SVG.
 
     On a white ground, with the marks of ``classes``; every text in it is escaped.
     """
-    panel = (width - _GAP) // 2
+    panel = (_WIDTH - _GAP) // 2
     cell = (panel - _LEFT) / scores.n_layers
     tall = float(np.clip(cell, 9 if scores.n_heads > 16 else 14, 24))
     sets = [
@@ -41,11 +39,11 @@ def still_picture(
     kind = "Copying" if scores.relation == "copying" else "Relation"
     title = html.escape(f"{scores.model.title}: {kind.lower()} and suppression, k = {scores.k}")
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height:.0f}" '
-        f'viewBox="0 0 {width} {height:.0f}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height:.0f}" '
+        f'viewBox="0 0 {_WIDTH} {height:.0f}" role="img" '
         'font-family="system-ui, Liberation Sans, Arial, sans-serif" font-size="11" '
         f'fill="#5b6270"><title>{title}</title>'
-        f'<rect width="{width}" height="{height:.0f}" fill="#ffffff"/>'
+        f'<rect width="{_WIDTH}" height="{height:.0f}" fill="#ffffff"/>'
         f'<text x="{_LEFT}" y="18" font-size="15" font-weight="700" fill="#1f2430">{title}</text>'
     ]
     for side, counts in enumerate((scores.n_in_top_k, scores.n_in_bottom_k)):
