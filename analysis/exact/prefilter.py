@@ -25,7 +25,7 @@ from analysis.exact.head_logits import (
     scale_errors,
     zero_outputs,
 )
-from analysis.exact.sweep import (
+from analysis.exact.open_pairs import (
     ConfirmedPairs,
     OpenPairs,
     check_each,

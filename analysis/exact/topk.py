@@ -37,6 +37,7 @@ from torch import Tensor
 
 from analysis.exact.arithmetic import MEMORY, TILE, full_float32, slices
 from analysis.exact.head_logits import OV, ResidualStream, Sources, factors
+from analysis.exact.open_pairs import ConfirmedPairs, OpenPairs, check_together
 from analysis.exact.prefilter import (
     Prefiltered,
     Reference,
@@ -45,7 +46,6 @@ from analysis.exact.prefilter import (
     extremes_of,
     prefilter,
 )
-from analysis.exact.sweep import ConfirmedPairs, OpenPairs, check_together
 from analysis.exact.vocabulary import Vocabulary
 
 N_TASK = 6

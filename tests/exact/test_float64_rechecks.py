@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.exact import prefilter, sweep
+from analysis.exact import open_pairs, prefilter
 from analysis.exact.head_logits import OV
 from analysis.exact.ranks import rank_targets
 from analysis.exact.vocabulary import Vocabulary
@@ -79,7 +79,7 @@ def test_what_float64_settles_hangs_on_nothing_but_the_numbers(
         torch.set_num_threads(before)
     monkeypatch.setattr(prefilter, "N_FIRST", 3)
     monkeypatch.setattr(prefilter, "N_EXTREME", 6)
-    monkeypatch.setattr(sweep, "SWEEP_BLOCK", 128)
+    monkeypatch.setattr(open_pairs, "LARGEST_BLOCK", 128)
     check(answers(layer.decide(2, tile=900)), torch.arange(n))
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.exact import prefilter, sweep, topk
+from analysis.exact import open_pairs, prefilter, topk
 from analysis.exact.arithmetic import TILE, full_float32
 from analysis.exact.head_logits import OV, Head, project_block
 from analysis.exact.prefilter import Reference
@@ -70,16 +70,16 @@ def test_half_precision_weights_answer_as_their_float32_copies(dtype: torch.dtyp
     assert torch.equal(answers(half.decide(3))[0], half.ranks()[0] < 3)
 
 
-@pytest.mark.parametrize("sweep_block", [128, 1000, 8192])
+@pytest.mark.parametrize("largest", [128, 1000, 8192])
 @pytest.mark.parametrize("n_likely", [1, 7, 128])
 def test_blocks_do_not_change_an_answer(
-    n_likely: int, sweep_block: int, monkeypatch: pytest.MonkeyPatch
+    n_likely: int, largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer = random_layer(2)
     larger, smaller = layer.ranks()
     monkeypatch.setattr(prefilter, "N_FIRST", n_likely)
     monkeypatch.setattr(prefilter, "N_EXTREME", 2 * n_likely)
-    monkeypatch.setattr(sweep, "SWEEP_BLOCK", sweep_block)
+    monkeypatch.setattr(open_pairs, "LARGEST_BLOCK", largest)
     top, bottom = answers(layer.decide(4, tile=5000))
     assert torch.equal(top, larger < 4)
     assert torch.equal(bottom, smaller < 4)
@@ -104,7 +104,7 @@ def test_heads_decided_together_or_apart_answer_the_same(
         groups.append(len(heads))
         project_block(heads, *of)
 
-    monkeypatch.setattr(sweep, "project_block", project)
+    monkeypatch.setattr(open_pairs, "project_block", project)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

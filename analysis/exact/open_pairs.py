@@ -19,8 +19,8 @@ from analysis.exact.arithmetic import TILE, compare_rows, count_larger, slices
 from analysis.exact.head_logits import Head, ResidualStream, project_block
 from analysis.exact.vocabulary import Vocabulary
 
-SWEEP_BLOCK = 2048
-"""Tokens in the largest blocks of the whole vocabulary's sweep; the first are smaller."""
+LARGEST_BLOCK = 2048
+"""Tokens in the largest blocks of the vocabulary; the first are smaller."""
 BLOCKS_OF_FEW = 8
 """Times as many, at most, where few pairs meet them."""
 FIRST_BLOCK = 512
@@ -29,8 +29,6 @@ GROUP = 16
 """Logits of a row whose largest is looked at before they are."""
 NEAR_HELD = 1 << 20
 """Comparisons left to float64 that are held before they are made."""
-
-Block = slice | Int[Tensor, "n"]
 
 
 @dataclass(frozen=True)
@@ -184,17 +182,17 @@ def check_each(
     together. With ``ranks`` the larger logits of what is confirmed are counted exactly.
     """
     vocabulary = heads[0].vocabulary
-    sweeps = [_Sweep([head], own, k) for head, own in zip(heads, pairs, strict=True)]
+    eliminations = [_Elimination([head], own, k) for head, own in zip(heads, pairs, strict=True)]
     largest = _largest_block(vocabulary, max(map(len, pairs)), tile)
     for tokens in growing_blocks(vocabulary.size, largest):
         left = [
-            (head, sweep) for head, sweep in zip(heads, sweeps, strict=True) if len(sweep.pairs)
+            (head, one) for head, one in zip(heads, eliminations, strict=True) if len(one.pairs)
         ]
-        project_block([head for head, _ in left], [len(sweep.pairs) for _, sweep in left], tokens)
-        for head, sweep in left:
-            sweep.meet(head, tokens, tile)
-            sweep.drop_refuted(1 / 8)
-    return [sweep.confirmed(ranks) for sweep in sweeps]
+        project_block([head for head, _ in left], [len(one.pairs) for _, one in left], tokens)
+        for head, one in left:
+            one.meet(head, tokens, tile)
+            one.drop_refuted(1 / 8)
+    return [one.confirmed(ranks) for one in eliminations]
 
 
 def check_together(
@@ -206,16 +204,16 @@ def check_together(
     tile: int,
 ) -> ConfirmedPairs:
     """Decide the pairs of several heads together in the residual stream, likewise."""
-    sweep = _Sweep(heads, pairs, k)
+    one = _Elimination(heads, pairs, k)
     for tokens in growing_blocks(space.vocabulary.size, _largest_block(space.vocabulary, 1, tile)):
-        if len(sweep.pairs) == 0:
+        if len(one.pairs) == 0:
             break
-        sweep.meet(space, tokens, tile)
-        sweep.drop_refuted(0)
-    return sweep.confirmed(ranks)
+        one.meet(space, tokens, tile)
+        one.drop_refuted(0)
+    return one.confirmed(ranks)
 
 
-class _Sweep:
+class _Elimination:
     """Open pairs on their way through the vocabulary, with what is known of each so far."""
 
     def __init__(self, heads: Sequence[Head], pairs: OpenPairs, k: int) -> None:
@@ -310,7 +308,7 @@ def _largest_block(vocabulary: Vocabulary, n_pairs: int, tile: int) -> int:
     the work must not: these count as one.
     """
     most = min(2 * TILE // vocabulary.rows.shape[1], tile // 4 // max(1, n_pairs))
-    return SWEEP_BLOCK * min(max(1, most // SWEEP_BLOCK), BLOCKS_OF_FEW)
+    return LARGEST_BLOCK * min(max(1, most // LARGEST_BLOCK), BLOCKS_OF_FEW)
 
 
 def growing_blocks(n: int, largest: int) -> Iterator[slice]:
@@ -322,7 +320,7 @@ def growing_blocks(n: int, largest: int) -> Iterator[slice]:
 
 
 def _tiles(
-    space: Head | ResidualStream, pairs: OpenPairs, tokens: Block, tile: int
+    space: Head | ResidualStream, pairs: OpenPairs, tokens: slice | Int[Tensor, "n"], tile: int
 ) -> Iterator[tuple[slice, Float[Tensor, "m n"], Float[Tensor, "m"]]]:
     """Logits of a block for some pairs at a time, with the rounding bound of each row."""
     left, right = space.operands(pairs.source, tokens)

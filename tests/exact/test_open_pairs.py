@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from analysis.exact import sweep
+from analysis.exact import open_pairs
 from tests.exact.layers import Layer, answers
 
 
@@ -26,7 +26,7 @@ def test_logits_near_the_target_are_found_wherever_they_are(
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randint(-4, 5, (7, n), generator=generator).float()
     target = torch.full((7,), float(most))
-    larger, row, token = sweep._compare(logits, target, torch.full((7,), float(tolerance)))
+    larger, row, token = open_pairs._compare(logits, target, torch.full((7,), float(tolerance)))
     assert larger.tolist() == (logits > most + tolerance).sum(1).tolist()
     near = (logits - most).abs() <= tolerance
     assert sorted(map(list, zip(row.tolist(), token.tolist(), strict=True))) == (
@@ -48,7 +48,7 @@ def test_no_more_comparisons_are_held_than_there_is_room_for(
     targets = torch.randint(0, 2000, (50,), generator=generator)
     layer = Layer(whole(50, 6).double(), targets, whole(1, 6, 3), whole(2, 3, 6), whole(6, 2000))
     larger, smaller = layer.ranks()
-    monkeypatch.setattr(sweep, "NEAR_HELD", held)
+    monkeypatch.setattr(open_pairs, "NEAR_HELD", held)
     top, bottom = answers(layer.decide(k, tile=4000))
     assert torch.equal(top, larger < k) and torch.equal(bottom, smaller < k)
     assert 0 < int(top.sum()) < top.numel()
