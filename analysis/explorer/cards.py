@@ -268,7 +268,7 @@ def _table(scores: HeadScores, evidence: Evidence, head: HeadPair) -> pd.DataFra
             "of": f"{counted[head].sum()} of {scores.n_pairs} {scores.pairs.unit}, k = {scores.k}",
         }
     at = head[0] * scores.n_heads + head[1]
-    for measure in evidence.measures:
+    for measure in evidence.beside(scores):
         nothing = float("nan")
         rows[measure.key] = {
             "value": float(measure.values[at]),

@@ -77,7 +77,7 @@ class Measure:
         range: of the values, or None where it has no fixed ends.
         low: lower ends of 95 % intervals, likewise, or None.
         high: upper ends.
-        note: how it was measured.
+        note: how it was measured; whose names they are, ``asked`` says.
         python: lines that return it, given ``model``, and ``names`` and ``scores`` as ``asked``.
         asked: the names, k and first MLP's setting that it depends on; None where on none.
     """
@@ -100,11 +100,12 @@ class Measure:
         """
         if self.asked is None:
             return self
-        own, note = self.asked.python, self.asked.note
-        python, says = self.python.removeprefix(own), self.note.removesuffix(note)
-        if self.asked.pairs.checksum != scores.pairs.checksum:
-            says += note
-        return replace(self, note=says, python=python if self.asked.is_of(scores) else own + python)
+        others = self.asked.pairs.checksum != scores.pairs.checksum
+        return replace(
+            self,
+            note=self.note + (self.asked.note if others else ""),
+            python=("" if self.asked.is_of(scores) else self.asked.python) + self.python,
+        )
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,9 @@ class Evidence:
             done=(*(name for name in self.done if name != what), what),
         )
 
-    def beside(self, scores: HeadScores) -> Evidence:
-        """This as it is shown with a model's scores (:meth:`Measure.beside`)."""
-        check_evidence_of(scores.model, scores.n_layers * scores.n_heads, self)
-        return replace(self, measures=tuple(one.beside(scores) for one in self.measures))
+    def beside(self, scores: HeadScores) -> tuple[Measure, ...]:
+        """The measures as they are shown with a model's scores (:meth:`Measure.beside`)."""
+        return tuple(one.beside(scores) for one in self.measures)
 
 
 def check_evidence_of(model: ModelIdentity, n_heads: int, evidence: Evidence) -> None:

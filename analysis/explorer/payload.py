@@ -95,7 +95,7 @@ def build_payload(
         "words": list(words.values()),
         "classes": pack_classes(evidence.classes),
         "marks": [_pack_mark(mark) for mark in CLASS_MARKS],
-        "measures": [pack_measure(measure) for measure in evidence.measures],
+        "measures": [pack_measure(measure) for measure in evidence.beside(scores)],
         "views": views_of(evidence, scores.pairs.copying),
         "absent": absent_measurements(evidence, relations=hold_relations(sets)),
         "prompts": [pack_prompt(text, heads) for text, heads in (prompts or {}).items()],

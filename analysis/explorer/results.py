@@ -96,7 +96,9 @@ class Results:
         Raises:
             ParameterError: they are another model's.
         """
-        return replace(self, evidence=evidence.beside(self.scores))
+        scores = self.scores
+        check_evidence_of(scores.model, scores.n_layers * scores.n_heads, evidence)
+        return replace(self, evidence=evidence)
 
     def with_set(self, new: NameSet) -> Results:
         """This with one more set; of other names under the same key, it takes the place."""
@@ -230,7 +232,7 @@ def collect(
         words = dict(zip(ordered, token_texts(model.tokenizer, ordered), strict=True))
     return Results(
         sets=tuple(sets),
-        evidence=evidence.beside(sets[0].scores),
+        evidence=evidence,
         words=words,
         prompts=read,
     )

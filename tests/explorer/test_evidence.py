@@ -176,18 +176,19 @@ def test_numbers_of_other_names_come_with_lines_that_return_them(small: Any) -> 
     evidence = measure(small, scores, "null")
     for asked, k, first_mlp in ((names[:6], 1, True), (names, 5, True), (names, 1, False)):
         shown = collect(small, asked, k=k, first_mlp=first_mlp, evidence=evidence)
-        (lines,) = {one.python for one in shown.evidence.measures}
+        measures = shown.evidence.beside(shown.scores)
+        (lines,) = {one.python for one in measures}
         scope = {"model": small, "names": load_names(small, asked), "scores": shown.scores}
         if len(asked) == 6:  # the same lines make all of them
             frame = returned(lines, scope)
             first = lines
         assert lines == first
-        for one in shown.evidence.measures:
+        for one in measures:
             np.testing.assert_array_equal(one.values, frame[one.key].to_numpy())
             assert "16 names, k = 1, first MLP on" in one.note
             assert ("names of its own: " + ", ".join(names[:3]) in one.note) == (len(asked) == 6)
         # With what it was measured of, everything is as it was.
-        assert shown.evidence.beside(scores) == evidence.beside(scores) == evidence
+        assert shown.evidence.beside(scores) == evidence.measures
 
 
 @pytest.mark.slow
@@ -200,7 +201,8 @@ def test_dynamic_scores_of_other_names_too(
     pairs = list(itertools.pairwise(WORDS))
     for asked in (WORDS, pairs):
         evidence = measure(model, score_heads(model, asked), "dynamic")
-        shown = collect(model, WORDS[:4], k=3, evidence=evidence).evidence.measures[0]
+        results = collect(model, WORDS[:4], k=3, evidence=evidence)
+        shown = results.evidence.beside(results.scores)[0]
         frame = returned(shown.python, {"model": model, "names": load_names(model, WORDS[:4])})
         column = shown.key.split("_", 2)[2]
         expected = frame.xs("without", level="context")[column]
