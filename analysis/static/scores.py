@@ -29,9 +29,6 @@ from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag, check_int
 from analysis.weights import unembedding_matrix
 
-LARGEST_MAX_RANK = 32_767
-"""Ranks are kept as 16-bit numbers, but for a k above this."""
-
 
 @torch.no_grad()
 def score_heads(
@@ -80,8 +77,7 @@ def score_heads(
     n_tokens = d_vocab if include_padding else n_real
     k = check_int("k", k, 1, n_tokens, "the vocabulary's size")
     if max_rank is not None:
-        largest = min(n_tokens, LARGEST_MAX_RANK)
-        max_rank = max(k, check_int("max_rank", max_rank, 1, largest))
+        max_rank = max(k, check_int("max_rank", max_rank, 1, n_tokens, "the vocabulary's size"))
     pairs = token_pairs(model, names)
 
     asked = _batch(model, pairs, chosen_heads(model, None), first_mlp, n_tokens)
@@ -141,10 +137,9 @@ def score_heads(
 
 
 def _rank_dtype(max_rank: int) -> type[np.integer]:
-    """The smallest numbers that hold ranks up to ``max_rank``, which a k may have raised."""
-    if max_rank <= 255:
-        return np.uint8
-    return np.int16 if max_rank <= LARGEST_MAX_RANK else np.int32
+    """The smallest numbers that hold ranks up to ``max_rank``."""
+    kinds = (np.uint8, np.int16, np.int32)
+    return next(kind for kind in kinds if max_rank <= np.iinfo(kind).max)
 
 
 @torch.no_grad()

@@ -525,7 +525,7 @@ def test_what_is_no_model_or_no_truth_value_is_an_error(bridge: TransformerBridg
 
 
 def test_ranks_hold_a_k_above_16_bits() -> None:
-    """A k above ``max_rank`` raises it, also beyond the 32,767 that may be asked for."""
+    """A k above ``max_rank`` raises it."""
     bridge = planted.boot(checkpoints.gpt2_model(40_000, n_layer=1, n_embd=16), TOKENIZER)
     plain = score_heads(bridge, NAMES, k=39_000, include_padding=True)
     kept = score_heads(bridge, NAMES, k=39_000, include_padding=True, max_rank=10)

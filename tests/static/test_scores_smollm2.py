@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.exact import prefilter, sweep
+from analysis.exact import open_pairs, prefilter
 from analysis.models.packaged import packaged_checkpoint
 from analysis.names import TokenPairs, load_names, token_pairs
 from analysis.static.head_scores import HeadScores
@@ -245,7 +245,7 @@ def test_threads_and_blocks_change_no_answer(
     usual = scored("names", True, 1)
     monkeypatch.setattr(prefilter, "N_FIRST", likely)
     monkeypatch.setattr(prefilter, "N_EXTREME", 2 * likely)
-    monkeypatch.setattr(sweep, "SWEEP_BLOCK", block)
+    monkeypatch.setattr(open_pairs, "SWEEP_BLOCK", block)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
