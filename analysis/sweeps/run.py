@@ -88,7 +88,7 @@ def sweep_frame(
         source: what ``sweep`` returned, or a folder: then the answer of each model and question
             that was last asked for, given by the present versions of the code and of
             ``data/names.csv``, under the name that it was last asked for by. A warning says how
-            many others are left out.
+            many others are left out, and another which models failed since, when asked again.
         question: only the answers to this one: a :class:`Question`, or its label, such as
             ``static`` or ``static k=10``.
 

@@ -214,7 +214,8 @@ def _unreadable(folder: Path, error: Exception) -> ParameterError:
 def _newest_of_this_version(folder: Path, table: pd.DataFrame) -> list[Path]:
     """The files with the newest answer of each model and question by the present code and names.
 
-    A warning says how many others there are.
+    A warning says how many others there are; another one, which of these models failed when they
+    were asked again, so that their answers may be of weights that they no longer have.
     """
     answers = table.reindex(columns=["key", "model", "question", *OWN_COLUMNS])
     answers = answers.drop_duplicates("key").sort_values("written", kind="stable")
@@ -232,6 +233,19 @@ def _newest_of_this_version(folder: Path, table: pd.DataFrame) -> list[Path]:
         warnings.warn(
             f"{n} older {'answer' if n == 1 else 'answers'} in {folder} left out: of another "
             "version of the code or of data/names.csv, or asked again since of a changed model.",
+            stacklevel=4,
+        )
+    store = Store(folder)
+    failed = [
+        f"{model} ({question})"
+        for model, question in zip(newest["model"], newest["question"], strict=True)
+        if store.failure_file(model, question).is_file()
+    ]
+    if failed:
+        more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
+        warnings.warn(
+            f"asked again, these failed, and what is in {folder} of them is from before: "
+            f"{', '.join(failed[:3])}{more}.",
             stacklevel=4,
         )
     return [folder / f"{key}.parquet" for key in newest["key"]]

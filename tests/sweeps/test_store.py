@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,20 @@ def test_a_damaged_answer_is_said_when_it_is_kept(tmp_path: Path) -> None:
     Store(tmp_path).answer_file("key").write_bytes(b"PAR1")
     with pytest.raises(ParameterError, match=r"cannot be read .*remove the damaged file"):
         Store(tmp_path).renew("key")
+
+
+def test_answers_from_before_a_failure_are_said(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    index = pd.MultiIndex.from_tuples([(0, 0)], names=["layer", "head"])
+    about = {"model": "m", "title": "M", "checksum": "0", "question": "static", "n_layers": 1}
+    store.keep("key", pd.DataFrame({"copying_score": [0.25]}, index), about)
+    store.keep_failure("m", "eigenvalue", "there is no answer to this")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sweep_frame(tmp_path)
+    store.keep_failure("m", "static", "the weights are others now, and hold NaN")
+    with pytest.warns(UserWarning, match=r"these failed, .* is from before: m \(static\)\."):
+        assert len(sweep_frame(tmp_path)) == 1
 
 
 def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
