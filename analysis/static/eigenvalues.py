@@ -18,6 +18,7 @@ from analysis.heads import all_heads, head_index
 from analysis.models.admission import admit
 from analysis.models.open_checkpoint import readable_model
 from analysis.progress import progress_bar
+from analysis.static.padding import n_real_tokens
 from analysis.validation import check_flag
 from analysis.weights import (
     check_finite,
@@ -40,7 +41,8 @@ def eigenvalue_scores(
     """Eigenvalue copying score of every head.
 
     The d_vocab × d_vocab circuit has the nonzero eigenvalues of the d_head × d_head matrix
-    ``W_O·(W_U·W_E)·W_V``, which is what is decomposed, in float64.
+    ``W_O·(W_U·W_E)·W_V``, which is what is decomposed, in float64. Rows that only pad the
+    vocabulary are no tokens, and are left out.
 
     Args:
         model: raw weights, from ``load_model``; or a name or folder, read layer by layer.
@@ -63,7 +65,9 @@ def eigenvalue_scores(
     check_embedding(embedding)
     check_flag("folded", folded)
     check_finite(model)
-    W_U = folded_unembedding(model) if folded else unembedding_matrix(model)
+    W_U = (folded_unembedding if folded else unembedding_matrix)(model)[:, : n_real_tokens(model)]
+    if folded:
+        W_U = W_U - W_U.mean(dim=1, keepdim=True)  # over these tokens alone
     value = folded_value_weights if folded else value_weights
     device = float64_device(model)
     scores = np.zeros((model.cfg.n_layers, model.cfg.n_heads))

@@ -116,6 +116,21 @@ def test_eigenvalues_are_those_of_the_full_circuit(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("folded", [False, True])
+def test_eigenvalues_leave_out_rows_that_are_no_token(folded: bool) -> None:
+    padded = checkpoints.llama_model(D_VOCAB + 7, tie_word_embeddings=False)
+    for table in (padded.get_input_embeddings(), padded.get_output_embeddings()):
+        table.weight.detach()[D_VOCAB:] *= 100
+    bare = checkpoints.llama_model(D_VOCAB, tie_word_embeddings=False)
+    own = bare.state_dict()
+    bare.load_state_dict({n: w[: len(own[n])] for n, w in padded.state_dict().items()})
+    scores, expected = (
+        eigenvalue_scores(planted.boot(hf, TOKENIZER), folded=folded) for hf in (padded, bare)
+    )
+    pd.testing.assert_frame_equal(scores, expected, atol=1e-6)
+
+
+@pytest.mark.slow
 def test_a_head_that_writes_nothing_has_eigenvalue_score_zero() -> None:
     hf = checkpoints.gpt2_model(D_VOCAB)
     hf.transformer.h[1].attn.c_proj.weight.data.zero_()
