@@ -77,8 +77,8 @@ def check_made_of(model: ReadableModel, made_of: ModelIdentity, what: str) -> No
 
 
 def _described(identity: ModelIdentity) -> str:
-    checksum = identity.checksum
-    return identity.title + (f" (weights {checksum[:12]})" if checksum else "")
+    told = f"weights {identity.checksum[:12]}" if identity.checksum else identity.note
+    return identity.title + (f" ({told})" if told else "")
 
 
 def package_versions() -> dict[str, str]:

@@ -42,7 +42,13 @@ def set_loaded(model: Any, identity: ModelIdentity, weights: str | None = None) 
 
 
 def note_weights(model: Any, weights: str) -> None:
-    """Say by the model's ``identity`` whether its weights are those that it was loaded with."""
+    """Say by the model's ``identity`` whether its weights are those that it was loaded with.
+
+    Of a model that was made in memory, which has a name at most, it tells the fingerprint.
+    """
+    if weights and not isinstance(getattr(model, "identity", None), ModelIdentity):
+        made = replace(model_identity(model), note=f"made in memory (fingerprint {weights[:12]})")
+        set_loaded(model, made, weights)
     loaded = getattr(model, "loaded", None)
     if not isinstance(loaded, Loaded) or model_identity(model) != loaded.said:
         return  # its identity is somebody else's word

@@ -17,9 +17,11 @@ from hypothesis import given, settings
 
 from analysis.errors import ArchitectureError, NamesError, ParameterError, WeightsError
 from analysis.export.places import figure_stem
+from analysis.models.fingerprint import fingerprint
 from analysis.names import load_names
 from analysis.plots.heatmaps import plot_heatmaps
 from analysis.provenance import ModelIdentity, model_identity, set_identity
+from analysis.static.head_scores import check_scores_of
 from analysis.static.scores import score_heads, target_ranks
 from analysis.static.vocabulary import score_vocabulary
 from tests import checkpoints, planted
@@ -330,10 +332,17 @@ def test_provenance_tells_what_made_the_scores_and_is_json(own_bridge: Transform
     assert -1 < (time - before).total_seconds() < 60
 
 
-def test_a_model_made_in_memory_is_known_by_its_name() -> None:
+def test_a_model_made_in_memory_is_known_by_its_name_and_weights() -> None:
     bridge = planted.boot(checkpoints.gpt2_model(D_VOCAB), TOKENIZER, name="mine")
     scores = score_heads(bridge, ["John"])
-    assert scores.model == ModelIdentity("mine", "mine", source="memory")
+    assert (scores.model.name, scores.model.source) == ("mine", "memory")
+    assert scores.model.note == f"made in memory (fingerprint {fingerprint(bridge)[:12]})"
+    again = planted.boot(checkpoints.gpt2_model(D_VOCAB), TOKENIZER, name="mine")
+    check_scores_of(again, scores)
+    other = planted.boot(checkpoints.gpt2_model(D_VOCAB), TOKENIZER, name="mine")
+    other.original_model.get_output_embeddings().weight.data[5] *= 2
+    with pytest.raises(ParameterError, match=r"made of mine \(made in memory .*this model is mine"):
+        check_scores_of(other, scores)
 
 
 @pytest.mark.parametrize("training", [False, True])

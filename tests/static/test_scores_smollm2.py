@@ -245,7 +245,7 @@ def test_threads_and_blocks_change_no_answer(
     usual = scored("names", True, 1)
     monkeypatch.setattr(prefilter, "N_FIRST", likely)
     monkeypatch.setattr(prefilter, "N_EXTREME", 2 * likely)
-    monkeypatch.setattr(open_pairs, "SWEEP_BLOCK", block)
+    monkeypatch.setattr(open_pairs, "LARGEST_BLOCK", block)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
