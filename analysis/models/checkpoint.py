@@ -6,26 +6,18 @@ weights and a tokenizer. This module knows that layout and nothing of the hub or
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
-import shutil
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from analysis.errors import ModelError, first_line
-from analysis.progress import progress_bar
+from analysis.models.checksums import sha256_of
 from analysis.validation import is_file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection
 
     from analysis.provenance import ModelIdentity
 
@@ -59,8 +51,6 @@ SENTENCEPIECE = {"tokenizer.model", "spiece.model"}
 MAX_JSON = 200_000_000
 """Bytes of a JSON file that are read; the largest tokenizers have some 40 million."""
 
-_BLOCK = 1_000_000
-"""Bytes of a file that are read at once for its checksum."""
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -197,111 +187,6 @@ def _is_pointer(path: Path) -> str:
         f"{path} is not the file but a git-lfs pointer to it: "
         f"run `git lfs pull` in {path.parent}, or load the model by its hub id."
     )
-
-
-@contextlib.contextmanager
-def cannot_write(folder: str, variable: str) -> Iterator[None]:
-    """A full disk, or a cache folder that is not ours, in the package's own words."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ModelError(
-                f"the disk of {folder} is full: make room, or set {variable} to a folder on "
-                "another disk, and load again; what came from the hub is kept and continued."
-            ) from error
-        raise ModelError(
-            f"{folder} cannot be written ({error.strerror or error}): make room or set "
-            f"{variable} to another folder."
-        ) from error
-
-
-def check_room(what: str, size: int, folder: Path, called: str, variable: str) -> None:
-    """Refuse to write ``size`` bytes into a folder whose disk has fewer left."""
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise ModelError(
-            f"{what} needs {_megabytes(size)}, and the disk of {called} has {_megabytes(free)} "
-            f"left: make room, or set {variable} to a folder on another disk."
-        )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
-
-
-def sha256_of(path: Path, after_block: Callable[[], object] = lambda: None) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits.
-
-    ``after_block`` is called after each block that is read; what it raises stops the reading.
-    """
-    digest, block = hashlib.sha256(), memoryview(bytearray(_BLOCK))
-    try:
-        with path.open("rb", buffering=0) as file:
-            while n := file.readinto(block):
-                digest.update(block[:n])
-                after_block()
-        return digest.hexdigest()
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be read ({error.strerror}): check its permissions."
-        ) from error
-
-
-def git_blob_sha1_of(path: Path) -> str:
-    """The id that git, and so the hub, gives to a file that is not kept as a large file."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def weights_checksum(files: Sequence[Path], known: Mapping[str, str] | None = None) -> str:
-    """One SHA-256 for a model's weights: the file's, or that of the shards' concatenated digests.
-
-    ``known`` are those already computed, by file name.
-    """
-    digests = dict(known or {})
-    unread = [path for path in files if not digests.get(path.name)]
-    if unread:
-        found = _sha256_of_each(unread)
-        digests |= {path.name: sha256 for path, sha256 in zip(unread, found, strict=True)}
-    if len(files) == 1:
-        return digests[files[0].name]
-    return hashlib.sha256(
-        "".join(sorted(digests[path.name] for path in files)).encode()
-    ).hexdigest()
-
-
-def _sha256_of_each(files: Sequence[Path]) -> list[str]:
-    """SHA-256 of files that are read beside each other on as many threads as torch may use."""
-    read: SimpleQueue[int] = SimpleQueue()  # a 1 for each block, a 0 for each file
-    stopped = threading.Event()
-
-    def after_block() -> None:
-        if stopped.is_set():
-            raise RuntimeError("stopped")
-        read.put(1)
-
-    def digest(path: Path) -> str:
-        try:
-            return sha256_of(path, after_block)
-        finally:
-            read.put(0)
-
-    n_blocks = sum(-(-path.stat().st_size // _BLOCK) for path in files)
-    n_threads = min(torch.get_num_threads(), len(files))
-    with (
-        progress_bar(n_blocks, "checksum of the weights", "MB") as bar,
-        ThreadPoolExecutor(n_threads, "checksum") as pool,
-    ):
-        try:
-            found = pool.map(digest, files)
-            for _ in files:
-                while read.get():
-                    bar.update()
-            return list(found)
-        except BaseException:  # Ctrl-C, or a listener that stops the work
-            stopped.set()
-            raise
 
 
 def checkpoint_checksum(checkpoint: Checkpoint) -> str:

@@ -25,14 +25,12 @@ from analysis.models.checkpoint import (
     Checkpoint,
     check_safetensors,
     folder_files,
-    git_blob_sha1_of,
     needed_files,
     read_json,
-    sha256_of,
     shard_names,
     weight_files,
-    weights_checksum,
 )
+from analysis.models.checksums import git_blob_sha1_of, sha256_of, weights_checksum
 from analysis.models.config import check_config
 from analysis.models.hub_download import fetch_blob, link_snapshot, repository_folder
 from analysis.models.hub_errors import HubBusyError, HubError, HubUnreachableError

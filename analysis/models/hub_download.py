@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError, first_line
-from analysis.models.checkpoint import CONFIG, MAX_JSON, cannot_write, check_room
+from analysis.models.checkpoint import CONFIG, MAX_JSON
+from analysis.models.disk import cannot_write, check_room
 from analysis.models.hub_errors import (
     HubError,
     HubUnreachableError,

@@ -24,7 +24,9 @@ import torch
 from torch import Tensor
 
 from analysis.errors import ModelError, first_line
-from analysis.models.checkpoint import cannot_write, read_json, sha256_of
+from analysis.models.checkpoint import read_json
+from analysis.models.checksums import sha256_of
+from analysis.models.disk import cannot_write
 from analysis.models.hub_download import hub_answer, in_time, one_at_a_time, size_so_far
 from analysis.models.hub_errors import HubError, HubUnreachableError
 from analysis.models.hub_listing import DIGEST, ExpectedFile, Listing, expected_file

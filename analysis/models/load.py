@@ -26,8 +26,8 @@ from analysis.models.checkpoint import (
     needed_files,
     read_json,
     weight_files,
-    weights_checksum,
 )
+from analysis.models.checksums import weights_checksum
 from analysis.models.config import check_config
 from analysis.models.hub import hub_checkpoint
 from analysis.models.hub_errors import HubError, HubUnreachableError

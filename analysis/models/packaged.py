@@ -25,14 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError, first_line
 from analysis.models.building import load_libraries
-from analysis.models.checkpoint import (
-    WEIGHTS,
-    Checkpoint,
-    cannot_write,
-    check_room,
-    read_json,
-    sha256_of,
-)
+from analysis.models.checkpoint import WEIGHTS, Checkpoint, read_json
+from analysis.models.checksums import sha256_of
+from analysis.models.disk import cannot_write, check_room
 from analysis.progress import lasting_bar
 from analysis.provenance import ModelIdentity
 

@@ -16,7 +16,7 @@ import pandas as pd
 from analysis import names as name_lists
 from analysis.embeddings import check_embedding
 from analysis.errors import ParameterError
-from analysis.models.checkpoint import sha256_of
+from analysis.models.checksums import sha256_of
 from analysis.validation import (
     check_choice,
     check_flag,

@@ -322,6 +322,7 @@ READ_BY = {
     "ioi.head_classes": "",
     "models.hub_download": "",
     "models.lazy_checkpoint": "",
+    "models.checksums": "",
     "models.packaged": "",  # held by its own checksum
     "report.published_numbers": "",
     "sweeps.questions": "",

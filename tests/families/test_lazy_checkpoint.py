@@ -19,7 +19,7 @@ from analysis.errors import ArchitectureError, ModelError, WeightsError
 from analysis.export.places import figure_stem
 from analysis.models import load as models
 from analysis.models.admission import admit_runs
-from analysis.models.checkpoint import weights_checksum
+from analysis.models.checksums import weights_checksum
 from analysis.models.load import load_model
 from analysis.models.open_checkpoint import open_checkpoint
 from analysis.progress import listen_to_progress

@@ -20,7 +20,7 @@ from analysis.export.places import figure_stem
 from analysis.ioi.head_classes import published_classes
 from analysis.models import load as models
 from analysis.models import load_model
-from analysis.models.checkpoint import sha256_of
+from analysis.models.checksums import sha256_of
 from analysis.models.open_checkpoint import open_checkpoint
 from analysis.provenance import GPT2_SMALL, model_identity
 from tests import checkpoints

@@ -13,7 +13,7 @@ import pytest
 
 from analysis.errors import ModelError
 from analysis.models import hub_listing, load_model
-from analysis.models.checkpoint import sha256_of
+from analysis.models.checksums import sha256_of
 from analysis.models.hub import hub_checkpoint
 from analysis.models.hub_download import fetch_blob, link_snapshot
 from analysis.models.hub_errors import HubError, HubUnreachableError

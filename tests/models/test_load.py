@@ -22,7 +22,8 @@ from analysis.models import fetch_checkpoint, load_model
 from analysis.models import load as models
 from analysis.models.admission import admit_runs
 from analysis.models.building import building_a_model
-from analysis.models.checkpoint import Checkpoint, sha256_of, weights_checksum
+from analysis.models.checkpoint import Checkpoint
+from analysis.models.checksums import sha256_of, weights_checksum
 from analysis.models.load import PINNED
 from analysis.provenance import GPT2_SMALL, ModelIdentity, model_identity
 from analysis.static.scores import score_heads
