@@ -20,7 +20,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_heads(do: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+def map_tasks(do: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
     """``do(task)`` for each task, in the order of the tasks, on as many threads as torch may use.
 
     The results do not depend on the number of threads, for torch computes each task on one. No

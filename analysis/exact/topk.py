@@ -23,7 +23,7 @@ of the pairs: they are those of the source vectors and weights given. No estimat
 competitors' order decides how soon a pair is dropped, never whether.
 
 Ranks up to k are the same work: a pair that is never dropped has met every token, so that its
-target's rank is known. Heads are spread over threads (``threads.map_heads``).
+target's rank is known. Heads are spread over threads (``threads.map_tasks``).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.exact.arithmetic import TILE, gamma, room_for_projections, slices
-from analysis.exact.threads import map_heads
+from analysis.exact.threads import map_tasks
 
 SAMPLED = 4
 """One token in this many is looked at for extreme tokens that serve one call alone."""
@@ -140,8 +140,8 @@ class Vocabulary:
         return most * step, least * step
 
     def map(self, do: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
-        """``map_heads`` where the processor computes; elsewhere one task after another."""
-        return map_heads(do, tasks) if self.rows.device.type == "cpu" else map(do, tasks)
+        """``map_tasks`` where the processor computes; elsewhere one task after another."""
+        return map_tasks(do, tasks) if self.rows.device.type == "cpu" else map(do, tasks)
 
 
 def largest(values: Float[Tensor, "n"], m: int) -> Int[Tensor, "m"]:

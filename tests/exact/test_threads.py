@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from analysis.exact.arithmetic import full_float32
-from analysis.exact.threads import map_heads
+from analysis.exact.threads import map_tasks
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -26,12 +26,12 @@ def test_results_come_in_the_order_of_the_tasks(n_threads: int) -> None:
         time.sleep(0.002 * (7 - task % 7))
         return task
 
-    assert list(map_heads(wait, range(20))) == list(range(20))
-    assert list(map_heads(wait, [])) == []
+    assert list(map_tasks(wait, range(20))) == list(range(20))
+    assert list(map_tasks(wait, [])) == []
 
 
 def test_torch_uses_one_thread_in_a_task_and_as_many_as_before_afterwards(n_threads: int) -> None:
-    counts = list(map_heads(lambda _: (torch.get_num_threads(), torch.is_grad_enabled()), range(9)))
+    counts = list(map_tasks(lambda _: (torch.get_num_threads(), torch.is_grad_enabled()), range(9)))
     assert counts == [(1, False)] * 9
     assert torch.get_num_threads() == n_threads
     later: list[int] = []
@@ -51,14 +51,14 @@ def test_an_error_ends_it_and_drops_what_has_not_begun(n_threads: int) -> None:
             raise KeyError(task)
 
     with pytest.raises(KeyError):
-        list(map_heads(fail, range(1000)))
+        list(map_tasks(fail, range(1000)))
     assert len(begun) < 3 + 3 * n_threads + 1
     assert torch.get_num_threads() == n_threads
 
 
 def test_no_more_is_done_than_is_taken(n_threads: int) -> None:
     begun: list[int] = []
-    results = map_heads(begun.append, range(1000))
+    results = map_tasks(begun.append, range(1000))
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert len(begun) <= 3 * n_threads + 1
