@@ -310,6 +310,11 @@ def _as_list(names: Any) -> list[Any]:
     if isinstance(names, Mapping):
         raise NamesError("a list of pairs is needed, not a mapping: give list(pairs.items()).")
     if isinstance(names, pd.DataFrame):
+        if {"source", "target"} <= set(names.columns):
+            raise NamesError(
+                "a list of pairs is needed, not a frame: give "
+                "list(zip(frame['source'], frame['target']))."
+            )
         raise NamesError("a list of names is needed, not a frame: give list(frame['name']).")
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise NamesError(

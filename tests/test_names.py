@@ -373,6 +373,10 @@ def test_a_file_that_is_no_table_is_an_error(model: Any, tmp_path: Path, content
     [
         ({"France": "Paris"}, r"give list\(pairs.items\(\)\)"),
         (pd.DataFrame({"name": ["Mary"]}), r"give list\(frame\['name'\]\)"),
+        (
+            pd.DataFrame({"source": ["France"], "target": ["Paris"]}),
+            r"give list\(zip\(frame\['source'\], frame\['target'\]\)\)",
+        ),
     ],
 )
 def test_a_mapping_or_frame_is_not_taken_for_its_keys(wrong: Any, said: str) -> None:
