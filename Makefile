@@ -45,10 +45,10 @@ figures: $(READY) ## score the heads and export the two heatmaps to figures/
 	@$(PY) -m analysis.cli.run_notebook notebooks/03_heatmaps.ipynb --make
 
 explore: $(READY) ## open one model's explorer in the browser: make explore MODEL=gpt2
-	@$(PY) -m analysis.cli.explore "$${MODEL-}" $(RELATIONS:%=--relation %) $(MEASURE:1=--measure) $${PROMPT:+--prompt "$$PROMPT"}
+	@$(PY) -m analysis.cli.explore "$${MODEL-}" $(RELATIONS:%=--relation %) $(MEASURE:1=--measure) $${K:+--k "$$K"} $${PROMPT:+--prompt "$$PROMPT"}
 
 site: $(READY) ## build site/: explorers, figures and notebooks as pages that need no network
-	@$(PY) -m analysis.cli.site $${MODELS-} $(RELATIONS:%=--relation %) $${PROMPT:+--prompt "$$PROMPT"}
+	@$(PY) -m analysis.cli.site $${MODELS-} $(RELATIONS:%=--relation %) $${K:+--k "$$K"} $${PROMPT:+--prompt "$$PROMPT"}
 
 sweep: $(READY) ## ask many models the same questions: make sweep MODELS="gpt2 gpt2-medium"
 	@$(PY) -m analysis.cli.sweep $${MODELS:?say which models: make sweep MODELS=\"gpt2 gpt2-medium\"}

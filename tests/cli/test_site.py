@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,3 +170,14 @@ def test_make_explore_measures_too() -> None:
             check=True,
         ).stdout
         assert "analysis.cli.explore" in lines and (" --measure " in lines) == expected
+
+
+@pytest.mark.parametrize("target", ["explore", "site"])
+def test_make_hands_k_on(target: str) -> None:
+    ran = subprocess.run(
+        ["make", "-o", ".venv/.ready", target, f"PY={sys.executable}", "K=500"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode and "error: k must be a whole number from 1 to 100" in ran.stderr
