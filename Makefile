@@ -45,7 +45,7 @@ figures: $(READY) ## score the heads and export the two heatmaps to figures/
 	@$(PY) -m analysis.cli.run_notebook notebooks/03_heatmaps.ipynb --make
 
 explore: $(READY) ## open one model's explorer in the browser: make explore MODEL=gpt2
-	@$(PY) -m analysis.cli.explore "$${MODEL-}" $(RELATIONS:%=--relation %) $(MEASURE:1=--measure) $${K:+--k "$$K"} $${PROMPT:+--prompt "$$PROMPT"}
+	@$(PY) -m analysis.cli.explore "$${MODEL-}" $(RELATIONS:%=--relation %) $(if $(filter-out 0 no,$(MEASURE)),--measure) $${K:+--k "$$K"} $${PROMPT:+--prompt "$$PROMPT"}
 
 site: $(READY) ## build site/: explorers, figures and notebooks as pages that need no network
 	@$(PY) -m analysis.cli.site $${MODELS-} $(RELATIONS:%=--relation %) $${K:+--k "$$K"} $${PROMPT:+--prompt "$$PROMPT"}
@@ -90,7 +90,7 @@ notebooks: $(READY) ## run all notebooks afresh on the packaged model, keeping t
 	    --inplace --KernelManager.transport=ipc --ExecutePreprocessor.record_timing=False *.ipynb
 
 check-gpt2: $(READY) ## compare what is published of GPT-2's heads with ours; XL=1: of GPT-2 XL's too
-	$(PY) -m analysis.cli.check_gpt2 $(XL:1=--xl)
+	$(PY) -m analysis.cli.check_gpt2 $(if $(filter-out 0 no,$(XL)),--xl)
 
 bench: $(READY) ## how fast, beside plain loops and a busy neighbour; memory, growth, large checkpoints, explorer, waiting
 	$(PY) benchmarks/run.py

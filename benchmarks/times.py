@@ -1,7 +1,7 @@
 """How long a reader waits: whole processes, from the command to its end.
 
 ``python benchmarks/times.py [WHAT ...]`` with some of ``figures``, ``first``, ``show`` and numbers
-of notebooks such as ``02``; all of them if none is given.
+of notebooks such as ``02``, which are printed alone; all of them if none is given.
 The packaged model is in its cache before anything is timed. ``make bench`` writes the table to
 ``results.md``. Time of the processor is what the processes used, of both cores together: on a
 machine that does other work it says more than seconds of the clock.
@@ -54,6 +54,8 @@ def main(asked: list[str]) -> None:
     for what in asked or ["figures", "first", "show", *(path.name[:2] for path in NOTEBOOKS)]:
         rows += _rows(what)
         print(rows[-1], flush=True)
+    if asked:  # the table is of all
+        return
     write_section(
         "How long a reader waits",
         f"{markdown(rows)}\n\nWhole processes on the packaged model, from its cache; medians of "

@@ -38,6 +38,8 @@ N_FIRST = 128
 """Extreme tokens from each end that every pair meets first; more for a large k."""
 N_EXTREME = 512
 """Extreme tokens from each end, in all; more for a large k."""
+LARGE_SHARE = 8
+"""Times as many tokens as those first ones are in the vocabulary, at least."""
 ROWS_CACHED = 4096
 """Rows of what heads write that are scaled at once, few enough for the processor's cache."""
 _TINY = torch.finfo(torch.float64).tiny
@@ -74,8 +76,12 @@ class TopKQuestion:
 
     @property
     def n_first(self) -> int:
-        """Extreme tokens from each end that every pair meets first, a number of eights."""
-        return N_FIRST + self.k // 16 * 24
+        """Extreme tokens from each end that every pair meets first, a number of eights.
+
+        Few where k is so large that the whole vocabulary is met as soon as more of them would be.
+        """
+        n = N_FIRST + self.k // 16 * 24
+        return n if LARGE_SHARE * n <= self.vocabulary.size else N_FIRST
 
     @property
     def n_extreme(self) -> int:
@@ -83,7 +89,9 @@ class TopKQuestion:
 
         One token refutes a pair where k is 1, and the first of them nearly always hold it.
         """
-        return N_EXTREME + self.k // 16 * 48 if self.k > 1 else self.n_first
+        if self.k == 1 or self.n_first < self.k:
+            return self.n_first
+        return N_EXTREME + self.k // 16 * 48
 
     def projects_all(self, projected_bytes: int) -> bool:
         """Whether every token is projected, for many are targets and their projections fit."""

@@ -9,6 +9,7 @@ touched.
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +39,6 @@ from analysis.provenance import GPT2_SMALL, ModelIdentity
 from analysis.validation import check_path, check_text, shown
 
 if TYPE_CHECKING:
-    import os
-
     from transformer_lens.model_bridge import TransformerBridge
 
 AUTO = "auto"
@@ -147,11 +146,13 @@ def asked_for(name: str | os.PathLike[str], revision: str | None) -> Asked:
     """What a name and a revision mean, checked before anything is looked for."""
     if revision is not None and (not isinstance(revision, str) or not revision.strip()):
         raise ParameterError(f"revision must be a branch, tag or commit, not {shown(revision)}.")
+    what = "a hub id such as 'gpt2', or a folder"
     if isinstance(name, str):
-        what = "a hub id such as 'gpt2', or a folder"
         name = check_text("name", name, what)
-        if not name.strip():
-            raise ParameterError(f"name must be {what}, not {name!r:.200}.")
+    if not isinstance(name, (str, os.PathLike)) or (isinstance(name, str) and not name.strip()):
+        raise ParameterError(f"name must be {what}, not {shown(name)}.")
+    if isinstance(name, str) and "://" in name:
+        raise ParameterError(f"name must be {what}, not an address: {shown(name)}.")
     if not isinstance(name, str) or (name not in (AUTO, PACKAGED, *ALIASES) and _is_path(name)):
         asked = Asked("folder", folder=check_path("name", name))
     elif name in (AUTO, PACKAGED):
@@ -223,7 +224,7 @@ def _from_hub(repo: str, revision: str | None) -> Checkpoint:
         )
     except HubError as error:
         known = [*ALIASES, PACKAGED, AUTO]
-        close = difflib.get_close_matches(repo.lower(), known, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(repo.lower(), known, n=1, cutoff=0.6)
         if repo not in TITLES and close:
             error.advice += f"; or did you mean {close[0]!r}?"
         raise

@@ -116,6 +116,13 @@ def test_heads_decided_together_or_apart_answer_the_same(
     assert n_task < 6 or max(groups) > 1
 
 
+@pytest.mark.parametrize("k", [300, 2999, 3000])
+def test_a_large_k_is_decided_without_many_extreme_tokens(k: int) -> None:
+    layer = random_layer(3)
+    for found, ranks in zip(answers(layer.decide(k)), layer.ranks(), strict=True):
+        assert torch.equal(found, ranks < k)
+
+
 @pytest.mark.slow
 def test_what_an_earlier_call_left_changes_neither_answers_nor_their_record() -> None:
     """Extreme tokens and projections are kept: the next call finds them, and counts them too."""

@@ -444,3 +444,9 @@ def test_an_unreachable_hub_says_how_to_go_on(hub: LoopbackHub) -> None:
     hub.stop()
     with pytest.raises(ModelError, match=r"connect to the hub, or use load_model\('smollm2-135m'"):
         load_model("gpt2")
+
+
+@pytest.mark.parametrize("name", [None, 3, "  ", "https://a.hub/gpt2"])
+def test_what_is_neither_a_hub_id_nor_a_folder_is_said(name: Any) -> None:
+    with pytest.raises(ParameterError, match="name must be a hub id such as 'gpt2', or a folder"):
+        load_model(name)
