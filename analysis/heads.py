@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis.errors import ParameterError
-from analysis.validation import check_int, shown
+from analysis.validation import check_int, listed, shown
 
 if TYPE_CHECKING:
     from analysis.architecture.readable import ReadableModel
@@ -39,9 +39,7 @@ def head_pairs(index: pd.Index) -> list[HeadPair]:
 
 def listed_heads(heads: pd.Index, limit: int = 8) -> str:
     """Heads by name, ``9.6, 10.0 and 3 more`` where there are more than the limit."""
-    names = [head_name(*head) for head in heads[:limit]]
-    more = f" and {len(heads) - limit} more" if len(heads) > limit else ""
-    return ", ".join(names) + more
+    return listed([head_name(*head) for head in heads], limit)
 
 
 def check_heads(

@@ -15,7 +15,7 @@ from analysis.data_files import data_file
 from analysis.errors import NamesError
 from analysis.name_files import MAX_CELL, read_names, read_pairs
 from analysis.tokenizers import encode, encode_inside, token_texts, tokenizer_fingerprint
-from analysis.validation import check_int, check_model, check_path, is_unicode, shown
+from analysis.validation import check_int, check_model, check_path, is_unicode, listed, shown
 
 if TYPE_CHECKING:
     from analysis.architecture.readable import ReadableModel
@@ -286,8 +286,7 @@ def _tokens_of(model: ReadableModel, word: str) -> list[str]:
 
 def _first(pairs: Sequence[tuple[str, str]]) -> str:
     """The first few pairs, in words."""
-    first = ", ".join(s if s == t else f"{s} → {t}" for s, t in pairs[:3])
-    return f"{first} and {len(pairs) - 3} more" if len(pairs) > 3 else first
+    return listed([s if s == t else f"{s} → {t}" for s, t in pairs], 3)
 
 
 def check_pairs_of(model: ReadableModel, pairs: TokenPairs) -> None:

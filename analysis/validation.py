@@ -29,6 +29,12 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
+def listed(texts: Sequence[str], limit: int) -> str:
+    """Texts in one line, ``a, b and 3 more`` where there are more than the limit."""
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
+
+
 def check_type(name: str, value: object, kind: type, made_by: str) -> None:
     """Refuse what is not of a kind."""
     if not isinstance(value, kind):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -70,6 +70,12 @@ def slices(n: int, block: int) -> Iterator[slice]:
     """``range(n)`` in consecutive pieces of at most ``block``."""
     for start in range(0, n, block):
         yield slice(start, min(start + block, n))
+
+
+def concatenated(parts: Sequence[T]) -> T:
+    """Parts of one dataclass, whose fields are tensors, row after row."""
+    fields = {name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
+    return type(parts[0])(**fields)
 
 
 def gamma(n: int, dtype: torch.dtype) -> float:

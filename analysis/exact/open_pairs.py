@@ -73,13 +73,6 @@ class OpenPairs:
             negated_source=~self.negated_source,
         )
 
-    @classmethod
-    def joined(cls, parts: Sequence[OpenPairs]) -> OpenPairs:
-        """All pairs of the parts."""
-        return cls(
-            **{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])}
-        )
-
 
 @dataclass(frozen=True)
 class ConfirmedPairs:

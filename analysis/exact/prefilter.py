@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from analysis.exact.arithmetic import full_float32, room_for_projections, slices
+from analysis.exact.arithmetic import concatenated, full_float32, room_for_projections, slices
 from analysis.exact.head_logits import (
     OV,
     Factors,
@@ -87,7 +87,8 @@ class TopKQuestion:
     def n_extreme(self) -> int:
         """Extreme tokens from each end, in all; the pairs still open meet the others next.
 
-        One token refutes a pair where k is 1, and the first of them nearly always hold it.
+        One token refutes a pair where k is 1, and the first of them nearly always hold it. Where
+        fewer than k are met first, they refute none, and no others are met.
         """
         if self.k == 1 or self.n_first < self.k:
             return self.n_first
@@ -324,4 +325,4 @@ def _meet_extremes(
                 own = some.keep(mine)
                 left[i].append(still_open(heads[i], own, beyond[mine], tokens, k, tile))
     nothing = pairs.keep(slice(0, 0))
-    return [OpenPairs.joined(parts) if parts else nothing for parts in left]
+    return [concatenated(parts) if parts else nothing for parts in left]

@@ -35,9 +35,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from analysis.exact.arithmetic import MEMORY, TILE, full_float32, slices
+from analysis.exact.arithmetic import MEMORY, TILE, concatenated, full_float32, slices
 from analysis.exact.head_logits import OV, ResidualStream, Sources, factors
-from analysis.exact.open_pairs import ConfirmedPairs, OpenPairs, check_together
+from analysis.exact.open_pairs import ConfirmedPairs, check_together
 from analysis.exact.prefilter import (
     Prefiltered,
     Reference,
@@ -186,7 +186,7 @@ def _decide_together(asked: TopKQuestion, heads: Sequence[OV]) -> Iterator[Decis
             if which in alone:
                 return check_alone(asked, some), 0
             space = ResidualStream(vocabulary)
-            left = OpenPairs.joined([one.in_residual_stream() for one in some])
+            left = concatenated([one.in_residual_stream() for one in some])
             confirmed = check_together(space, batch, left, asked.k, asked.ranks, asked.tile)
             return [confirmed.of_head(i) for i in which], space.multiply_adds
 

@@ -23,7 +23,7 @@ from analysis.heads import HeadPair, check_head, head_name
 from analysis.names import TokenPairs
 from analysis.static.head_scores import HeadScores, check_scores_of
 from analysis.tokenizers import token_texts
-from analysis.validation import check_flag, check_model, check_type
+from analysis.validation import check_flag, check_model, check_type, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,14 +128,13 @@ class HeadCard(AskedHead):
             *([("writes nothing for", nothing, "rank_top")] if len(nothing) else []),
             ("suppresses", self.suppressed, "rank_bottom"),
         ):
-            shown = ", ".join(
+            texts = [
                 _name(name) if pd.isna(place) else f"{_name(name)} ({place})"
-                for name, place in names[rank].head(N_SHOWN).items()
-            )
-            more = f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else ""
+                for name, place in names[rank].items()
+            ]
             lines.append(
                 f"{what} {len(names)} of {len(self.names)} {pairs.unit}"
-                + (f": {shown}{more}" if len(names) else "")
+                + (f": {listed(texts, N_SHOWN)}" if texts else "")
             )
         if len(self.relations):
             shown = ", ".join(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from analysis.embeddings import mlp_reads_attention
 from analysis.errors import ArchitectureError, ParameterError
+from analysis.exact.arithmetic import concatenated
 from analysis.models.admission import check_additive
 from analysis.models.precision import exact_forward, is_largest, plain_settings
 from analysis.progress import progress_bar
@@ -89,9 +90,7 @@ def run_prompts(
         for rows in torch.arange(len(prompts)).split(RUN_TOGETHER):
             parts.append(_run_together(model, prompts, tokens, rows, before_mlps))
             bar.update(len(rows))
-    return Activations(
-        **{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
-    )
+    return concatenated(parts)
 
 
 def _check_made_for(model: TransformerBridge, prompts: IOIPrompts) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from analysis.errors import ModelError, ParameterError
 from analysis.models.bridge import build_bridge
-from analysis.models.building import building_a_model
+from analysis.models.building import building_a_model, load_libraries
 from analysis.models.checkpoint import (
     CONFIG,
     Checkpoint,
@@ -39,6 +39,8 @@ from analysis.provenance import GPT2_SMALL, ModelIdentity
 from analysis.validation import check_path, check_text, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from transformer_lens.model_bridge import TransformerBridge
 
 AUTO = "auto"
@@ -111,7 +113,7 @@ def load_model(
         raise ParameterError(f"dtype must be one of torch's {names}, not {shown(dtype)}.")
     asked = asked_for(name, revision)
     with building_a_model():
-        return build_bridge(find_checkpoint(asked), target, dtype)
+        return build_bridge(find_checkpoint(asked, load_libraries), target, dtype)
 
 
 def fetch_checkpoint(
@@ -180,19 +182,22 @@ def _is_path(name: str) -> bool:
         return False
 
 
-def find_checkpoint(asked: Asked) -> Checkpoint:
-    """The verified local checkpoint of what was asked for, fetched if need be."""
+def find_checkpoint(asked: Asked, meanwhile: Callable[[], object] = lambda: None) -> Checkpoint:
+    """The verified local checkpoint of what was asked for, fetched if need be.
+
+    ``meanwhile`` is called while the packaged model is verified.
+    """
     if asked.kind == "package":
-        return packaged_checkpoint()
+        return packaged_checkpoint(meanwhile)
     if asked.kind == "folder":
         check_folder(asked.folder)
         return Checkpoint(asked.folder, folder_identity(asked.folder))
     if asked.kind == "hub":
         return _from_hub(asked.repo, asked.revision)
-    return _auto()
+    return _auto(meanwhile)
 
 
-def _auto() -> Checkpoint:
+def _auto(meanwhile: Callable[[], object]) -> Checkpoint:
     """GPT-2 where the cache or the hub has it, else the packaged model, said in one sentence.
 
     Only where no hub can be reached: a hub that refuses, a proxy or a login page is something for
@@ -208,7 +213,7 @@ def _auto() -> Checkpoint:
     except HubError as error:
         error.advice += f"; or use load_model({PACKAGED!r}), which needs no hub"
         raise
-    return packaged_checkpoint()
+    return packaged_checkpoint(meanwhile)
 
 
 def _from_hub(repo: str, revision: str | None) -> Checkpoint:

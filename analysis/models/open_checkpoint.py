@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.models.building import building_a_model
+from analysis.models.building import building_a_model, load_libraries
 from analysis.models.checkpoint import (
     CONFIG,
     INDEX,
@@ -68,7 +68,7 @@ def open_checkpoint(name: str | os.PathLike[str], *, revision: str | None = None
         if asked.kind == "folder":
             return _from_folder(asked.folder)
         if asked.kind != "hub":
-            return _opened(find_checkpoint(asked))
+            return _opened(find_checkpoint(asked, load_libraries))
         return _from_hub(asked)
 
 

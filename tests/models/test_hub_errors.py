@@ -68,7 +68,7 @@ def test_each_refusal_has_its_own_sentence_and_auto_does_not_change_the_model(
     with pytest.raises(HubError, match=said):
         hub_checkpoint(GPT2_SMALL, COMMIT, "GPT-2")
     if answer.status != 302:
-        monkeypatch.setattr(models, "packaged_checkpoint", lambda: pytest.fail("another model"))
+        monkeypatch.setattr(models, "packaged_checkpoint", lambda *_: pytest.fail("another model"))
         with pytest.raises(HubError, match=r"or use load_model\('smollm2-135m'\)"):
             load_model()
     assert time.monotonic() - start < LONG / 2

@@ -128,7 +128,7 @@ def test_a_password_in_the_address_is_never_shown(
 
     point_at(hub.url.replace("://", "://me:secret@"), tmp_path / "cache", monkeypatch)
     packaged = ModelIdentity(models.PACKAGED, models.PACKAGED_TITLE, source="package")  # type: ignore[attr-defined]
-    monkeypatch.setattr(models, "packaged_checkpoint", lambda: Checkpoint(saved, packaged))
+    monkeypatch.setattr(models, "packaged_checkpoint", lambda *_: Checkpoint(saved, packaged))
     shown = ""
     for kind in ("listing", "file"):
         hub.listing = hub.file = None

@@ -227,7 +227,7 @@ def test_auto_falls_back_to_the_packaged_model_and_says_so_in_one_sentence(
 ) -> None:
     packaged = ModelIdentity(models.PACKAGED, models.PACKAGED_TITLE, source="package")  # type: ignore[attr-defined]
     monkeypatch.setattr(
-        models, "packaged_checkpoint", lambda: Checkpoint(saved / "llama-like", packaged)
+        models, "packaged_checkpoint", lambda *_: Checkpoint(saved / "llama-like", packaged)
     )
     hub.stop()
     start = time.monotonic()
